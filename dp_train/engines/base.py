@@ -1,0 +1,83 @@
+"""What every engine is: clipped sums per unit, noise once a step, gradients for the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from torch import Tensor, nn
+
+RowLosses = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
+"""(model, inputs) → (rows,) float losses. Row r's loss depends on row r alone (PRIVACY.md §1)."""
+
+
+class EngineName(Enum):
+    """The engines that a configuration can name."""
+
+    NON_PRIVATE = "non_private"
+    NAIVE = "naive"
+    HOOKS = "hooks"
+    GHOST = "ghost"
+    FUNCTORCH = "functorch"
+    BOOKKEEPING = "bookkeeping"
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """Whole units, cut from one step's draw; a unit is never split over two microbatches.
+
+    `inputs` are the model's tensors, rows first. `units` (rows,) int64 says which unit of this
+    microbatch each row belongs to, in 0 … `num_units` − 1. The unit's gradient is the *mean* of its rows'.
+    """
+
+    inputs: Mapping[str, Tensor]
+    units: Tensor
+    num_units: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """What one release really did, for the monitor to hold against the plan.
+
+    `units` (how many were drawn), `nonfinite_units`, `clipped_units` and `loss_sum` are private: they
+    stay in the private checkpoint unless the user asks otherwise.
+    """
+
+    step: int
+    clip_norm: float
+    noise_std: float
+    noise_draws: int
+    divisor: float
+    units: int
+    nonfinite_units: int
+    clipped_units: int
+    loss_sum: float
+
+
+class Engine(Protocol):
+    """Sums clipped per-unit gradients and releases them with noise, once a step.
+
+    Guarantee: what `release` writes to ``p.grad``, before the noise and the division by
+    `expected_units`, moves by at most `clip_norm` (L2, over all trainable parameters together)
+    when one unit is added or removed.
+    """
+
+    @property
+    def name(self) -> EngineName: ...
+
+    def accumulate(self, batch: MicroBatch) -> None:
+        """Add the clipped gradients of the microbatch's units to the step's sum."""
+        ...
+
+    def release(self, step: int) -> StepRecord:
+        """Noise the sum once, divide it by the public `expected_units`, write ``p.grad``, start afresh.
+
+        An empty step is a step like any other: noise alone is written.
+        """
+        ...
+
+    def detach(self) -> None:
+        """Take every hook off the model; the engine cannot be used after it."""
+        ...

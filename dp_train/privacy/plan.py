@@ -1,0 +1,96 @@
+"""The one plan: sampler, clipping, noise, event, ε and ledger line derive from it (PRIVACY.md §1)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from dp_train.errors import PlanError
+
+
+class Unit(Enum):
+    """Whose data is protected: all of one person's, or one example's."""
+
+    USER = "user"
+    EXAMPLE = "example"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacyPlan:
+    """Public numbers of one private training run; frozen, a change returns a new plan.
+
+    Every field is public. What depends on the data (how many people, who, seeds) is an argument
+    of the methods that need it, never a field, so that printing a plan releases nothing.
+
+    Attributes:
+      sample_rate: q, the probability with which a unit enters a step, in (0, 1].
+      expected_units: B, the public divisor of the noisy sum, > 0.
+      steps: T, number of noise draws, ≥ 1.
+      clip_norm: C, the L2 bound of one unit's gradient, > 0. `inf` without privacy.
+      noise_multiplier: σ, noise std ÷ C, ≥ 0. None until calibrated; 0 without privacy.
+      unit: whose data is protected.
+      max_contributions: k, how many examples one person may own, where examples have several owners.
+      rows_per_unit: G, how many rows one person contributes, where examples have one owner.
+      delta: δ, in [1e-11, 1).
+    """
+
+    sample_rate: float
+    expected_units: int
+    steps: int
+    delta: float
+    clip_norm: float = 1.0
+    noise_multiplier: float | None = None
+    unit: Unit = Unit.USER
+    max_contributions: int = 1
+    rows_per_unit: int = 1
+
+    def __post_init__(self) -> None:
+        def check(ok: bool, name: str, expected: str) -> None:
+            if not ok:
+                raise PlanError(f"plan: {name}={getattr(self, name)!r}; expected {expected}")
+
+        check(0 < self.sample_rate <= 1, "sample_rate", "a probability in (0, 1]")
+        check(self.expected_units >= 1, "expected_units", "at least 1")
+        check(self.steps >= 1, "steps", "at least 1")
+        check(1e-11 <= self.delta < 0.1, "delta", "a value in [1e-11, 0.1), below 1 ÷ population")
+        check(self.clip_norm > 0, "clip_norm", "a norm > 0")
+        check(self.noise_multiplier is None or 0 <= self.noise_multiplier < math.inf, "noise_multiplier", "σ ≥ 0")
+        check(self.max_contributions >= 1, "max_contributions", "at least 1")
+        check(self.rows_per_unit >= 1, "rows_per_unit", "at least 1")
+
+    @property
+    def private(self) -> bool:
+        """False for the non-private baseline, which runs through the same loop."""
+        return self.noise_multiplier is None or self.noise_multiplier > 0
+
+    @property
+    def sigma(self) -> float:
+        """The noise multiplier, once it is known."""
+        if self.noise_multiplier is None:
+            raise PlanError("plan: noise_multiplier is not set; call calibrate(epsilon=…) or give σ")
+        return self.noise_multiplier
+
+    def replace(self, **changes: Any) -> PrivacyPlan:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def without_privacy(self) -> PrivacyPlan:
+        """The same sampling and steps with no clipping and no noise: the baseline."""
+        return self.replace(clip_norm=math.inf, noise_multiplier=0.0)
+
+    def describe(self) -> dict[str, Any]:
+        """The public fields as plain JSON values."""
+        values = dataclasses.asdict(self)
+        values["unit"] = self.unit.value
+        values["clip_norm"] = None if math.isinf(self.clip_norm) else self.clip_norm
+        return values
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the public fields: names the plan in checkpoints, ledger and reports."""
+        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()

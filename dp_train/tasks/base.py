@@ -1,0 +1,73 @@
+"""What a task is: examples from consented conversations, rows for the model, losses and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor, nn
+
+from dp_train.consent.events import Purpose
+from dp_train.conversations import Example
+
+if TYPE_CHECKING:
+    from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One tokenised example. For a decoder `input_ids` and `labels` have one length and labels of the
+    prompt are −100; for an encoder–decoder `labels` are the target's ids."""
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A generated output beside its reference, from the publishable evaluation population only."""
+
+    prompt: str
+    reference: str
+    output: str
+
+
+class Task(Protocol):
+    """Everything the trainer and the reports need to know about a kind of work."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def purpose(self) -> Purpose:
+        """What people must have agreed to for their words to be trained on."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """Name of the primary score among those that `evaluate` gives."""
+        ...
+
+    @property
+    def higher_is_better(self) -> bool: ...
+
+    def examples(self, corpus: ConsentedCorpus) -> ConsentedExamples: ...
+
+    def encode(self, example: Example) -> Row:
+        """Tokenise, cut to the model's length; deterministic."""
+        ...
+
+    def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Pad rows to the model's inputs, labels included, rows first."""
+        ...
+
+    def row_losses(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        """(rows,) mean token loss of each row, over the row's own labels alone."""
+        ...
+
+    def evaluate(self, model: nn.Module, examples: Sequence[Example]) -> dict[str, float]:
+        """Scores on examples whose people agreed to publication. Generation through transformers."""
+        ...
+
+    def samples(self, model: nn.Module, examples: Sequence[Example], count: int) -> list[Sample]: ...
