@@ -59,6 +59,8 @@ class Result:
     epsilon: EpsilonClaim
     seconds: float
     checkpoint: Path | None
+    stopped_by: int | None = None
+    """Number of the signal that ended the run early."""
 
 
 class Callback(Protocol):

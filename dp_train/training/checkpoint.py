@@ -1,0 +1,136 @@
+"""What survives a kill: weights, optimizer, step, seeds and what really ran, written all or nothing.
+
+A checkpoint folder is as private as the data: it holds the secret seeds and realised batch sizes.
+It is created with mode 0700 and never sent to a tracker. When the run has finished, the seeds and
+the optimizer state are dropped and the weights stay.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dp_train.errors import CheckpointError
+from dp_train.training.seeds import Seeds
+
+_FORMAT = 1
+_STATE = "state.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainState:
+    """Everything the loop needs to go on as if nothing had happened.
+
+    `seeds` and `optimizer` are None once the run is `finished`. `cohort` is a digest of the units
+    (private: it is compared, never shown).
+    """
+
+    step: int
+    plan_digest: str
+    cohort: str
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any] | None
+    monitor: dict[str, Any]
+    seeds: Seeds | None
+    seconds: float
+    finished: bool = False
+
+
+class CheckpointFolder:
+    """A folder with the newest state of one run; `step-000120/` appears by one rename."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def save(self, state: TrainState) -> Path:
+        """Write `state` beside the old one, make it durable, rename, then drop older ones.
+
+        Raises:
+          CheckpointError: the folder cannot be written (full disk, no permission); the older state stays.
+        """
+        final = self.path / f"step-{state.step:08d}{'-final' if state.finished else ''}"
+        if final.is_dir():  # a step has one state: it was written when the step ended
+            return final
+        temporary = self.path / f".{final.name}.{os.getpid()}"
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(mode=0o700)
+            with (temporary / _STATE).open("wb") as file:
+                torch.save(_to_plain(state), file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(final)
+            _sync_folder(self.path)
+        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+            shutil.rmtree(temporary, ignore_errors=True)
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+            raise CheckpointError(
+                f"checkpoint: step {state.step} cannot be written to {self.path} ({reason}); "
+                "free space or choose another folder, then resume"
+            ) from error
+        for other in self._states():
+            if other != final:
+                shutil.rmtree(other, ignore_errors=True)
+        return final
+
+    def load(self) -> TrainState | None:
+        """The newest whole state, or None in a folder that holds none."""
+        states = self._states()
+        if not states:
+            return None
+        try:
+            plain = torch.load(states[-1] / _STATE, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged archive surfaces as one of many types
+            raise CheckpointError(
+                f"checkpoint: {states[-1]} cannot be read ({type(error).__name__}); remove that folder and resume"
+            ) from error
+        if plain.get("format") != _FORMAT:
+            raise CheckpointError(
+                f"checkpoint: {states[-1]} has format {plain.get('format')}; expected {_FORMAT}; resume it with the "
+                "version that wrote it"
+            )
+        return _from_plain(plain)
+
+    def _states(self) -> list[Path]:
+        if not self.path.is_dir():
+            return []
+        return sorted(path for path in self.path.glob("step-*") if (path / _STATE).is_file())
+
+
+def _to_plain(state: TrainState) -> dict[str, Any]:
+    seeds = state.seeds
+    return {
+        "format": _FORMAT,
+        "step": state.step,
+        "plan_digest": state.plan_digest,
+        "cohort": state.cohort,
+        "model": state.model,
+        "optimizer": state.optimizer,
+        "monitor": state.monitor,
+        "seeds": None if seeds is None else [seeds.sampling.hex(), seeds.noise.hex(), seeds.fixed],
+        "seconds": state.seconds,
+        "finished": state.finished,
+    }
+
+
+def _from_plain(plain: dict[str, Any]) -> TrainState:
+    values = {name: value for name, value in plain.items() if name != "format"}
+    if values["seeds"] is not None:
+        sampling, noise, fixed = values["seeds"]
+        values["seeds"] = Seeds(sampling=bytes.fromhex(sampling), noise=bytes.fromhex(noise), fixed=fixed)
+    return TrainState(**values)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,41 @@
+"""Optimizers and learning-rate schedules as small functions: what the trainer needs, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Schedule = Callable[[int, int], float]
+"""(finished steps, total steps) → factor on the learning rate. A pure function, so resume needs no state."""
+
+
+def adamw(
+    *, lr: float, weight_decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.98), eps: float = 1e-8
+) -> OptimizerFactory:
+    """AdamW. The released gradient is already private, so any post-processing of it is free."""
+    return lambda parameters: torch.optim.AdamW(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+
+def sgd(*, lr: float, momentum: float = 0.0) -> OptimizerFactory:
+    """SGD, with momentum where it is wanted."""
+    return lambda parameters: torch.optim.SGD(parameters, lr=lr, momentum=momentum)
+
+
+def constant(step: int, steps: int) -> float:
+    """The learning rate as given."""
+    return 1.0
+
+
+def linear(*, warmup: float = 0.05, final: float = 0.0) -> Schedule:
+    """Linear warm-up over the share `warmup` of the steps, then linear decay to `final` × the rate."""
+
+    def factor(step: int, steps: int) -> float:
+        rising = max(1, round(warmup * steps))
+        if step < rising:
+            return (step + 1) / rising
+        return final + (1 - final) * max(0.0, (steps - step) / max(1, steps - rising))
+
+    return factor

@@ -1,0 +1,110 @@
+"""The public starting point: a non-private run on published text, done once and kept.
+
+It runs through the same trainer, on units that were consented for publication, so it spends no ε of
+anybody; reports name it by its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from dp_train.consent.events import Purpose
+from dp_train.errors import CheckpointError, ConsentError
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.units import Units
+from dp_train.tasks.base import Task
+from dp_train.training.callbacks import Callback, RunStatus
+from dp_train.training.optimizers import OptimizerFactory, Schedule, constant
+from dp_train.training.seeds import Seeds
+from dp_train.training.trainer import Trainer
+
+_WEIGHTS = "model.safetensors"
+_FACTS = "facts.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartingPoint:
+    """Weights made from public text alone. `digest` names text, plan and model together."""
+
+    path: Path
+    digest: str
+    cached: bool
+
+
+def starting_point(
+    task: Task,
+    model: nn.Module,
+    units: Units,
+    plan: PrivacyPlan,
+    *,
+    optimizer: OptimizerFactory,
+    cache: Path,
+    facts: Mapping[str, object],
+    schedule: Schedule = constant,
+    callbacks: Sequence[Callback] = (),
+    microbatch_rows: int = 64,
+) -> StartingPoint:
+    """Train `model` in place on public `units`, or load what an equal call has made before.
+
+    Args:
+      plan: steps and sampling; it is run without privacy.
+      cache: folder of starting points, one sub-folder a digest.
+      facts: public facts that decide the result beside units and plan: model, tokenizer, optimizer.
+
+    Raises:
+      ConsentError: the units are not published text.
+      CheckpointError: the cache cannot be written.
+    """
+    if units.purpose is not Purpose.PUBLISH:
+        raise ConsentError(
+            f"starting point: units are consented for {units.purpose.value}; expected publish: whatever is learnt "
+            "here is not covered by any ε"
+        )
+    plan = plan.without_privacy()
+    described = {**facts, "task": task.name, "plan": plan.digest, "consent_root": units.consent_root}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
+    folder = cache / digest[:16]
+    if (folder / _WEIGHTS).is_file():
+        load_model(model, folder / _WEIGHTS)
+        return StartingPoint(path=folder, digest=digest, cached=True)
+    result = Trainer(
+        model,
+        task,
+        plan,
+        optimizer=optimizer,
+        callbacks=callbacks,
+        schedule=schedule,
+        microbatch_rows=microbatch_rows,
+        seeds=Seeds.fixed_for_test(0),
+    ).fit(units)
+    if result.status is not RunStatus.FINISHED:
+        raise KeyboardInterrupt
+    _store(model, folder, described)
+    return StartingPoint(path=folder, digest=digest, cached=False)
+
+
+def _store(model: nn.Module, folder: Path, facts: Mapping[str, object]) -> None:
+    """Write beside, then rename: two processes that make the same starting point do not meet."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_model(model, str(temporary / _WEIGHTS))
+        (temporary / _FACTS).write_text(json.dumps(facts, sort_keys=True, indent=2, default=str) + "\n")
+        if not folder.exists():
+            temporary.rename(folder)
+    except OSError as error:
+        raise CheckpointError(
+            f"starting point: cannot be written to {folder} ({error.strerror}); free space or set another cache folder"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,350 @@
+"""The one loop, private or not.
+
+1. take up the newest checkpoint, or start afresh with secret seeds;
+2. draw units by Poisson sampling, a pure function of (secret seed, step);
+3. the engine adds clipped sums, then releases them once with noise, divided by the public `expected_units`;
+4. the optimizer steps; the monitor notes what really ran; callbacks hear of it;
+5. at the end the monitor holds the notes against the plan and gives, or withholds, the ε.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from dp_train.consent.events import Purpose
+from dp_train.engines.base import Engine, EngineName, StepRecord
+from dp_train.engines.build import build_engine
+from dp_train.engines.noise import NoiseSource, SeededNoise
+from dp_train.errors import CheckpointError, ConsentError, ModelError
+from dp_train.privacy.accounting import epsilon_schedule
+from dp_train.privacy.monitor import RunMonitor
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.sampling import PoissonSampler
+from dp_train.privacy.units import Units
+from dp_train.tasks.base import Task
+from dp_train.training.batches import UnitBatches
+from dp_train.training.callbacks import Callback, Result, RunStart, RunStatus, StepEnd
+from dp_train.training.checkpoint import CheckpointFolder, TrainState
+from dp_train.training.optimizers import OptimizerFactory, Schedule, constant
+from dp_train.training.seeds import Seeds
+from dp_train.training.signals import StopSignals
+
+_CURVE_POINTS = 8
+
+
+class Trainer:
+    """Trains `model` on units of consented examples under one plan.
+
+    Guarantee: with a private plan, fresh seeds and a claim that is not withheld, everything that `fit`
+    changes in the model is (ε, δ)-differentially private in the unit of the plan, under the
+    neighbouring relation of the plan. The claim says ε; what the run logs of `StepEnd.private` is not
+    covered by it.
+
+    Args:
+      model: a transformers model (or any module that the engine can clip) on the device to train on.
+      task: encodes, collates and gives one loss a row.
+      plan: calibrated plan; `plan.without_privacy()` runs the non-private baseline through the same loop.
+      optimizer: makes the optimizer from the trainable parameters, e.g. `adamw(lr=5e-4)`.
+      engine: how clipped sums are formed. Ignored without privacy.
+      callbacks: hear of start, steps and end.
+      microbatch_rows: rows per forward pass; bounds memory and changes nothing else.
+      checkpoint: where the private state goes; without it a run cannot be resumed.
+      checkpoint_every: steps between checkpoints.
+      seeds: `Seeds.fresh()` unless given; a checkpoint's seeds come first.
+      noise: replaces the seeded noise, e.g. by `SecureNoise()`; such a run resumes with new noise for
+        the steps after its checkpoint, which stays private but is not bit for bit the same.
+      schedule: factor on the learning rate by step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        plan: PrivacyPlan,
+        *,
+        optimizer: OptimizerFactory,
+        engine: EngineName = EngineName.HOOKS,
+        callbacks: Sequence[Callback] = (),
+        microbatch_rows: int = 64,
+        checkpoint: CheckpointFolder | None = None,
+        checkpoint_every: int = 50,
+        seeds: Seeds | None = None,
+        noise: NoiseSource | None = None,
+        schedule: Schedule = constant,
+    ) -> None:
+        self.model = model
+        self.task = task
+        self.plan = plan
+        self.engine_name = engine if plan.private else EngineName.NON_PRIVATE
+        self._optimizer_factory = optimizer
+        self._callbacks = tuple(callbacks)
+        self._microbatch_rows = microbatch_rows
+        self._checkpoint = checkpoint
+        self._checkpoint_every = checkpoint_every
+        self._seeds = seeds
+        self._noise = noise
+        self._schedule = schedule
+
+    def fit(self, units: Units) -> Result:
+        """Run the plan's steps on `units`, or those that its checkpoint has left.
+
+        A signal (Ctrl-C, SIGTERM) ends it after the step in hand; the result then says KILLED and the ε
+        of the steps that ran. Calling `fit` again with the same checkpoint folder goes on from there; on
+        CPU the parameters are those of a run left alone, bit for bit.
+
+        Raises:
+          ConsentError: the units were consented for another purpose.
+          CheckpointError: the folder holds another plan or other people, or cannot be written.
+          ModelError: nothing to train, or a layer that the engine cannot clip.
+        """
+        if units.purpose not in (self.task.purpose, Purpose.PUBLISH):
+            raise ConsentError(
+                f"units: consented for {units.purpose.value}; task {self.task.name} needs {self.task.purpose.value}; "
+                "gate the corpus for that purpose"
+            )
+        trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        if not trainable:
+            raise ModelError("model: no trainable parameter; expected at least one with requires_grad")
+        cohort = _cohort_digest(units)
+        state = self._resume(cohort)
+        monitor = RunMonitor(self.plan)
+        if state is not None:
+            self.model.load_state_dict(state.model)
+            monitor.load_state_dict(state.monitor)
+            if state.finished:
+                return self._result(RunStatus.FINISHED, state.step, monitor, len(units), state.seconds)
+        seeds = state.seeds if state is not None and state.seeds is not None else self._seeds or Seeds.fresh()
+        optimizer = self._optimizer_factory(trainable)
+        if state is not None and state.optimizer is not None:
+            optimizer.load_state_dict(state.optimizer)
+        engine = build_engine(
+            self.engine_name,
+            model=self.model,
+            row_losses=self.task.row_losses,
+            plan=self.plan,
+            noise=self._noise or SeededNoise(seeds.noise),
+            optimizer=optimizer,
+        )
+        run = _Run(self, units, cohort, optimizer, engine, monitor, seeds)
+        self._tell_start(units, seeds, trainable, first_step=state.step if state else 0)
+        try:
+            result = run.loop(state)
+        except BaseException:
+            self._tell_end(self._result(RunStatus.FAILED, run.step, monitor, len(units), run.seconds))
+            raise
+        finally:
+            engine.detach()
+        self._tell_end(result)
+        return result
+
+    def _resume(self, cohort: str) -> TrainState | None:
+        state = self._checkpoint.load() if self._checkpoint else None
+        if state is None:
+            return None
+        assert self._checkpoint is not None
+        if state.plan_digest != self.plan.digest:
+            raise CheckpointError(
+                f"checkpoint: {self._checkpoint.path} holds plan {state.plan_digest[:12]}, this run has "
+                f"{self.plan.digest[:12]}; use another folder, or the configuration that began the run"
+            )
+        # With other people under the same noise, the difference of two sums would show a person bare.
+        if state.cohort != cohort:
+            raise CheckpointError(
+                f"checkpoint: {self._checkpoint.path} was begun with other consented units than there are now; "
+                "start a new run: what the old one spent stays spent"
+            )
+        return state
+
+    def _result(
+        self,
+        status: RunStatus,
+        steps: int,
+        monitor: RunMonitor,
+        num_units: int,
+        seconds: float,
+        stopped_by: int | None = None,
+    ) -> Result:
+        return Result(
+            status=status,
+            steps=steps,
+            epsilon=monitor.claim(num_units),
+            seconds=seconds,
+            checkpoint=self._checkpoint.path if self._checkpoint else None,
+            stopped_by=stopped_by,
+        )
+
+    def _tell_start(self, units: Units, seeds: Seeds, trainable: list[nn.Parameter], *, first_step: int) -> None:
+        start = RunStart(
+            task=self.task.name,
+            plan=self.plan,
+            engine=self.engine_name,
+            first_step=first_step,
+            trainable_parameters=sum(parameter.numel() for parameter in trainable),
+            consent_root=units.consent_root,
+            seed_is_fixed=seeds.fixed,
+        )
+        for callback in self._callbacks:
+            callback.on_start(start)
+
+    def _tell_end(self, result: Result) -> None:
+        for callback in self._callbacks:
+            callback.on_end(result)
+
+
+class _Run:
+    """One call of `fit`: what changes while the loop turns."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        units: Units,
+        cohort: str,
+        optimizer: torch.optim.Optimizer,
+        engine: Engine,
+        monitor: RunMonitor,
+        seeds: Seeds,
+    ) -> None:
+        self._trainer = trainer
+        self._units = units
+        self._cohort = cohort
+        self._optimizer = optimizer
+        self._engine = engine
+        self._monitor = monitor
+        self._seeds = seeds
+        self._base_rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self._started = time.monotonic()
+        self._seconds_before = 0.0
+        self.step = 0
+
+    @property
+    def seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._started
+
+    def loop(self, state: TrainState | None) -> Result:
+        trainer, plan = self._trainer, self._trainer.plan
+        if state is not None:
+            self.step, self._seconds_before = state.step, state.seconds
+            self._base_rates = [float(group["initial_lr"]) for group in self._optimizer.param_groups]
+        for group, rate in zip(self._optimizer.param_groups, self._base_rates, strict=True):
+            group["initial_lr"] = rate
+        sampler = PoissonSampler(plan.sample_rate)
+        device = next(trainer.model.parameters()).device
+        batches = UnitBatches(self._units, trainer.task, rows=trainer._microbatch_rows, device=device)
+        curve = _epsilon_curve(plan)
+        trainer.model.train()
+        with StopSignals() as stop:
+            if self.step == 0:
+                self._save()  # the seeds are on disk before the first noise is drawn
+            while self.step < plan.steps and stop.received is None:
+                with _step_randomness(self._seeds, self.step):
+                    draw = sampler.draw(self.step, len(self._units), self._seeds.sampling)
+                    for batch in batches(draw):
+                        self._engine.accumulate(batch)
+                    record = self._engine.release(self.step)
+                rate = self._set_learning_rate()
+                self._optimizer.step()
+                self._optimizer.zero_grad(set_to_none=True)
+                self._note(record)
+                self.step += 1
+                if self.step % trainer._checkpoint_every == 0:
+                    self._save()
+                self._tell(record, rate, curve.get(self.step))
+        finished = self.step == plan.steps
+        self._save(finished=finished)
+        status = RunStatus.FINISHED if finished else RunStatus.KILLED
+        return trainer._result(
+            status,
+            self.step,
+            self._monitor,
+            len(self._units),
+            self.seconds,
+            None if finished or stop.received is None else int(stop.received),
+        )
+
+    def _set_learning_rate(self) -> float:
+        factor = self._trainer._schedule(self.step, self._trainer.plan.steps)
+        for group, rate in zip(self._optimizer.param_groups, self._base_rates, strict=True):
+            group["lr"] = rate * factor
+        return self._base_rates[0] * factor
+
+    def _note(self, record: StepRecord) -> None:
+        self._monitor.record(
+            record.step,
+            units_drawn=record.units,
+            noise_draws=record.noise_draws,
+            noise_std=record.noise_std,
+            clip_norm=record.clip_norm,
+            divisor=record.divisor,
+        )
+
+    def _tell(self, record: StepRecord, rate: float, epsilon: float | None) -> None:
+        event = StepEnd(
+            step=self.step,
+            learning_rate=rate,
+            seconds=self.seconds,
+            peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            epsilon=epsilon,
+            private=record,
+        )
+        try:
+            for callback in self._trainer._callbacks:
+                callback.on_step(event)
+        except BaseException:
+            self._save()  # the step is whole; what failed was the telling of it
+            raise
+
+    def _save(self, *, finished: bool = False) -> None:
+        if self._trainer._checkpoint is None:
+            return
+        self._trainer._checkpoint.save(
+            TrainState(
+                step=self.step,
+                plan_digest=self._trainer.plan.digest,
+                cohort=self._cohort,
+                model=self._trainer.model.state_dict(),
+                optimizer=None if finished else self._optimizer.state_dict(),
+                monitor=self._monitor.state_dict(),
+                seeds=None if finished else self._seeds,
+                seconds=self.seconds,
+                finished=finished,
+            )
+        )
+
+
+def _cohort_digest(units: Units) -> str:
+    """Names the very units of a run: which examples, of whom, under which consent."""
+    digest = hashlib.sha256(units.consent_root.encode())
+    for index in range(len(units)):
+        for example in units[index]:
+            for part in (example.example_id, example.prompt, example.target, *sorted(example.owners)):
+                data = part.encode()
+                digest.update(len(data).to_bytes(8, "big") + data)
+        digest.update(b"\xff" * 8)
+    return digest.hexdigest()
+
+
+def _epsilon_curve(plan: PrivacyPlan) -> dict[int, float]:
+    """ε after some of the steps, the last among them, for the curve within a run."""
+    if not plan.private:
+        return {}
+    points = sorted({max(1, round(plan.steps * point / _CURVE_POINTS)) for point in range(1, _CURVE_POINTS + 1)})
+    return dict(zip(points, epsilon_schedule(plan, points), strict=True))
+
+
+@contextmanager
+def _step_randomness(seeds: Seeds, step: int) -> Iterator[None]:
+    """Dropout and the like draw from the step's own stream, so that a resumed step repeats itself."""
+    seed = hashlib.blake2b(step.to_bytes(8, "big"), key=seeds.sampling, person=b"dropout", digest_size=8).digest()
+    with torch.random.fork_rng():
+        torch.manual_seed(int.from_bytes(seed, "big") >> 1)
+        yield
+
+
+__all__ = ["Trainer"]
