@@ -1,0 +1,171 @@
+"""Holds what a run really did against its plan; where they differ, there is no ε (PRIVACY.md §1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dp_train.errors import CheckpointError, EpsilonWithheld
+from dp_train.privacy.plan import PrivacyPlan, Unit
+from dp_train.privacy.sampling import is_poisson
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpsilonClaim:
+    """What may be said of a run's ε.
+
+    Attributes:
+      private: False for the non-private baseline, which has no ε.
+      withheld: why there is no ε to show; empty if what ran is what was planned. Free of private numbers.
+      spent: ε of the steps that ran; None where it is withheld or there is none. Read it by `unwrap`.
+      delta: δ.
+      unit: whose data the ε is about.
+      steps: how many steps ran.
+    """
+
+    private: bool
+    withheld: tuple[str, ...]
+    spent: float | None
+    delta: float
+    unit: Unit
+    steps: int
+
+    def __post_init__(self) -> None:
+        if (self.spent is not None) != (self.private and not self.withheld):
+            raise EpsilonWithheld("claim: an ε stands with reasons against it; expected an ε or reasons, not both")
+
+    def unwrap(self) -> float:
+        """The ε that was spent.
+
+        Raises:
+          EpsilonWithheld: the run is not private, or differs from its plan; the reasons are named.
+        """
+        if self.spent is None:
+            raise EpsilonWithheld(f"ε of this run: {self.describe()}; do not publish a guarantee for it")
+        return self.spent
+
+    def describe(self) -> str:
+        """One line that can stand in a report: the claim with its limits, or why there is none."""
+        if self.withheld:
+            return f"claim withheld: {'; '.join(self.withheld)}"
+        if self.spent is None:
+            return "no privacy"
+        per, limits = {
+            Unit.USER: ("per person", "fixed meeting graph"),
+            Unit.EXAMPLE: ("per example", "not per person: who owns several examples is protected less"),
+        }[self.unit]
+        return (
+            f"ε={_rounded_up(self.spent)}, δ={self.delta:g} {per}"
+            f" ({limits}; covers the model of this run alone; not hardened against floating-point or timing attacks)"
+        )
+
+
+def _rounded_up(epsilon: float) -> str:
+    """Three significant digits, never below the value."""
+    if epsilon == 0 or math.isinf(epsilon):
+        return f"{epsilon:g}"
+    decimals = max(0, 2 - math.floor(math.log10(epsilon)))
+    # The tolerance keeps 3.0 from becoming 3.01 through the last bit of a product.
+    return f"{math.ceil(epsilon * 10**decimals * (1 - 1e-12)) / 10**decimals:.{decimals}f}"
+
+
+class RunMonitor:
+    """Records each release and compares it with the plan.
+
+    Guarantee: `claim` gives an ε only if the recorded steps are 0, 1, 2, … without a gap or a repeat and at most
+    `plan.steps`, each had one noise draw of std σ·C, the planned clip and divisor, and the batch sizes can be
+    Poisson draws at the planned rate. It charges the steps that ran, so an early stop costs less.
+
+    Reasons name the plan's public numbers only. That a claim is withheld is itself a private bit where a wrong
+    sampler is the reason; for a correct run it happens with probability at most 1e-9 (`sampling.FALSE_ALARM`).
+    """
+
+    def __init__(self, plan: PrivacyPlan) -> None:
+        self._plan = plan
+        # 0 · inf has no value: without noise the std is 0 whatever the clip.
+        self._noise_std = plan.sigma * plan.clip_norm if plan.private else 0.0
+        self._next_step = 0
+        self._sizes: list[int] = []
+        self._departures: list[str] = []
+
+    def record(
+        self, step: int, *, units_drawn: int, noise_draws: int, noise_std: float, clip_norm: float, divisor: float
+    ) -> None:
+        """Note what one release did. Never raises on a difference: the run goes on, and its ε is withheld.
+
+        Args:
+          step: index of the release, from 0.
+          units_drawn: how many units the sampler gave; private.
+          noise_draws: how many times noise was added to the sum.
+          noise_std: std of that noise, before the division.
+          clip_norm: bound of one unit's gradient that was used.
+          divisor: what the noisy sum was divided by.
+        """
+        plan = self._plan
+        if step < self._next_step:
+            self._depart("a step was released more than once")
+        elif step > self._next_step:
+            self._depart("a step is missing")
+        if step >= plan.steps:
+            self._depart(f"more steps ran than the planned {plan.steps}")
+        self._next_step = max(self._next_step, step + 1)
+        self._sizes.append(units_drawn)
+        if divisor != plan.expected_units:
+            self._depart(f"the sum was not divided by expected_units={plan.expected_units}")
+        if not plan.private:
+            return
+        if noise_draws != 1:
+            self._depart("noise was not drawn exactly once a step")
+        if not math.isclose(noise_std, self._noise_std, rel_tol=1e-6):
+            self._depart(f"the noise std was not σ·C={self._noise_std:g}")
+        if not math.isclose(clip_norm, plan.clip_norm, rel_tol=1e-6):
+            self._depart(f"gradients were not clipped to clip_norm={plan.clip_norm:g}")
+
+    def claim(self, num_units: int) -> EpsilonClaim:
+        """What may be said of the steps recorded so far.
+
+        Args:
+          num_units: how many units the sampler drew from. Private, and in no part of the answer.
+        """
+        plan = self._plan
+        reasons = list(self._departures)
+        if plan.private and not is_poisson(self._sizes, num_units=num_units, sample_rate=plan.sample_rate):
+            reasons.append(f"batch sizes are not those of Poisson sampling at sample_rate={plan.sample_rate:g}")
+        spent = plan.epsilon(steps=len(self._sizes)) if plan.private and not reasons else None
+        return EpsilonClaim(
+            private=plan.private,
+            withheld=tuple(reasons),
+            spent=spent,
+            delta=plan.delta,
+            unit=plan.unit,
+            steps=len(self._sizes),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON values for a checkpoint. Private: it holds the realised batch sizes."""
+        return {
+            "plan": self._plan.digest,
+            "next_step": self._next_step,
+            "units_drawn": list(self._sizes),
+            "departures": list(self._departures),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`.
+
+        Raises:
+          CheckpointError: the state was recorded under another plan.
+        """
+        if state["plan"] != self._plan.digest:
+            raise CheckpointError(
+                "monitor: the checkpoint was written under another privacy plan; resume with the plan of the checkpoint"
+            )
+        self._next_step = int(state["next_step"])
+        self._sizes = [int(size) for size in state["units_drawn"]]
+        self._departures = [str(reason) for reason in state["departures"]]
+
+    def _depart(self, reason: str) -> None:
+        if reason not in self._departures:
+            self._departures.append(reason)
