@@ -1,0 +1,378 @@
+"""Consent events: append-only records of what a person, guardian, organisation or controller decided.
+
+Field names follow ISO/IEC TS 27560:2023, states the W3C Data Privacy Vocabulary (DPV 2). An event is
+a plain value: its types are checked here, whether it may count is decided in `registry`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dp_train.conversations import ContentKind
+from dp_train.errors import DataError
+
+SCHEMA_VERSION = "1"
+"""The only schema version that a grant may carry today."""
+
+
+class Purpose(Enum):
+    """What content may be used for. PUBLISH means that its text may be shown outside."""
+
+    TRAIN_MEETING_SUMMARY = "train_meeting_summary"
+    TRAIN_CHAT_COMPOSE = "train_chat_compose"
+    PROVIDE_FEATURE = "provide_feature"
+    PUBLISH = "publish"
+
+
+class EventState(Enum):
+    """State of consent after the event, by its DPV name. Only the first two can ever allow."""
+
+    GIVEN = "ConsentGiven"
+    RENEWED = "RenewedConsentGiven"
+    REFUSED = "ConsentRefused"
+    WITHDRAWN = "ConsentWithdrawn"
+    REVOKED = "ConsentRevoked"
+    EXPIRED = "ConsentExpired"
+    INVALIDATED = "ConsentInvalidated"
+    REQUESTED = "ConsentRequested"
+    DEFERRED = "ConsentRequestDeferred"
+    UNKNOWN = "ConsentUnknown"
+
+    @property
+    def grants(self) -> bool:
+        """Whether the state can allow anything."""
+        return self in (EventState.GIVEN, EventState.RENEWED)
+
+
+class EntityRole(Enum):
+    """Who speaks in the event. Only SELF, or GUARDIAN for a minor, can grant for a person."""
+
+    SELF = "self"
+    GUARDIAN = "guardian"
+    ORG_ADMIN = "org_admin"
+    CONTROLLER = "controller"
+
+
+class AgeBand(Enum):
+    """Age of the person at the time of the event."""
+
+    UNDER_13 = "under_13"
+    FROM_13_TO_15 = "13_to_15"
+    FROM_16_TO_17 = "16_to_17"
+    ADULT = "adult"
+    UNKNOWN = "unknown"
+
+    @property
+    def needs_guardian(self) -> bool:
+        """Under 16: only a guardian's consent allows."""
+        return self in (AgeBand.UNDER_13, AgeBand.FROM_13_TO_15)
+
+
+class LawfulBasis(Enum):
+    """Article 6 GDPR. A person's grant counts under CONSENT alone."""
+
+    CONSENT = "consent"
+    CONTRACT = "contract"
+    LEGAL_OBLIGATION = "legal_obligation"
+    VITAL_INTERESTS = "vital_interests"
+    PUBLIC_TASK = "public_task"
+    LEGITIMATE_INTERESTS = "legitimate_interests"
+
+
+class Processing(Enum):
+    """Operations on content. An event that names none speaks of all that its purposes need."""
+
+    COLLECT = "collect"
+    STORE = "store"
+    ANALYSE = "analyse"
+    ANONYMISE = "anonymise"
+    TRAIN = "train"
+    DISCLOSE = "disclose"
+
+
+class PiiType(Enum):
+    """Kinds of personal data that the notice names; informative, no decision depends on them."""
+
+    NAME = "name"
+    CONTACT = "contact"
+    VOICE = "voice"
+    IMAGE = "image"
+    TEXT = "text"
+    LOCATION = "location"
+    FINANCIAL = "financial"
+    IDENTIFIER = "identifier"
+
+
+class CollectionMethod(Enum):
+    """How the event was collected. A Global Privacy Control signal is a denial whatever its state says."""
+
+    FORM = "form"
+    ADMIN_CONSOLE = "admin_console"
+    API = "api"
+    IMPORT = "import"
+    PAPER = "paper"
+    VERBAL = "verbal"
+    SYSTEM = "system"
+    GPC_SIGNAL = "gpc_signal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentEvent:
+    """One decision, as it was recorded; never changed afterwards.
+
+    A **person's** event has the person's pseudonym in `pii_principal_id`. To be a grant that counts
+    it needs a GIVEN or RENEWED state, at least one purpose and content kind, a notice id and version,
+    the CONSENT basis, the role SELF (or GUARDIAN under 16), and, for training and publishing,
+    an `age_band` other than UNKNOWN in this or another event of the person.
+
+    An **organisation's** event has `pii_principal_id=None`, the role ORG_ADMIN and the `org_id`; an
+    organisation without a record denies, so each one that takes part needs a GIVEN event.
+
+    Attributes:
+      record_id: names the event; the same event delivered twice carries the same id.
+      seq: position in the store, ≥ 0; the last tie-break between events of one time.
+      pii_principal_id: `PrincipalKey.pseudonym` of the person, 64 hex digits; None for an organisation.
+      org_id: the organisation in whose context the event was collected.
+      entity_id: pseudonym of who acted, where that is not the person.
+      purpose, content_kind: what the event speaks of. A denial that names none denies all.
+      event_time: when it was decided. `recorded_time`: when we learnt of it, not before `event_time`.
+      data_from, data_to: creation times that a grant covers, both ends included. `data_from` None
+        means from `event_time` on (a grant is not retroactive; an earlier `data_from` counts only for
+        a notice that `ConsentRules.retroactive_notices` names), `data_to` None means without end.
+      expires_at: from this time on a grant no longer allows.
+      notice_version: counts up from 1.
+      prev_hash, event_hash: link of the store's hash chain, empty outside a store.
+    """
+
+    record_id: str
+    seq: int
+    pii_principal_id: str | None
+    org_id: str
+    entity_role: EntityRole
+    purpose: frozenset[Purpose]
+    content_kind: frozenset[ContentKind]
+    event_state: EventState
+    event_time: datetime
+    recorded_time: datetime
+    schema_version: str = SCHEMA_VERSION
+    prev_hash: str = ""
+    event_hash: str = ""
+    entity_id: str | None = None
+    processing: frozenset[Processing] = frozenset()
+    pii_type: frozenset[PiiType] = frozenset()
+    notice_id: str = ""
+    notice_version: int = 0
+    notice_sha256: str = ""
+    language: str = ""
+    jurisdiction: str = ""
+    lawful_basis: LawfulBasis = LawfulBasis.CONSENT
+    data_from: datetime | None = None
+    data_to: datetime | None = None
+    expires_at: datetime | None = None
+    collection_method: CollectionMethod | None = None
+    evidence_ref: str = ""
+    withdrawal_method: str = ""
+    age_band: AgeBand = AgeBand.UNKNOWN
+
+    def __post_init__(self) -> None:
+        if not self.record_id:
+            raise DataError("consent event: record_id is empty; every event needs an id of its own")
+        if self.seq < 0:
+            raise DataError(f"consent event: seq={self.seq}; expected a position ≥ 0")
+        for name in ("event_time", "recorded_time", "data_from", "data_to", "expires_at"):
+            value: datetime | None = getattr(self, name)
+            if value is not None and value.tzinfo is None:
+                raise DataError(f"consent event: {name} has no time zone; write it as ISO 8601 with an offset")
+        principal = self.pii_principal_id
+        if principal is None:
+            if self.entity_role is not EntityRole.ORG_ADMIN:
+                raise DataError(
+                    f"consent event: no pii_principal_id with role {self.entity_role.value}; "
+                    "only an event of the role org_admin speaks for an organisation"
+                )
+        elif not _is_pseudonym(principal):
+            raise DataError(
+                "consent event: pii_principal_id is not a pseudonym; expected the 64 lower-case hex digits "
+                "of PrincipalKey.pseudonym, never a name or an account"
+            )
+
+
+def _is_pseudonym(value: str) -> bool:
+    return len(value) == 64 and not value.strip("0123456789abcdef")
+
+
+def read_events(path: str | os.PathLike[str]) -> Iterator[ConsentEvent]:
+    """Yield the events of a jsonl file, one object a line, as a stream.
+
+    Enums are written by value, times as ISO 8601 with an offset, sets as arrays; fields with a
+    default may be left out, unknown fields may not be added.
+
+    Raises:
+      DataError: the file cannot be read, or a row is not an event; names the row, never its content.
+    """
+    try:
+        with Path(path).open(encoding="utf-8") as lines:
+            for row, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _parse_row(line, row)
+    except OSError as error:
+        raise DataError(f"consent events {path}: {error.strerror}; expected a readable jsonl file") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"consent events {path}: not UTF-8; save the file as UTF-8") from error
+
+
+def write_events(events: Iterable[ConsentEvent], path: str | os.PathLike[str]) -> None:
+    """Write events as jsonl that `read_events` reads back equal; whole or not at all.
+
+    Raises:
+      DataError: the file cannot be written.
+    """
+    target = Path(path)
+    temporary = ""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
+        ) as out:
+            temporary = out.name
+            for event in events:
+                out.write(json.dumps(_to_json(event), ensure_ascii=False, separators=(",", ":")) + "\n")
+        Path(temporary).replace(target)
+    except OSError as error:
+        raise DataError(f"consent events {path}: {error.strerror}; choose a folder that can be written") from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+_DEFAULTS = {
+    field.name: field.default for field in dataclasses.fields(ConsentEvent) if field.default is not dataclasses.MISSING
+}
+
+
+def _to_json(event: ConsentEvent) -> dict[str, Any]:
+    """Fields that differ from their default, as JSON values."""
+    row: dict[str, Any] = {}
+    for field in dataclasses.fields(event):
+        value = getattr(event, field.name)
+        if field.name in _DEFAULTS and value == _DEFAULTS[field.name]:
+            continue
+        if isinstance(value, Enum):
+            value = value.value
+        elif isinstance(value, datetime):
+            value = value.isoformat()
+        elif isinstance(value, frozenset):
+            value = sorted(member.value for member in value)
+        row[field.name] = value
+    return row
+
+
+E = TypeVar("E", bound=Enum)
+
+
+class _FieldError(Exception):
+    """Says what a value should have been; the reader adds row and field."""
+
+
+def _one(kind: type[E]) -> Callable[[Any], E]:
+    def parse(value: Any) -> E:
+        try:
+            return kind(value)
+        except (ValueError, TypeError):
+            raise _FieldError(f"one of {', '.join(str(member.value) for member in kind)}") from None
+
+    return parse
+
+
+def _several(kind: type[E]) -> Callable[[Any], frozenset[E]]:
+    def parse(value: Any) -> frozenset[E]:
+        if not isinstance(value, list):
+            raise _FieldError("an array")
+        return frozenset(_one(kind)(member) for member in value)
+
+    return parse
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _FieldError("a string")
+    return value
+
+
+def _optional_text(value: Any) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _integer(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _FieldError("a whole number")
+    return value
+
+
+def _time(value: Any) -> datetime:
+    try:
+        return datetime.fromisoformat(_text(value))
+    except ValueError:
+        raise _FieldError("a time in ISO 8601 with an offset") from None
+
+
+def _optional_time(value: Any) -> datetime | None:
+    return None if value is None else _time(value)
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "pii_principal_id": _optional_text,
+    "entity_id": _optional_text,
+    "seq": _integer,
+    "notice_version": _integer,
+    "entity_role": _one(EntityRole),
+    "event_state": _one(EventState),
+    "lawful_basis": _one(LawfulBasis),
+    "age_band": _one(AgeBand),
+    "collection_method": lambda value: None if value is None else _one(CollectionMethod)(value),
+    "purpose": _several(Purpose),
+    "content_kind": _several(ContentKind),
+    "processing": _several(Processing),
+    "pii_type": _several(PiiType),
+    "event_time": _time,
+    "recorded_time": _time,
+    "data_from": _optional_time,
+    "data_to": _optional_time,
+    "expires_at": _optional_time,
+}
+_FIELDS = tuple(field.name for field in dataclasses.fields(ConsentEvent))
+_REQUIRED = tuple(name for name in _FIELDS if name not in _DEFAULTS)
+
+
+def _parse_row(line: str, row: int) -> ConsentEvent:
+    try:
+        values = json.loads(line)
+    except (json.JSONDecodeError, RecursionError):
+        raise DataError(f"consent events, row {row}: not JSON; expected one JSON object a line") from None
+    if not isinstance(values, dict):
+        raise DataError(f"consent events, row {row}: not a JSON object; expected one object a line")
+    unknown = sum(name not in _FIELDS for name in values)
+    if unknown:
+        raise DataError(f"consent events, row {row}: {unknown} unknown field(s); expected {', '.join(_FIELDS)}")
+    for name in _REQUIRED:
+        if name not in values:
+            raise DataError(f"consent events, row {row}: {name} is missing; every event needs it")
+    parsed: dict[str, Any] = {}
+    for name, value in values.items():
+        parse: Callable[[Any], Any] = _PARSERS.get(name, _text)
+        try:
+            parsed[name] = parse(value)
+        except _FieldError as error:
+            raise DataError(f"consent events, row {row}: {name} cannot be read; expected {error}") from None
+    try:
+        return ConsentEvent(**parsed)
+    except DataError as error:
+        raise DataError(f"consent events, row {row}: {str(error).removeprefix('consent event: ')}") from None

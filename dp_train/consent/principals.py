@@ -1,0 +1,88 @@
+"""The key that turns a person's id into the pseudonym under which consent is kept.
+
+The key is a file of its own, outside the consent store: destroying it honours erasure without
+breaking the store's hash chain, for nobody can link a pseudonym to a person afterwards.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dp_train.errors import ConsentError
+
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PrincipalKey:
+    """Secret key of the pseudonyms; never printed, never stored beside the events.
+
+    Args:
+      secret: at least 32 bytes.
+    """
+
+    secret: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.secret) < KEY_BYTES:
+            raise ConsentError(
+                f"principal key: {len(self.secret)} bytes; expected at least {KEY_BYTES}, as PrincipalKey.create makes"
+            )
+
+    def pseudonym(self, person_id: str) -> str:
+        """HMAC-SHA256 of the person's id, 64 lower-case hex digits: the `pii_principal_id` of events."""
+        return self.digest(person_id).hex()
+
+    def digest(self, person_id: str) -> bytes:
+        """The same pseudonym as its 32 bytes."""
+        return hmac.digest(self.secret, person_id.encode("utf-8", "surrogatepass"), "sha256")
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> PrincipalKey:
+        """Draw a key from the OS and write it to a new file that only its owner can read.
+
+        Raises:
+          ConsentError: the file exists (a key is never overwritten) or cannot be written.
+        """
+        secret = secrets.token_bytes(KEY_BYTES)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as out:
+                out.write(secret.hex() + "\n")
+                out.flush()
+                os.fsync(out.fileno())
+        except OSError as error:
+            raise ConsentError(
+                f"principal key {path}: {error.strerror}; choose a new file that can be written"
+            ) from error
+        return cls(secret)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> PrincipalKey:
+        """Read a key that `create` wrote.
+
+        Raises:
+          ConsentError: the file is missing, open to others, or not a key.
+        """
+        try:
+            with Path(path).open(encoding="ascii") as lines:
+                mode = os.fstat(lines.fileno()).st_mode
+                text = lines.read(4096).strip()
+        except OSError as error:
+            raise ConsentError(f"principal key {path}: {error.strerror}; make one with PrincipalKey.create") from error
+        except UnicodeDecodeError:
+            text = ""
+        else:
+            if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise ConsentError(
+                    f"principal key {path}: mode {stat.S_IMODE(mode):03o}; expected 600, run chmod 600 on it"
+                )
+        try:
+            return cls(bytes.fromhex(text))
+        except ValueError:
+            raise ConsentError(f"principal key {path}: not a key; expected the hex digits that create wrote") from None
