@@ -1,0 +1,55 @@
+"""The reference: one unit at a time, autograd, clip, sum. Slow, and right wherever autograd is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dp_train.engines.base import EngineName, MicroBatch, RowLosses, StepRecord
+from dp_train.engines.noise import NoiseSource
+from dp_train.engines.units import StepSum, check_losses, clip_factors, trainable_parameters
+from dp_train.privacy.plan import PrivacyPlan
+
+
+class NaiveEngine:
+    """A forward and a backward pass for each unit alone; no hooks, and no rule per layer.
+
+    Guarantee: that of `Engine`. Use it to check another engine, or for a model that no other engine covers.
+    """
+
+    name = EngineName.NAIVE
+
+    def __init__(self, *, model: nn.Module, row_losses: RowLosses, plan: PrivacyPlan, noise: NoiseSource) -> None:
+        self._model = model
+        self._row_losses = row_losses
+        self._clip_norm = plan.clip_norm
+        self._sum = StepSum(list(trainable_parameters(model).values()), plan, noise)
+
+    def accumulate(self, batch: MicroBatch) -> None:
+        """Add the clipped gradients of the microbatch's units, one after the other."""
+        for unit in range(batch.num_units):
+            self._add_unit(batch, (batch.units == unit).nonzero().flatten())
+
+    def _add_unit(self, batch: MicroBatch, rows: Tensor) -> None:
+        alone = MicroBatch(
+            inputs={name: tensor[rows] for name, tensor in batch.inputs.items()},
+            units=torch.zeros_like(rows),
+            num_units=1,
+        )
+        loss = check_losses(self._row_losses(self._model, alone.inputs), alone).mean()
+        gradients = torch.autograd.grad(loss, self._sum.parameters, allow_unused=True)
+        held = [(index, gradient) for index, gradient in enumerate(gradients) if gradient is not None]
+        squares = torch.stack([gradient.double().square().sum() for _, gradient in held])
+        norm = (squares.sum() + 0.0 * loss.detach().double()).sqrt().reshape(1)  # not finite where the loss is not
+        factor = clip_factors(norm, self._clip_norm)
+        self._sum.tally.count(loss.detach().reshape(1), norm, self._clip_norm)
+        if torch.isfinite(norm):
+            for index, gradient in held:
+                self._sum.add(index, gradient.float() * factor)
+
+    def release(self, step: int) -> StepRecord:
+        """Noise, divide, write ``p.grad``."""
+        return self._sum.release(step)
+
+    def detach(self) -> None:
+        """Nothing hangs on the model."""
