@@ -1,0 +1,119 @@
+"""The import rule of the house, read from the source: imports point down, one door a framework."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dp_train
+
+PACKAGE = Path(dp_train.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A room may import from itself and from rooms with a lower number. Rooms that share a number may
+# meet: an engine names a model, a task is handed a consented corpus.
+STOREYS = {
+    "errors": 0,
+    "conversations": 1,
+    "anonymize": 2,
+    "privacy": 2,
+    "consent": 2,
+    "corpora": 2,
+    "engines": 3,
+    "models": 3,
+    "tasks": 3,
+    "training": 4,
+    "audit": 4,
+    "tracking": 5,
+    "cli": 6,
+}
+
+DOORS = {
+    "opacus": {"engines"},
+    "mlflow": {"tracking"},
+    "hydra": {"cli"},
+    "omegaconf": {"cli"},
+    "dp_accounting": {"privacy"},
+    "torch": {"engines", "models", "tasks", "training", "audit", "cli"},
+    "transformers": {"models", "tasks", "training", "cli"},
+}
+
+
+def imports(path: Path, *, at_import: bool = False) -> Iterator[str]:
+    """Dotted names that a file imports; with `at_import`, only those that importing the file runs."""
+    pending: list[ast.AST] = [ast.parse(path.read_text())]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield str(node.module)
+        elif at_import and (isinstance(node, ast.FunctionDef) or _type_checking(node)):
+            continue
+        pending.extend(ast.iter_child_nodes(node))
+
+
+def _type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+@pytest.mark.parametrize(
+    "path", [file for file in FILES if file.parent != PACKAGE or file.stem != "__init__"], ids=relative
+)
+def test_imports_point_down(path: Path) -> None:
+    for name in imports(path):
+        if name.startswith("dp_train."):
+            target = name.split(".")[1]
+            assert STOREYS[target] <= STOREYS[room(path)], f"{relative(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_each_framework_has_one_door(path: Path) -> None:
+    for name in imports(path):
+        allowed = DOORS.get(name.split(".")[0])
+        assert allowed is None or room(path) in allowed, f"{relative(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", [file for file in FILES if room(file) in {"cli", "tracking"}], ids=relative)
+def test_command_line_and_tracking_import_frameworks_only_when_they_use_them(path: Path) -> None:
+    slow = {"torch", "transformers", "mlflow", "matplotlib", "opacus"}
+    assert slow.isdisjoint(name.split(".")[0] for name in imports(path, at_import=True))
+
+
+def test_public_names_are_sorted_and_all_there() -> None:
+    assert dp_train.__all__ == sorted(dp_train.__all__)
+    for name in dp_train.__all__:
+        assert getattr(dp_train, name).__module__.startswith("dp_train."), name
+    assert dir(dp_train) == dp_train.__all__
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Trainor'"):
+        _ = dp_train.Trainor
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    code = "import sys, dp_train; print(sorted(name for name in sys.modules if name.startswith('dp_train')))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "['dp_train']"
+
+
+@pytest.mark.parametrize(
+    "name", ["dp_train.privacy", "dp_train.consent", "dp_train.consent.gate", "dp_train.privacy.units"]
+)
+def test_a_privacy_reviewers_rooms_load_no_framework(name: str) -> None:
+    code = f"import sys, {name}; print({{'torch', 'transformers', 'opacus', 'hydra', 'mlflow'}} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
