@@ -20,6 +20,13 @@ class Unit(Enum):
     EXAMPLE = "example"
 
 
+class NeighboringRelation(Enum):
+    """Which two data sets must look alike; the names are those of dp_accounting."""
+
+    ADD_OR_REMOVE_ONE = "add_or_remove_one"
+    REPLACE_SPECIAL = "replace_special"
+
+
 @dataclass(frozen=True, kw_only=True)
 class PrivacyPlan:
     """Public numbers of one private training run; frozen, a change returns a new plan.
@@ -75,6 +82,13 @@ class PrivacyPlan:
             raise PlanError("plan: noise_multiplier is not set; call calibrate(epsilon=…) or give σ")
         return self.noise_multiplier
 
+    @property
+    def neighboring_relation(self) -> NeighboringRelation:
+        """One unit more or less; for k > 1, one person's words replaced by nothing while who met whom stays as it is."""
+        if self.unit is Unit.USER and self.max_contributions > 1:
+            return NeighboringRelation.REPLACE_SPECIAL
+        return NeighboringRelation.ADD_OR_REMOVE_ONE
+
     def replace(self, **changes: Any) -> PrivacyPlan:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
@@ -83,10 +97,29 @@ class PrivacyPlan:
         """The same sampling and steps with no clipping and no noise: the baseline."""
         return self.replace(clip_norm=math.inf, noise_multiplier=0.0)
 
+    def event(self, steps: int | None = None) -> Any:
+        """The `DpEvent` of the plan, or of its first `steps` steps: `accounting.event`."""
+        from dp_train.privacy import accounting
+
+        return accounting.event(self, steps)
+
+    def epsilon(self, steps: int | None = None) -> float:
+        """ε of the plan, or of its first `steps` steps: `accounting.epsilon`."""
+        from dp_train.privacy import accounting
+
+        return accounting.epsilon(self, steps=steps)
+
+    def calibrate(self, *, epsilon: float) -> PrivacyPlan:
+        """The plan with the least noise that spends at most `epsilon`: `accounting.calibrate`."""
+        from dp_train.privacy import accounting
+
+        return accounting.calibrate(self, epsilon=epsilon)
+
     def describe(self) -> dict[str, Any]:
         """The public fields as plain JSON values."""
         values = dataclasses.asdict(self)
         values["unit"] = self.unit.value
+        values["neighboring_relation"] = self.neighboring_relation.value
         values["clip_norm"] = None if math.isinf(self.clip_norm) else self.clip_norm
         return values
 
