@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from dp_train.errors import PlanError
 from dp_train.privacy.plan import PrivacyPlan, Unit
 
@@ -245,16 +247,13 @@ def _rough(plan: PrivacyPlan, steps: int) -> float:
 
 
 def _interval(plan: PrivacyPlan, steps: int) -> float:
-    """Length of the discretisation interval: as fine as the step's loss needs, as coarse as a large ε allows."""
+    """Length of the discretisation interval: as fine as the step's loss needs, as coarse as the size of ε allows."""
     usual = 1e-4 if _contributions(plan) == 1 else 1e-3
-    rough = _rough(plan, steps)
-    if rough > 50:
-        return min(max(usual, _power_of_ten(rough * 2e-5)), 1.0)
-    return max(min(usual, _power_of_ten(_loss_of_step(plan) / 5)), 1e-7)
-
-
-def _power_of_ten(value: float) -> float:
-    return float(10.0 ** math.floor(math.log10(value)))
+    points = 2e-5 * _rough(plan, steps)  # some 50,000 of them over the range of ε
+    if points > 1e-3:
+        return min(max(usual, 10.0 ** math.floor(math.log10(points))), 1.0)
+    fine, affordable = math.floor(math.log10(_loss_of_step(plan) / 5)), math.ceil(math.log10(points))
+    return max(min(usual, float(10.0 ** max(fine, affordable))), 1e-7)
 
 
 def _accountant(plan: PrivacyPlan, steps: int, interval: float) -> Any:
@@ -262,7 +261,9 @@ def _accountant(plan: PrivacyPlan, steps: int, interval: float) -> Any:
     from dp_accounting.pld import PLDAccountant
 
     relation = NeighboringRelation[plan.neighboring_relation.name]
-    return PLDAccountant(relation, value_discretization_interval=interval).compose(event(plan, steps))
+    # With little noise the masses' ratio overflows to inf, which is what it then stands for.
+    with np.errstate(over="ignore", divide="ignore"):
+        return PLDAccountant(relation, value_discretization_interval=interval).compose(event(plan, steps))
 
 
 @lru_cache(maxsize=512)

@@ -84,7 +84,7 @@ class PrivacyPlan:
 
     @property
     def neighboring_relation(self) -> NeighboringRelation:
-        """One unit more or less; for k > 1, one person's words replaced by nothing while who met whom stays as it is."""
+        """One unit more or less; for k > 1, one person's words replaced by nothing while who met whom stays."""
         if self.unit is Unit.USER and self.max_contributions > 1:
             return NeighboringRelation.REPLACE_SPECIAL
         return NeighboringRelation.ADD_OR_REMOVE_ONE
