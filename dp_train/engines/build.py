@@ -6,12 +6,13 @@ import math
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from dp_train.engines.base import Engine, EngineName, RowLosses
 from dp_train.engines.naive import NaiveEngine
 from dp_train.engines.noise import NoiseSource
 from dp_train.engines.non_private import NonPrivateEngine
-from dp_train.errors import PlanError
+from dp_train.errors import ModelError, PlanError
 from dp_train.privacy.plan import PrivacyPlan
 
 
@@ -42,8 +43,20 @@ def build_engine(
     _check(name, plan)
     if name is EngineName.NON_PRIVATE:
         return NonPrivateEngine(model=model, row_losses=row_losses, plan=plan)
+    _refuse_batch_statistics(model)
     if name is EngineName.NAIVE:
         return NaiveEngine(model=model, row_losses=row_losses, plan=plan, noise=noise)
+    if name in (EngineName.HOOKS, EngineName.FUNCTORCH):
+        from dp_train.engines.hooks import HooksEngine  # Opacus takes seconds to import
+
+        return HooksEngine(
+            model=model,
+            row_losses=row_losses,
+            plan=plan,
+            noise=noise,
+            optimizer=optimizer,
+            functorch=name is EngineName.FUNCTORCH,
+        )
     raise PlanError(f"engine {name.value}: not built; choose hooks or naive")
 
 
@@ -59,3 +72,13 @@ def _check(name: EngineName, plan: PrivacyPlan) -> None:
             f"engine {name.value}: needs a finite clip_norm; the plan has none; "
             "set clip_norm, or use engine non_private for the baseline"
         )
+
+
+def _refuse_batch_statistics(model: nn.Module) -> None:
+    """A mean over the batch couples rows, and a running mean is a release without noise."""
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) or (isinstance(module, _NormBase) and module.track_running_stats):
+            raise ModelError(
+                f"model: layer {name} ({type(module).__name__}) keeps statistics of the batch, which no clip bounds; "
+                "replace it by a layer norm or group norm"
+            )

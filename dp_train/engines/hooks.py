@@ -1,0 +1,223 @@
+"""Opacus' hooks mode, with rows summed to units before the clip.
+
+An Opacus extension: `UnitGradSampleHooks` hangs on the model without wrapping it, so `generate`, `save_pretrained`
+and peft see the model itself; `UnitDPOptimizer` stands around the user's optimizer and is the place that clips and
+adds noise. Its step hook feeds an Opacus accountant with what really ran.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+from opacus.accountants import RDPAccountant
+from opacus.optimizers import DPOptimizer
+from torch import Tensor, nn
+
+from dp_train.engines.base import EngineName, MicroBatch, RowLosses, StepRecord
+from dp_train.engines.noise import NoiseSource
+from dp_train.engines.row_hooks import UnitGradSampleHooks
+from dp_train.engines.units import (
+    StepSum,
+    check_losses,
+    clip_factors,
+    row_weights,
+    squared_norms,
+    sum_rows,
+    trainable_parameters,
+)
+from dp_train.errors import ModelError
+from dp_train.privacy.plan import PrivacyPlan
+
+_AGREEMENT = 1e-3  # between two float32 ways to one sum; a wrong rule is off by far more
+
+
+class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
+    """Opacus' optimizer with the two steps that decide privacy replaced: clip per unit, noise from a `NoiseSource`.
+
+    Only its `pre_step` is used: it writes ``p.grad``, and the trainer steps the user's optimizer.
+
+    Args:
+      optimizer: the user's optimizer, over exactly the trainable parameters of the model.
+      parameters: those parameters by name, in the order that numbers the noise streams.
+      plan: clip norm, noise multiplier and divisor.
+      noise: where noise comes from.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        *,
+        parameters: Mapping[str, nn.Parameter],
+        plan: PrivacyPlan,
+        noise: NoiseSource,
+    ) -> None:
+        super().__init__(
+            optimizer,
+            noise_multiplier=plan.sigma,
+            max_grad_norm=plan.clip_norm,
+            expected_batch_size=plan.expected_units,
+        )
+        if {id(p) for p in self.params} != {id(p) for p in parameters.values()}:
+            raise ModelError(
+                f"optimizer: steps on {len(self.params)} trainable tensors and the model has {len(parameters)}; "
+                "give the optimizer exactly the model's parameters with requires_grad"
+            )
+        self.record: StepRecord | None = None
+        self._sum = StepSum(list(parameters.values()), plan, noise)
+        self._pending: tuple[MicroBatch, Tensor] | None = None
+        self._step = 0
+
+    @property
+    def grad_samples(self) -> list[Tensor | None]:
+        """Per-row gradients; None for a parameter that the microbatch did not reach."""
+        return [getattr(parameter, "grad_sample", None) for parameter in self._sum.parameters]
+
+    @property
+    def accumulated_iterations(self) -> int:
+        """Microbatches are summed as they come: for Opacus' accountants a step is one iteration."""
+        return 1
+
+    def take(self, batch: MicroBatch, losses: Tensor) -> None:
+        """Clip and sum the units whose rows' gradients now hang on the parameters."""
+        self._pending = (batch, losses)
+        self.clip_and_accumulate()
+
+    def release(self, step: int) -> StepRecord:
+        """Opacus' `pre_step`: noise, division, step hook."""
+        self._step = step
+        self.pre_step()
+        assert self.record is not None
+        return self.record
+
+    def clip_and_accumulate(self) -> None:
+        """Sum rows to units, clip each unit over all parameters together, add to the step's sum."""
+        if self._pending is None:
+            return
+        (batch, losses), self._pending = self._pending, None
+        gradients = {
+            index: _per_unit(rows.float(), batch) for index, rows in enumerate(self.grad_samples) if rows is not None
+        }
+        losses = sum_rows(losses.double() * row_weights(batch), batch)
+        squares = torch.stack([squared_norms(gradient) for gradient in gradients.values()]).sum(0)
+        norms = (squares + 0.0 * losses).sqrt()  # not finite where the loss is not
+        self._sum.tally.count(losses, norms, self.max_grad_norm)
+        factors = clip_factors(norms, self.max_grad_norm)
+        lost = ~torch.isfinite(norms)
+        for index, gradient in gradients.items():
+            if bool(lost.any()):
+                gradient[lost] = 0.0  # 0 · NaN is NaN
+            self._sum.add(index, torch.tensordot(factors, gradient, dims=1))
+
+    def add_noise(self) -> None:
+        """Noise each sum once and write it, divided by the public `expected_units`, to ``p.grad``."""
+        self.record = self._sum.release(self._step)
+
+    def scale_grad(self) -> None:
+        """Nothing: the sum was divided in float32, before it took the parameter's type."""
+
+
+class HooksEngine:
+    """Per-row gradients by Opacus' hooks, one backward pass a microbatch.
+
+    Guarantee: that of `Engine`. A layer without a rule is refused by name when the engine is built. With
+    the first microbatch, before anything is summed, two more things are checked: that each layer sees rows in its
+    first dimension, and that per-row gradients add up to the ordinary gradient of every parameter, which finds
+    parameters used outside their layer.
+
+    Memory: rows × trainable parameters × 4 bytes, the price of the hooks mode.
+
+    Args:
+      functorch: compute layers that have no rule by `torch.func`, where they take one tensor and give one.
+
+    Raises:
+      ModelError: a layer has no rule; batch statistics; gradient checkpointing; optimizer over other parameters.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        row_losses: RowLosses,
+        plan: PrivacyPlan,
+        noise: NoiseSource,
+        optimizer: torch.optim.Optimizer,
+        functorch: bool = False,
+    ) -> None:
+        self.name = EngineName.FUNCTORCH if functorch else EngineName.HOOKS
+        self._model = model
+        self._row_losses = row_losses
+        self._parameters = trainable_parameters(model)
+        self._optimizer = UnitDPOptimizer(optimizer, parameters=self._parameters, plan=plan, noise=noise)
+        self._accountant = RDPAccountant()
+        self._optimizer.attach_step_hook(self._accountant.get_optimizer_hook_fn(sample_rate=plan.sample_rate))
+        self._hooks = UnitGradSampleHooks(model, functorch=functorch)
+        self._checked = False
+
+    def accumulate(self, batch: MicroBatch) -> None:
+        """Add the clipped gradients of the microbatch's units to the step's sum."""
+        rows = batch.units.shape[0]
+        if rows == 0:
+            return
+        if not self._checked:
+            self._hooks.probe(lambda inputs: self._row_losses(self._model, inputs), batch.inputs)
+        for parameter in self._parameters.values():
+            parameter.grad = None
+        try:
+            with self._hooks.recording(rows), warnings.catch_warnings():
+                # Embeddings take ids, which have no gradient: their hook runs on the output's, as it should.
+                warnings.filterwarnings("ignore", message="Full backward hook is firing")
+                losses = check_losses(self._row_losses(self._model, batch.inputs), batch)
+                (losses * row_weights(batch)).sum().backward()  # type: ignore[no-untyped-call]
+                if not self._checked:
+                    self._check_against_autograd()
+                    self._checked = True
+                self._optimizer.take(batch, losses.detach())
+        finally:
+            for parameter in self._parameters.values():
+                parameter.grad = None
+
+    def release(self, step: int) -> StepRecord:
+        """Noise, divide, write ``p.grad``; Opacus' step hook hears of it."""
+        return self._optimizer.release(step)
+
+    def opacus_history(self) -> list[tuple[float, float, int]]:
+        """(noise multiplier, sample rate, steps) of the releases so far, as Opacus' accountants keep them."""
+        return list(self._accountant.history)
+
+    def detach(self) -> None:
+        """Take hooks and attributes off the model."""
+        self._hooks.cleanup()
+        for parameter in self._model.parameters():
+            if hasattr(parameter, "summed_grad"):
+                del parameter.summed_grad
+
+    def _check_against_autograd(self) -> None:
+        """Per-row gradients must add up to the gradient that autograd found by itself."""
+        for name, parameter in self._parameters.items():
+            if parameter.grad is None:
+                continue
+            rows = parameter.grad_sample  # type: ignore[attr-defined]
+            if rows is None:
+                raise ModelError(
+                    f"model: {name} is used outside its layer, where no hook sees it; "
+                    "call the layer, or use engine naive"
+                )
+            ordinary, rows = parameter.grad.float(), rows.float()
+            difference = torch.linalg.vector_norm(rows.sum(0) - ordinary)
+            scale = squared_norms(rows).sqrt().sum() + torch.linalg.vector_norm(ordinary)
+            if torch.isfinite(difference) and bool(difference > _AGREEMENT * scale):
+                raise ModelError(
+                    f"model: per-row gradients of {name} do not add up to its gradient; its layer is used in a way "
+                    "that the rule for it does not cover; use engine naive"
+                )
+
+
+def _per_unit(rows: Tensor, batch: MicroBatch) -> Tensor:
+    """(rows, …) → (num_units, …), without a copy where every unit has one row."""
+    if batch.num_units == rows.shape[0]:
+        order = torch.arange(batch.num_units, device=batch.units.device)
+        if torch.equal(batch.units, order):
+            return rows
+    return sum_rows(rows, batch)

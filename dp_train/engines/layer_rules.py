@@ -1,0 +1,103 @@
+"""Per-row gradients of a layer's parameters, from its input and the gradient of its output.
+
+Opacus' rules are used where they hold; the rules here are for layers of transformers, and for what Opacus'
+own leave out: `padding_idx` of embeddings and layer norms without a bias. Classes of transformers are
+named, not imported: a model that holds one has imported it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from opacus.grad_sample import GradSampleHooks
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm
+
+LayerRule = Callable[[Any, list[Tensor], Tensor], dict[nn.Parameter, Tensor]]
+"""(layer, its inputs, gradient of its output), rows first → parameter → (rows, *parameter.shape)."""
+
+
+def layer_rule(layer: nn.Module) -> LayerRule | None:
+    """The rule for exactly this class: a subclass may compute something else, so it inherits none."""
+    return _OWN_RULES.get(qualified_name(layer)) or GradSampleHooks.GRAD_SAMPLERS.get(type(layer))
+
+
+def qualified_name(layer: nn.Module) -> str:
+    """The class of a layer as module path and name."""
+    return f"{type(layer).__module__}.{type(layer).__qualname__}"
+
+
+def _conv1d(layer: Any, inputs: list[Tensor], grads: Tensor) -> dict[nn.Parameter, Tensor]:
+    """GPT-2's linear layer, whose weight is (in, out)."""
+    weight = torch.einsum("n...i,n...o->nio", inputs[0].to(grads.dtype), grads)
+    return _trainable({layer.weight: weight, layer.bias: _sum_positions(grads)})
+
+
+def _layer_norm(layer: Any, inputs: list[Tensor], grads: Tensor) -> dict[nn.Parameter, Tensor]:
+    normalized = layer_norm(inputs[0], layer.normalized_shape, eps=layer.eps)
+    keep = len(layer.normalized_shape)
+    gradients = {layer.weight: _sum_positions(normalized * grads, keep=keep)}
+    if layer.bias is not None:
+        gradients[layer.bias] = _sum_positions(grads, keep=keep)
+    return _trainable(gradients)
+
+
+def _scaled_rms_norm(layer: Any, inputs: list[Tensor], grads: Tensor) -> dict[nn.Parameter, Tensor]:
+    """weight · x ÷ rms(x), as Llama and T5 compute it."""
+    hidden = inputs[0].float()
+    normalized = hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + layer.variance_epsilon)
+    return _trainable({layer.weight: _sum_positions(normalized.to(grads.dtype) * grads)})
+
+
+def _embedding(layer: Any, inputs: list[Tensor], grads: Tensor) -> dict[nn.Parameter, Tensor]:
+    rows, width = inputs[0].shape[0], layer.embedding_dim
+    ids = inputs[0].reshape(rows, -1, 1)
+    spread = grads.reshape(rows, -1, width)
+    if layer.padding_idx is not None:
+        spread = spread.masked_fill(ids == layer.padding_idx, 0.0)
+    table = grads.new_zeros(rows, layer.num_embeddings, width)
+    return _trainable({layer.weight: table.scatter_add_(1, ids.expand(-1, -1, width), spread)})
+
+
+def _scaled_embedding(layer: Any, inputs: list[Tensor], grads: Tensor) -> dict[nn.Parameter, Tensor]:
+    return _embedding(layer, inputs, grads * layer.embed_scale)
+
+
+def _bart_positions(layer: Any, inputs: list[Tensor], grads: Tensor) -> dict[nn.Parameter, Tensor]:
+    """BART looks up position + offset, whatever its input holds; in training nothing has gone before."""
+    table = grads.new_zeros(grads.shape[0], *layer.weight.shape)
+    table[:, layer.offset : layer.offset + grads.shape[1]] = grads
+    return _trainable({layer.weight: table})
+
+
+def _sum_positions(values: Tensor, *, keep: int = 1) -> Tensor:
+    """(rows, …, *last) → (rows, *last), summed over all between the rows and the last `keep` dimensions."""
+    between = tuple(range(1, values.dim() - keep))
+    return values.sum(between) if between else values
+
+
+def _trainable(gradients: dict[nn.Parameter, Tensor]) -> dict[nn.Parameter, Tensor]:
+    return {parameter: gradient for parameter, gradient in gradients.items() if parameter.requires_grad}
+
+
+_RMS_NORMS = (
+    "llama.modeling_llama.LlamaRMSNorm",
+    "mistral.modeling_mistral.MistralRMSNorm",
+    "phi3.modeling_phi3.Phi3RMSNorm",
+    "qwen2.modeling_qwen2.Qwen2RMSNorm",
+    "qwen3.modeling_qwen3.Qwen3RMSNorm",
+    "smollm3.modeling_smollm3.SmolLM3RMSNorm",
+    "t5.modeling_t5.T5LayerNorm",
+    "mt5.modeling_mt5.MT5LayerNorm",
+)
+
+_OWN_RULES: dict[str, LayerRule] = {
+    "torch.nn.modules.normalization.LayerNorm": _layer_norm,
+    "torch.nn.modules.sparse.Embedding": _embedding,
+    "transformers.pytorch_utils.Conv1D": _conv1d,
+    "transformers.models.bart.modeling_bart.BartScaledWordEmbedding": _scaled_embedding,
+    "transformers.models.bart.modeling_bart.BartLearnedPositionalEmbedding": _bart_positions,
+    **{f"transformers.models.{name}": _scaled_rms_norm for name in _RMS_NORMS},
+}
