@@ -111,7 +111,7 @@ class RunMonitor:
         if step >= plan.steps:
             self._depart(f"more steps ran than the planned {plan.steps}")
         self._next_step = max(self._next_step, step + 1)
-        self._sizes.append(units_drawn)
+        self._sizes.append(int(units_drawn))
         if divisor != plan.expected_units:
             self._depart(f"the sum was not divided by expected_units={plan.expected_units}")
         if not plan.private:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from dp_train.conversations import Example
 from dp_train.errors import DataError, PlanError
@@ -21,7 +22,7 @@ def in_public_order(examples: Iterable[Example]) -> list[Example]:
       DataError: an id occurs twice, so that the order would depend on the order of arrival.
     """
     ordered = sorted(examples, key=lambda example: example.example_id)
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in pairwise(ordered):
         if before.example_id == after.example_id:
             raise DataError(f"examples: id {after.example_id} occurs twice; give every example an id of its own")
     return ordered

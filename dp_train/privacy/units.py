@@ -138,6 +138,7 @@ def build_units(
         raise ConsentError("units: examples have no consent; take them from gate(…).examples(…)")
     seen = list(examples)
     k = g = 1
+    rows: list[tuple[Example, ...]]
     if unit is Unit.EXAMPLE:
         rows = [(example,) for example in in_public_order(seen)]
     elif all(len(example.owners) == 1 for example in seen):
