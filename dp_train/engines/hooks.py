@@ -31,6 +31,7 @@ from dp_train.errors import ModelError
 from dp_train.privacy.plan import PrivacyPlan
 
 _AGREEMENT = 1e-3  # between two float32 ways to one sum; a wrong rule is off by far more
+_ROUNDING = 1e-6  # of the whole gradient, in any one tensor
 
 
 class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -195,10 +196,11 @@ class HooksEngine:
 
     def _check_against_autograd(self) -> None:
         """Per-row gradients must add up to the gradient that autograd found by itself."""
+        found: dict[str, tuple[Tensor, Tensor]] = {}
         for name, parameter in self._parameters.items():
             if parameter.grad is None:
                 continue
-            rows = parameter.grad_sample  # type: ignore[attr-defined]
+            rows = getattr(parameter, "grad_sample", None)
             if rows is None:
                 raise ModelError(
                     f"model: {name} is used outside its layer, where no hook sees it; "
@@ -207,7 +209,11 @@ class HooksEngine:
             ordinary, rows = parameter.grad.float(), rows.float()
             difference = torch.linalg.vector_norm(rows.sum(0) - ordinary)
             scale = squared_norms(rows).sqrt().sum() + torch.linalg.vector_norm(ordinary)
-            if torch.isfinite(difference) and bool(difference > _AGREEMENT * scale):
+            found[name] = difference.double(), scale
+        # A bias that a softmax cancels has rounding errors of its neighbours for a gradient.
+        rounding = _ROUNDING * torch.stack([scale for _, scale in found.values()]).sum()
+        for name, (difference, scale) in found.items():
+            if bool(torch.isfinite(difference) & (difference > _AGREEMENT * scale + rounding)):
                 raise ModelError(
                     f"model: per-row gradients of {name} do not add up to its gradient; its layer is used in a way "
                     "that the rule for it does not cover; use engine naive"

@@ -162,13 +162,19 @@ class UnitGradSampleHooks(GradSampleHooks):  # type: ignore[misc]
     def _count_positions(
         self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """BART's decoder names positions 0 … T − 1 once for all rows; unnamed, it counts them for each row."""
-        positions = named.get("position_ids")
-        if not self._active or positions is None:
+        """BART's decoder names positions 0 … T − 1 once for all rows; unnamed, it counts them for each row.
+
+        Its encoder passes hidden states, for their shape alone: as no gradient flows back to them, torch would
+        never call the layer's backward hook. Detached, they do not keep it waiting.
+        """
+        if not self._active:
             return None
-        if not torch.equal(positions, torch.arange(inputs[0].shape[1], device=positions.device)):
-            raise self._not_rows_first(module)
-        return inputs, {**named, "position_ids": None}
+        positions = named.get("position_ids")
+        if positions is not None:
+            if not torch.equal(positions, torch.arange(inputs[0].shape[1], device=positions.device)):
+                raise self._not_rows_first(module)
+            named = {**named, "position_ids": None}
+        return (inputs[0].detach(), *inputs[1:]), named
 
     def _give_relative_bias_rows(self, attention: nn.Module) -> None:
         """T5 looks its bias up as (queries, keys); stack the lookup once a row, then part the rows again."""
