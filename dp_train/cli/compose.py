@@ -1,0 +1,147 @@
+"""From files and overrides to a checked `TrainConfig`.
+
+1. `conf/` is the reusable parts, of the wheel or of the repository;
+2. the working folder follows on Hydra's search path, so that its `experiments/` is found, then the
+   experiments that were shipped;
+3. Hydra composes into the schema, which refuses unknown keys and wrong types;
+4. the tree becomes dataclasses, which refuse impossible values.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dp_train.cli.config import TrainConfig
+from dp_train.cli.explain import explain
+from dp_train.cli.places import conf_folder, groups, search_folders
+from dp_train.errors import ConfigError
+
+ROOT = "config"
+HYDRA_VERSION = "1.3"
+_STORED = "stored"
+
+
+class _SearchPath(SearchPathPlugin):
+    """Hydra asks it wherever it composes: here, and in every trial of a sweep."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in search_folders():
+            search_path.append("dp-train", f"file://{folder}")
+
+
+def prepare_hydra(stored: Path | None = None) -> None:
+    """Make schema, search path and resolvers known to Hydra; may be called again.
+
+    Args:
+      stored: config.yaml of an earlier run, which then stands on top of the parts as `+from_run=stored`.
+    """
+    Plugins.instance().register(_SearchPath)
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    if stored is not None:
+        store.store(group="from_run", name=_STORED, node=_load(stored), package="_global_")
+    # Cached, so that a configuration names one folder however often it is read.
+    OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
+
+
+def overrides_for(overrides: Sequence[str], stored: Path | None) -> list[str]:
+    """The overrides as Hydra is to see them.
+
+    Raises:
+      ConfigError: a part is chosen by name on top of a stored run, whose values would win over it unseen.
+    """
+    if stored is None:
+        return list(overrides)
+    parts = groups()
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~").partition("@")[0]
+        if key in parts:
+            raise ConfigError(
+                f"config: {override}: picks a part, and with --from-run every value comes from the stored run; "
+                f"change single values ({key}.…=…), or leave out --from-run"
+            )
+    return [f"+from_run={_STORED}", *overrides]
+
+
+def compose(overrides: Sequence[str], *, stored: Path | None = None) -> tuple[TrainConfig, DictConfig]:
+    """The checked configuration, and the tree it was made from, with Hydra's own node in it.
+
+    Raises:
+      ConfigError: in one line: which key or value, what was expected, what to do.
+    """
+    prepare_hydra(stored)
+    arguments = overrides_for(overrides, stored)
+    with _clean_hydra():
+        try:
+            with initialize_config_dir(str(conf_folder()), job_name="dp-train", version_base=HYDRA_VERSION):
+                tree = hydra_compose(ROOT, overrides=arguments, return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+            raise explain(error, overrides) from error
+    return check(tree), tree
+
+
+def check(tree: DictConfig) -> TrainConfig:
+    """The tree as checked objects; resolves interpolations.
+
+    Raises:
+      ConfigError: a mandatory value is missing, or a value is impossible.
+    """
+    try:
+        # Anew, since `+key=value` opens a composed tree to keys that the schema does not have.
+        values = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), without_hydra(tree)))
+    except OmegaConfBaseException as error:
+        raise explain(error, ()) from error
+    assert isinstance(values, TrainConfig)
+    return values
+
+
+def without_hydra(tree: DictConfig) -> DictConfig:
+    """The user's part of a composed tree."""
+    if "hydra" not in tree:
+        return tree
+    return OmegaConf.masked_copy(tree, [str(key) for key in tree if key != "hydra"])
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path))
+    except OSError as error:
+        raise ConfigError(f"config: {path}: {error.strerror}; expected the config.yaml of a run") from error
+    except Exception as error:  # the YAML reader has a tree of errors of its own
+        raise ConfigError(f"config: {path}: not YAML; expected the config.yaml that a run wrote") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"config: {path}: not a tree of keys; expected the config.yaml that a run wrote")
+    return {str(key): value for key, value in values.items()}
+
+
+def _run_folder(root: str) -> str:
+    """Date, time to the microsecond and random digits: two runs of one moment do not meet."""
+    now = datetime.now()
+    return f"{root}/{now:%Y-%m-%d}/{now:%H-%M-%S-%f}-{secrets.token_hex(3)}"
+
+
+@contextmanager
+def _clean_hydra() -> Iterator[None]:
+    """Hydra keeps one global instance; leave it as it was, empty, also after an error."""
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().clear()

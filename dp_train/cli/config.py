@@ -1,0 +1,371 @@
+"""The schema of a configuration: what may be written in `conf/`, in `experiments/` and on the command line.
+
+Unknown keys and wrong types fail when Hydra composes; impossible values fail here, when the composed
+tree becomes these objects. They stop at the door: nothing below `cli/` takes one of them.
+
+The classes cannot be frozen, since Hydra fills them in; nothing changes them after that.
+Enums are written by name (`unit: USER`), as OmegaConf reads them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from dp_train.cli.names import (
+    ArchitectureName,
+    CorpusSource,
+    NoiseSourceName,
+    OptimizerName,
+    PrivacyMode,
+    PrivateEngineName,
+    ScheduleName,
+    StartMode,
+    TaskName,
+    TrackerName,
+    TrainableName,
+)
+from dp_train.errors import ConfigError
+from dp_train.privacy.plan import Unit
+
+
+@dataclass(kw_only=True)
+class TaskConfig:
+    """What is learnt. Lengths are in tokens; `max_length` holds prompt and target together."""
+
+    name: TaskName
+    max_length: int = 256
+    max_new_tokens: int = 48
+
+    def __post_init__(self) -> None:
+        _expect(self, "task.max_length", self.max_length >= 8, "at least 8 tokens")
+        _expect(self, "task.max_new_tokens", self.max_new_tokens >= 1, "at least 1 token")
+        _expect(
+            self,
+            "task.max_new_tokens",
+            self.max_new_tokens < self.max_length,
+            f"fewer than task.max_length={self.max_length}, so that the prompt has room",
+        )
+
+
+@dataclass(kw_only=True)
+class CorpusConfig:
+    """Conversations of three populations that share no person.
+
+    For `source: EMBEDDED` the numbers of people and the seed of the generator say it all. For files,
+    `private` is the file to train on, `public` (published text, for vocabulary and starting point) and
+    `evaluation` (agreed to publication) are files too; without `public` the embedded public population
+    is used, without `evaluation` nothing is scored.
+    """
+
+    source: CorpusSource
+    people: int = 2000
+    public_people: int = 1000
+    evaluation_people: int = 300
+    seed: int = 0
+    private: str | None = None
+    public: str | None = None
+    evaluation: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("people", "public_people", "evaluation_people"):
+            _expect(self, f"corpus.{name}", getattr(self, name) >= 20, "at least 20 people")
+        if self.source is CorpusSource.EMBEDDED:
+            for name in ("private", "public", "evaluation"):
+                given = getattr(self, name)
+                _expect(
+                    self, f"corpus.{name}", given is None, "no file with corpus=embedded; choose corpus=jsonl, csv …"
+                )
+        else:
+            _expect(
+                self,
+                "corpus.private",
+                self.private is not None,
+                f"the {self.source.value} file to train on; give corpus.private=PATH",
+            )
+
+
+@dataclass(kw_only=True)
+class ConsentConfig:
+    """Who agreed to what. `events` is the file of consent events; the embedded corpus brings its own.
+
+    `key` is the file of the secret that makes pseudonyms; it is created where it is missing for the
+    embedded corpus alone. `as_of` and `known_at` are ISO 8601 times with an offset; empty means now.
+    """
+
+    events: str | None = None
+    key: str = "runs/principal.key"
+    as_of: str | None = None
+    known_at: str | None = None
+    max_removed_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        share = self.max_removed_share
+        _expect(self, "consent.max_removed_share", 0 <= share <= 1, "a share in [0, 1]")
+        for name in ("as_of", "known_at"):
+            _expect(
+                self,
+                f"consent.{name}",
+                _is_time(getattr(self, name)),
+                "a time with an offset, such as 2025-01-31T00:00:00+00:00",
+            )
+
+
+@dataclass(kw_only=True)
+class AnonymizeConfig:
+    """What is replaced by surrogates before anything is learnt."""
+
+    names: bool = True
+    patterns: bool = True
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """A model made from numbers alone; positions follow from `task.max_length`."""
+
+    architecture: ArchitectureName
+    layers: int
+    width: int
+    heads: int
+    dropout: float = 0.0
+    tied: bool = True
+    vocab_size: int = 2048
+    trainable: TrainableName = TrainableName.ALL
+    last_layers: int = 1
+    lora_rank: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "width", "heads", "lora_rank"):
+            _expect(self, f"model.{name}", getattr(self, name) >= 1, "at least 1")
+        pair = 2 * self.heads
+        _expect(self, "model.width", self.width % pair == 0, f"a multiple of 2 × model.heads = {pair}")
+        _expect(self, "model.last_layers", 1 <= self.last_layers <= self.layers, f"1 to model.layers={self.layers}")
+        _expect(self, "model.dropout", 0 <= self.dropout < 1, "a share in [0, 1)")
+
+
+@dataclass(kw_only=True)
+class StartConfig:
+    """The public starting point: a non-private run on published text, made once and kept in `cache`."""
+
+    mode: StartMode
+    steps: int = 300
+    expected_units: int = 32
+    learning_rate: float = 1e-3
+    warmup: float = 0.1
+    cache: str = "runs/starting_points"
+
+    def __post_init__(self) -> None:
+        _expect(self, "start.steps", self.steps >= 1, "at least 1; start=random trains no starting point")
+        _expect(self, "start.expected_units", self.expected_units >= 1, "at least 1")
+        _expect(self, "start.learning_rate", self.learning_rate > 0, "a rate > 0")
+        _expect(self, "start.warmup", 0 <= self.warmup <= 1, "a share in [0, 1]")
+
+
+@dataclass(kw_only=True)
+class PrivacyConfig:
+    """What is promised to whom: exactly one of `epsilon`, `noise_multiplier`, or `privacy=none`."""
+
+    mode: PrivacyMode
+    epsilon: float | None = None
+    noise_multiplier: float | None = None
+    delta: float = 1e-5
+    clip_norm: float = 1.0
+    unit: Unit = Unit.USER
+    max_contributions: int = 1
+    rows_per_unit: int = 1
+
+    def __post_init__(self) -> None:
+        epsilon, sigma = self.epsilon, self.noise_multiplier
+        if epsilon is not None:
+            _expect(self, "privacy.epsilon", 0 < epsilon < math.inf, "a number > 0; privacy=none for no privacy")
+        if sigma is not None:
+            _expect(self, "privacy.noise_multiplier", 0 < sigma < math.inf, "σ > 0; privacy=none for no privacy")
+        if self.mode is PrivacyMode.DP:
+            _expect(
+                self,
+                "privacy.epsilon",
+                epsilon is not None or sigma is not None,
+                "exactly one of privacy.epsilon and privacy.noise_multiplier; give one, or privacy=none",
+            )
+            _expect(
+                self,
+                "privacy.noise_multiplier",
+                epsilon is None or sigma is None,
+                f"null beside privacy.epsilon={epsilon}, since one follows from the other; set one of them to null",
+            )
+        else:
+            _expect(
+                self,
+                "privacy.epsilon" if epsilon is not None else "privacy.noise_multiplier",
+                epsilon is None and sigma is None,
+                "null with privacy=none",
+            )
+        _expect(self, "privacy.delta", 1e-11 <= self.delta < 0.1, "δ in [1e-11, 0.1), below 1 ÷ population")
+        _expect(self, "privacy.clip_norm", 0 < self.clip_norm < math.inf, "a norm > 0")
+        _expect(self, "privacy.max_contributions", self.max_contributions >= 1, "at least 1")
+        _expect(self, "privacy.rows_per_unit", self.rows_per_unit >= 1, "at least 1")
+
+
+@dataclass(kw_only=True)
+class EngineConfig:
+    """How clipped sums are formed; it changes speed and memory, never the ε."""
+
+    name: PrivateEngineName
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """The optimizer and its schedule; all of it works on released gradients, so it spends nothing."""
+
+    name: OptimizerName
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    schedule: ScheduleName = ScheduleName.LINEAR
+    warmup: float = 0.05
+
+    def __post_init__(self) -> None:
+        _expect(self, "optimizer.learning_rate", self.learning_rate > 0, "a rate > 0")
+        _expect(self, "optimizer.weight_decay", self.weight_decay >= 0, "at least 0")
+        _expect(self, "optimizer.momentum", 0 <= self.momentum < 1, "a share in [0, 1)")
+        _expect(self, "optimizer.warmup", 0 <= self.warmup <= 1, "a share in [0, 1]")
+        if self.name is OptimizerName.ADAMW:
+            _expect(self, "optimizer.momentum", self.momentum == 0, "0 with optimizer=adamw")
+        else:
+            _expect(self, "optimizer.weight_decay", self.weight_decay == 0, "0 with optimizer=sgd")
+
+
+@dataclass(kw_only=True)
+class TrainerConfig:
+    """Steps and sampling, private or not.
+
+    Attributes:
+      steps: T.
+      expected_units: B, the public divisor.
+      sample_rate: q. Exactly one of `sample_rate` and `population`.
+      population: a *declared* public number of people; q = B ÷ population. Never counted from the data.
+      microbatch_rows: rows per forward pass; bounds memory and changes nothing else.
+      checkpoint_every: steps between checkpoints.
+      seed: empty means secret and fresh. A number makes the run repeatable and marks it.
+      noise: where the noise comes from.
+      threads: CPU threads; 0 leaves it to torch.
+    """
+
+    steps: int = 300
+    expected_units: int = 64
+    sample_rate: float | None = None
+    population: int | None = None
+    microbatch_rows: int = 64
+    checkpoint_every: int = 50
+    seed: int | None = None
+    noise: NoiseSourceName = NoiseSourceName.SEEDED
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "expected_units", "microbatch_rows", "checkpoint_every"):
+            _expect(self, f"trainer.{name}", getattr(self, name) >= 1, "at least 1")
+        _expect(self, "trainer.threads", self.threads >= 0, "at least 0")
+        rate, population = self.sample_rate, self.population
+        _expect(
+            self,
+            "trainer.sample_rate",
+            (rate is None) != (population is None),
+            "exactly one of trainer.sample_rate and trainer.population; set one, and the other to null",
+        )
+        if rate is not None:
+            _expect(self, "trainer.sample_rate", 0 < rate <= 1, "a probability in (0, 1]")
+        if population is not None:
+            _expect(
+                self,
+                "trainer.population",
+                population >= self.expected_units,
+                f"at least trainer.expected_units={self.expected_units}",
+            )
+
+    @property
+    def rate(self) -> float:
+        """q, the probability with which a unit enters a step."""
+        if self.sample_rate is not None:
+            return self.sample_rate
+        assert self.population is not None
+        return self.expected_units / self.population
+
+
+@dataclass(kw_only=True)
+class EvaluationConfig:
+    """Scores and samples, from the evaluation population alone."""
+
+    examples: int = 200
+    samples: int = 2
+
+    def __post_init__(self) -> None:
+        _expect(self, "evaluation.examples", self.examples >= 1, "at least 1")
+        _expect(self, "evaluation.samples", self.samples >= 0, "at least 0")
+
+
+@dataclass(kw_only=True)
+class TrackingConfig:
+    """Where runs are recorded. Empty `uri` means MLFLOW_TRACKING_URI, else mlflow.db of the working folder."""
+
+    name: TrackerName
+    uri: str | None = None
+    experiment: str | None = None
+    log_private_statistics: bool = False
+
+
+@dataclass(kw_only=True)
+class TradeoffConfig:
+    """What `dp-train tradeoff` runs: each ε, `repeats` times with fresh seeds, and the baselines."""
+
+    epsilons: list[float] = field(default_factory=lambda: [1.0, 8.0])
+    repeats: int = 1
+    non_private: bool = True
+
+    def __post_init__(self) -> None:
+        _expect(self, "tradeoff.epsilons", len(self.epsilons) > 0, "at least one ε, such as [1,8]")
+        _expect(self, "tradeoff.epsilons", all(0 < e < math.inf for e in self.epsilons), "numbers > 0")
+        _expect(
+            self,
+            "tradeoff.epsilons",
+            len(set(self.epsilons)) == len(self.epsilons),
+            "each ε once; tradeoff.repeats repeats them",
+        )
+        _expect(self, "tradeoff.repeats", self.repeats >= 1, "at least 1")
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """A whole run. `question` and `hypothesis` are for people; `dry_run` prints σ, steps and ε and trains nothing."""
+
+    task: TaskConfig
+    corpus: CorpusConfig
+    consent: ConsentConfig
+    model: ModelConfig
+    start: StartConfig
+    privacy: PrivacyConfig
+    engine: EngineConfig
+    optimizer: OptimizerConfig
+    trainer: TrainerConfig
+    tracking: TrackingConfig
+    anonymize: AnonymizeConfig = field(default_factory=AnonymizeConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    tradeoff: TradeoffConfig = field(default_factory=TradeoffConfig)
+    question: str = ""
+    hypothesis: str = ""
+    dry_run: bool = False
+
+
+def _expect(part: object, key: str, ok: bool, expected: str) -> None:
+    if not ok:
+        value = getattr(part, key.rpartition(".")[2])
+        shown = "null" if value is None else value.name if isinstance(value, Enum) else value
+        raise ConfigError(f"config: {key}={shown}; expected {expected}")
+
+
+def _is_time(text: str | None) -> bool:
+    try:
+        return text is None or datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False

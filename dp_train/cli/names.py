@@ -1,0 +1,90 @@
+"""The words that a configuration may use, where it chooses by name; written by name (`engine.name: HOOKS`).
+
+Enums of the rooms below that need torch are repeated here: a typing error in a configuration is then
+found in half a second, not after five. A test holds the words together.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class TaskName(Enum):
+    """The tasks that a configuration can name."""
+
+    MEETING_SUMMARY = "meeting_summary"
+    CHAT_COMPOSE = "chat_compose"
+
+
+class ArchitectureName(Enum):
+    """`dp_train.models.build.Architecture`."""
+
+    DECODER = "decoder"
+    ENCODER_DECODER = "encoder_decoder"
+
+
+class TrainableName(Enum):
+    """`dp_train.models.trainable.Trainable`."""
+
+    ALL = "all"
+    NORMS_AND_BIASES = "norms_and_biases"
+    LAST_LAYERS = "last_layers"
+    LORA = "lora"
+
+
+class PrivateEngineName(Enum):
+    """Those of `dp_train.engines.base.EngineName` that clip; without privacy no choice is left."""
+
+    NAIVE = "naive"
+    HOOKS = "hooks"
+
+
+class CorpusSource(Enum):
+    """Where conversations come from."""
+
+    EMBEDDED = "embedded"
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+class StartMode(Enum):
+    """From which weights a run starts."""
+
+    PUBLIC = "public"
+    RANDOM = "random"
+
+
+class PrivacyMode(Enum):
+    """Whether a run clips and adds noise."""
+
+    DP = "dp"
+    NONE = "none"
+
+
+class NoiseSourceName(Enum):
+    """Where the noise comes from: a secret seed (resumes bit for bit) or the system's CSPRNG."""
+
+    SEEDED = "seeded"
+    SECURE = "secure"
+
+
+class OptimizerName(Enum):
+    """The optimizers that a configuration can name."""
+
+    ADAMW = "adamw"
+    SGD = "sgd"
+
+
+class ScheduleName(Enum):
+    """How the learning rate moves over the steps."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+
+
+class TrackerName(Enum):
+    """Where runs are recorded."""
+
+    MLFLOW = "mlflow"
+    OFF = "off"
