@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from opacus.grad_sample import GradSampleHooks
+from opacus.grad_sample.functorch import prepare_layer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -111,13 +113,27 @@ class UnitGradSampleHooks(GradSampleHooks):  # type: ignore[misc]
             tensors[0] = tensors[0].view(self._rows, -1)
         elif tensors[0].shape[0] != self._rows or forward_output.shape[0] != self._rows:
             raise self._not_rows_first(module)
-        # From here on as in Opacus.
-        if not hasattr(module, "activations"):
-            module.activations = []  # type: ignore[assignment]
-        module.activations.append(tensors)  # type: ignore[operator, union-attr]
+        if not forward_output.requires_grad:
+            return
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter._forward_counter += 1  # type: ignore[attr-defined]
+        hook = partial(self._take_output_gradient, module, tensors)
+        forward_output.register_hook(hook)  # type: ignore[no-untyped-call]
+
+    def add_hooks(self, *, force_functorch: bool = False, **_: Any) -> None:
+        """One forward hook a layer; the backward hook goes onto each output as it comes.
+
+        Opacus' full backward hooks wait for the gradient of a layer's input, which BART's encoder positions never
+        get (they take hidden states for their shape alone), pair a layer's calls with its gradients by
+        their order, and warn about every embedding.
+        """
+        handles: list[RemovableHandle] = []
+        for module in self.iterate_submodules(self._module):
+            if type(module) not in self.GRAD_SAMPLERS:
+                prepare_layer(module)
+            handles.append(module.register_forward_hook(self.capture_activations_hook))
+        self.autograd_grad_sample_hooks = self._module.autograd_grad_sample_hooks = handles
 
     def cleanup(self) -> None:
         """Take hooks, attributes and replaced methods off the model."""
@@ -162,19 +178,13 @@ class UnitGradSampleHooks(GradSampleHooks):  # type: ignore[misc]
     def _count_positions(
         self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """BART's decoder names positions 0 … T − 1 once for all rows; unnamed, it counts them for each row.
-
-        Its encoder passes hidden states, for their shape alone: as no gradient flows back to them, torch would
-        never call the layer's backward hook. Detached, they do not keep it waiting.
-        """
-        if not self._active:
-            return None
+        """BART's decoder names positions 0 … T − 1 once for all rows; unnamed, it counts them for each row."""
         positions = named.get("position_ids")
-        if positions is not None:
-            if not torch.equal(positions, torch.arange(inputs[0].shape[1], device=positions.device)):
-                raise self._not_rows_first(module)
-            named = {**named, "position_ids": None}
-        return (inputs[0].detach(), *inputs[1:]), named
+        if not self._active or positions is None:
+            return None
+        if not torch.equal(positions, torch.arange(inputs[0].shape[1], device=positions.device)):
+            raise self._not_rows_first(module)
+        return inputs, {**named, "position_ids": None}
 
     def _give_relative_bias_rows(self, attention: nn.Module) -> None:
         """T5 looks its bias up as (queries, keys); stack the lookup once a row, then part the rows again."""
@@ -195,6 +205,11 @@ class UnitGradSampleHooks(GradSampleHooks):  # type: ignore[misc]
         self._handles.append(bias.register_forward_pre_hook(stack))
         self._biases[bias] = attention
         attention.compute_bias = by_row
+
+    def _take_output_gradient(self, module: nn.Module, tensors: list[Tensor], gradient: Tensor) -> None:
+        if self.hooks_enabled:
+            module.activations = [tensors]  # type: ignore[assignment]
+            self.capture_backprops_hook(module, None, (gradient,), loss_reduction="sum", batch_first=True)
 
     def _not_rows_first(self, module: nn.Module) -> ModelError:
         return ModelError(

@@ -1,0 +1,305 @@
+"""What every private engine must do; an engine's test class inherits it and names the engine.
+
+The reference is written out here a second time, in float64 and on rows without their padding, so that
+the naive engine is under test too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import pytest
+import scipy.stats
+import torch
+from engine_models import MODELS, batch, row_losses, rows, select, trimmed
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from dp_train.engines.base import Engine, EngineName, MicroBatch, StepRecord
+from dp_train.engines.build import build_engine
+from dp_train.engines.noise import NoiseSource, SeededNoise
+from dp_train.privacy.plan import PrivacyPlan
+
+UNITS = (0, 0, 1, 2, 3, 3, 3, 4)
+PLAN = PrivacyPlan(
+    sample_rate=0.1, expected_units=4, steps=100, delta=1e-5, clip_norm=2.5, noise_multiplier=0.0, rows_per_unit=3
+)
+NOISY = PLAN.replace(noise_multiplier=1.5)
+SEED = b"a seed for tests"
+
+every_model = pytest.mark.parametrize("kind", MODELS)
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def released(model: nn.Module) -> Tensor:
+    """All released gradients as one float64 vector."""
+    gradients = [parameter.grad for parameter in trainable(model)]
+    assert all(gradient is not None for gradient in gradients)
+    return torch.cat([gradient.flatten().double() for gradient in gradients])
+
+
+def unit_gradients(model: nn.Module, whole: MicroBatch) -> Tensor:
+    """(units, parameters) float64: the mean of each unit's row gradients, a row at a time and unpadded."""
+    total = torch.zeros(whole.num_units, sum(parameter.numel() for parameter in trainable(model)), dtype=torch.float64)
+    counts = torch.bincount(whole.units)
+    for row, unit in enumerate(whole.units.tolist()):
+        loss = row_losses(model, trimmed(whole.inputs, row)).sum()
+        gradients = torch.autograd.grad(loss, trainable(model), allow_unused=True, materialize_grads=True)
+        total[unit] += torch.cat([gradient.flatten().double() for gradient in gradients]) / counts[unit]
+    return total
+
+
+def clipped_sum(gradients: Tensor, clip_norm: float) -> Tensor:
+    norms = gradients.norm(dim=1, keepdim=True)
+    return (gradients * (clip_norm / norms).clamp(max=1.0)).sum(0)
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+class EngineContract:
+    """Inherit, set `engine`, and pytest runs all of it."""
+
+    engine: EngineName
+
+    def build(self, model: nn.Module, plan: PrivacyPlan, noise: NoiseSource | None = None) -> Engine:
+        optimizer = torch.optim.SGD(trainable(model), lr=0.1)
+        return build_engine(
+            self.engine,
+            model=model,
+            row_losses=row_losses,
+            plan=plan,
+            noise=noise or SeededNoise(SEED),
+            optimizer=optimizer,
+        )
+
+    def step(
+        self, model: nn.Module, batches: Iterable[MicroBatch], plan: PrivacyPlan = PLAN, step: int = 0
+    ) -> tuple[Tensor, StepRecord]:
+        """One step of a fresh engine: what it wrote times the divisor, and its record."""
+        engine = self.build(model, plan)
+        try:
+            for microbatch in batches:
+                engine.accumulate(microbatch)
+            record = engine.release(step)
+            return released(model) * plan.expected_units, record
+        finally:
+            engine.detach()
+
+    @every_model
+    def test_equals_the_per_unit_loop(self, kind: str) -> None:
+        model, whole = MODELS[kind](), batch(rows(len(UNITS)), UNITS)
+        gradients = unit_gradients(model, whole)
+        norms = gradients.norm(dim=1)
+        clip_norm = 1.001 * float(norms.median())  # some units are clipped and some are not
+        found, record = self.step(model, [whole], PLAN.replace(clip_norm=clip_norm))
+        assert difference(found, clipped_sum(gradients, clip_norm)) < 1e-5
+        assert record.units == whole.num_units
+        assert record.clipped_units == 2
+        assert record.nonfinite_units == 0
+        losses = [row_losses(model, trimmed(whole.inputs, row)).item() / UNITS.count(UNITS[row]) for row in range(8)]
+        assert record.loss_sum == pytest.approx(sum(losses), rel=1e-5)
+
+    @every_model
+    @pytest.mark.parametrize("size", [1, 2, 3])
+    def test_microbatches_of_every_size_give_one_sum(self, kind: str, size: int) -> None:
+        model, whole = MODELS[kind](), batch(rows(len(UNITS)), UNITS)
+        units = range(whole.num_units)
+        cut = [select(whole, units[start : start + size]) for start in range(0, whole.num_units, size)]
+        found, record = self.step(model, cut)
+        assert difference(found, self.step(model, [whole])[0]) < 1e-5
+        assert record.units == whole.num_units
+
+    @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @given(owners=st.lists(st.integers(0, 4), min_size=1, max_size=9), seed=st.integers(0, 99))
+    def test_any_owners_in_any_order_equal_the_loop(self, owners: list[int], seed: int) -> None:
+        present = sorted(set(owners))
+        whole = batch(rows(len(owners), seed=seed), [present.index(owner) for owner in owners])
+        model = MODELS["gpt2_tied"]()
+        expected = clipped_sum(unit_gradients(model, whole), PLAN.clip_norm)
+        assert difference(self.step(model, [whole])[0], expected) < 1e-5
+
+    @every_model
+    @pytest.mark.parametrize("others", [(), (1,), (0, 1, 2, 4)])
+    @pytest.mark.parametrize("scale", [1.0, 1e6, 1e-6])
+    def test_one_unit_moves_the_sum_by_at_most_clip_norm(self, kind: str, others: Sequence[int], scale: float) -> None:
+        model, inputs = MODELS[kind](), rows(len(UNITS))
+        inputs["scale"][[row for row, unit in enumerate(UNITS) if unit == 3]] = scale
+        whole = batch(inputs, UNITS)
+        without, _ = self.step(model, [select(whole, others)] if others else [])
+        joined, _ = self.step(model, [select(whole, [*others, 3])])
+        moved = float((joined - without).norm())
+        assert moved <= PLAN.clip_norm * (1 + 1e-5)
+        assert scale < 1 or moved > 0.5 * PLAN.clip_norm
+
+    def test_a_tiny_clip_norm_is_met_and_not_undercut(self) -> None:
+        model, whole = MODELS["gpt2_tied"](), batch(rows(1), [0])
+        plan = PLAN.replace(clip_norm=1e-6)
+        moved = float(self.step(model, [whole], plan)[0].norm())
+        assert moved == pytest.approx(plan.clip_norm, rel=1e-5)
+
+    def test_a_zero_gradient_is_safe(self) -> None:
+        model, inputs = MODELS["gpt2_tied"](), rows(2)
+        inputs["scale"][:] = 0.0
+        found, record = self.step(model, [batch(inputs, [0, 1])])
+        assert float(found.norm()) == 0.0
+        assert record.nonfinite_units == 0
+
+    @pytest.mark.parametrize("kind", ["gpt2_tied", "t5"])
+    @pytest.mark.parametrize(
+        ("field", "value"), [("scale", math.nan), ("scale", math.inf), ("spoil", math.nan), ("spoil", -math.inf)]
+    )
+    def test_a_nonfinite_row_makes_its_unit_zero_and_does_not_spread(self, kind: str, field: str, value: float) -> None:
+        model, inputs = MODELS[kind](), rows(len(UNITS))
+        healthy, _ = self.step(model, [select(batch(inputs, UNITS), [0, 1, 2, 4])])
+        inputs[field][5] = value  # one of the three rows of unit 3
+        found, record = self.step(model, [batch(inputs, UNITS)])
+        assert difference(found, healthy) < 1e-5
+        assert record.nonfinite_units == 1
+        assert record.units == 5
+        assert math.isfinite(record.loss_sum)
+
+    @pytest.mark.parametrize("empty", ["no microbatch", "a microbatch of no units"])
+    def test_empty_draw_still_adds_noise(self, empty: str) -> None:
+        model = MODELS["gpt2_tied"]()
+        nothing = MicroBatch(
+            inputs={name: tensor[:0] for name, tensor in rows(1).items()},
+            units=torch.zeros(0, dtype=torch.int64),
+            num_units=0,
+        )
+        noise, record = self.step(model, [] if empty == "no microbatch" else [nothing], NOISY)
+        assert record.units == 0
+        assert record.noise_draws == 1
+        assert record.noise_std == pytest.approx(NOISY.sigma * NOISY.clip_norm)
+        assert float(noise.std()) == pytest.approx(record.noise_std, rel=0.05)
+
+    def test_noise_of_every_tensor_has_the_planned_variance_at_every_step(self) -> None:
+        model, steps = MODELS["gpt2_untied"](), 40
+        engine = self.build(model, NOISY)
+        noise: list[list[Tensor]] = []
+        for step in range(steps):
+            engine.release(step)
+            noise.append([parameter.grad.flatten().double() for parameter in trainable(model)])
+        std = NOISY.sigma * NOISY.clip_norm / NOISY.expected_units
+        for tensor in zip(*noise, strict=True):
+            values = torch.cat(tensor) / std
+            chi2 = scipy.stats.chi2(len(values))
+            total = float(values.square().sum())
+            assert min(chi2.cdf(total), chi2.sf(total)) > 1e-5
+            assert scipy.stats.kstest(values.numpy(), "norm").pvalue > 1e-5
+        flat = torch.stack([torch.cat(tensors) for tensors in noise]) / std
+        across_steps = flat @ flat.T / math.sqrt(flat.shape[1])
+        assert float(across_steps.fill_diagonal_(0.0).abs().max()) < 5.5
+        alike = torch.stack([torch.cat(t) for t in zip(*noise, strict=True) if len(t[0]) == 16]) / std
+        across_tensors = alike @ alike.T / math.sqrt(alike.shape[1])
+        assert float(across_tensors.fill_diagonal_(0.0).abs().max()) < 5.5
+
+    def test_noise_covers_the_clipped_sum_and_nothing_else_changes(self) -> None:
+        model, whole = MODELS["gpt2_tied"](), batch(rows(len(UNITS)), UNITS)
+        noisy, _ = self.step(model, [whole], NOISY, step=3)
+        noise, _ = self.step(model, [], NOISY, step=3)
+        bare, _ = self.step(model, [whole])
+        assert difference(noisy - noise, bare) < 1e-4
+
+    def test_resumed_engine_draws_the_noise_of_the_step(self) -> None:
+        model = MODELS["gpt2_tied"]()
+        engine = self.build(model, NOISY)
+        for step in range(3):
+            engine.release(step)
+        expected = released(model) * NOISY.expected_units
+        engine.detach()
+        found, _ = self.step(model, [], NOISY, step=2)
+        assert torch.equal(found, expected)
+
+    def test_a_step_starts_from_zero(self) -> None:
+        model, whole = MODELS["gpt2_tied"](), batch(rows(len(UNITS)), UNITS)
+        engine = self.build(model, PLAN)
+        engine.accumulate(whole)
+        first = engine.release(0)
+        engine.accumulate(select(whole, [1]))
+        second = engine.release(1)
+        alone = released(model) * PLAN.expected_units
+        engine.detach()
+        assert (first.units, second.units) == (5, 1)
+        assert difference(alone, self.step(model, [select(whole, [1])])[0]) < 1e-6
+
+    def test_what_was_released_is_not_touched_by_the_next_microbatch(self) -> None:
+        model, whole = MODELS["gpt2_tied"](), batch(rows(len(UNITS)), UNITS)
+        engine = self.build(model, PLAN)
+        engine.accumulate(whole)
+        engine.release(0)
+        held = [parameter.grad for parameter in trainable(model)]
+        copies = [gradient.clone() for gradient in held]
+        engine.accumulate(whole)
+        engine.release(1)
+        assert all(torch.equal(gradient, copy) for gradient, copy in zip(held, copies, strict=True))
+
+    def test_constants_are_the_same_with_one_unit_more(self) -> None:
+        model, whole = MODELS["gpt2_tied"](), batch(rows(len(UNITS)), UNITS)
+        _, fewer = self.step(model, [select(whole, [0, 1])], NOISY)
+        _, more = self.step(model, [select(whole, [0, 1, 2])], NOISY)
+        assert (fewer.divisor, fewer.noise_std, fewer.clip_norm) == (more.divisor, more.noise_std, more.clip_norm)
+        assert fewer.divisor == NOISY.expected_units
+
+    def test_frozen_parameters_enter_neither_norm_nor_gradient(self) -> None:
+        model, whole = MODELS["gpt2_tied"](), batch(rows(len(UNITS)), UNITS)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("ln" in name or "bias" in name)
+        expected = clipped_sum(unit_gradients(model, whole), PLAN.clip_norm)
+        assert difference(self.step(model, [whole])[0], expected) < 1e-5
+        assert all(parameter.grad is None for parameter in model.parameters() if not parameter.requires_grad)
+
+    def test_evaluation_mode_gives_the_same_sum(self) -> None:
+        model, whole = MODELS["gpt2_tied"](), batch(rows(len(UNITS)), UNITS)
+        training, _ = self.step(model, [whole])
+        model.eval()
+        assert torch.equal(self.step(model, [whole])[0], training)
+
+    @pytest.mark.parametrize("kind", ["gpt2_tied", "t5"])
+    def test_model_works_as_usual_while_attached_and_after(self, kind: str) -> None:
+        model, whole = MODELS[kind](), batch(rows(len(UNITS)), UNITS)
+        expected, keys = self.step(model, [whole])[0], list(model.state_dict())
+        prompt = whole.inputs["input_ids"][:1, :3]
+        before = model.generate(prompt, max_new_tokens=4, do_sample=False)
+        engine = self.build(model, PLAN)
+        engine.accumulate(whole)
+        assert torch.equal(model.generate(prompt, max_new_tokens=4, do_sample=False), before)
+        row_losses(model, whole.inputs).sum().backward()  # somebody's look at a loss is no part of the step
+        engine.release(0)
+        assert difference(released(model) * PLAN.expected_units, expected) < 1e-6
+        assert list(model.state_dict()) == keys
+        engine.detach()
+        assert torch.equal(model.generate(prompt, max_new_tokens=4, do_sample=False), before)
+        for parameter in model.parameters():
+            assert not vars(parameter)
+        for module in model.modules():
+            assert "forward" not in vars(module)
+            assert not module._forward_hooks
+            assert not module._forward_pre_hooks
+            assert not module._backward_hooks
+        assert difference(self.step(model, [whole])[0], expected) < 1e-6
+
+    def test_a_pass_that_breaks_leaves_nothing_behind(self) -> None:
+        model, whole = MODELS["gpt2_tied"](), batch(rows(len(UNITS)), UNITS)
+        broken = batch({name: tensor for name, tensor in whole.inputs.items() if name != "spoil"}, UNITS)
+        engine = self.build(model, PLAN)
+        with pytest.raises(KeyError):
+            engine.accumulate(broken)
+        engine.accumulate(whole)
+        engine.release(0)
+        found = released(model) * PLAN.expected_units
+        engine.detach()
+        assert difference(found, self.step(model, [whole])[0]) < 1e-6
+
+    def test_sums_are_float32_whatever_the_model_computes_in(self) -> None:
+        model, whole = MODELS["gpt2_tied"]().to(torch.bfloat16), batch(rows(len(UNITS)), UNITS)
+        plan = PLAN.replace(clip_norm=1e-3)
+        moved, _ = self.step(model, [select(whole, [3])], plan)
+        assert float(moved.norm()) <= plan.clip_norm * (1 + 2.0**-9)  # p.grad itself is rounded to bfloat16
+        assert all(parameter.grad.dtype == torch.bfloat16 for parameter in trainable(model))
