@@ -146,8 +146,8 @@ class ConsentEvent:
       purpose, content_kind: what the event speaks of. A denial that names none denies all.
       event_time: when it was decided. `recorded_time`: when we learnt of it, not before `event_time`.
       data_from, data_to: creation times that a grant covers, both ends included. `data_from` None
-        means from `event_time` on (a grant is not retroactive; an earlier `data_from` counts only for
-        a notice that `ConsentRules.retroactive_notices` names), `data_to` None means without end.
+        means from `event_time` on, for a grant is not retroactive; an earlier `data_from` records that
+        the notice said so. `data_to` None means without end.
       expires_at: from this time on a grant no longer allows.
       notice_version: counts up from 1.
       prev_hash, event_hash: link of the store's hash chain, empty outside a store.

@@ -1,0 +1,304 @@
+"""What a set of consent facts decides: the nine decisions of CONSENT.md that concern one person.
+
+Everything here is a pure function of a *set* of facts, so neither their order, nor a second delivery,
+nor a late arrival can change what was decided; `registry` packs events into facts and calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from dp_train.consent.events import AgeBand, EntityRole, EventState, Processing, Purpose
+from dp_train.conversations import ContentKind
+
+
+class Reason(Enum):
+    """Why: one code for every decision. Their order is written into Merkle roots: append only."""
+
+    GRANTED = "granted"
+    NO_RECORD = "no_record"
+    REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+    INVALIDATED = "invalidated"
+    NOT_DECIDED = "not_decided"
+    OLD_NOTICE = "old_notice"
+    OUTSIDE_DATA_WINDOW = "outside_data_window"
+    PROCESSING_NOT_COVERED = "processing_not_covered"
+    ORGANISATION_DENIES = "organisation_denies"
+    MINOR_WITHOUT_GUARDIAN = "minor_without_guardian"
+    AGE_UNKNOWN = "age_unknown"
+    GUEST = "guest"
+    FUTURE_EVENT = "future_event"
+    MALFORMED = "malformed"
+    GPC_SIGNAL = "gpc_signal"
+    OTHER_PERSON_DENIES = "other_person_denies"
+    TOO_MUCH_REMOVED = "too_much_removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to one question, with its one reason; allowed exactly when the reason is GRANTED."""
+
+    allowed: bool
+    reason: Reason
+
+    def __post_init__(self) -> None:
+        if self.allowed != (self.reason is Reason.GRANTED):
+            raise ValueError(f"decision: allowed={self.allowed} with reason {self.reason.value}; only granted allows")
+
+
+DECISIONS: Mapping[Reason, Decision] = {reason: Decision(reason is Reason.GRANTED, reason) for reason in Reason}
+"""The decision of each reason; decisions are shared values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentRules:
+    """What the law and the controller's notices ask for, beyond the events themselves.
+
+    Attributes:
+      material_versions: notice id → version of its latest material change. A grant under an older
+        version denies with OLD_NOTICE. Somebody who had granted under an older version is allowed
+        again only by a *renewed* consent under that version or a later one; a first consent under
+        the changed notice counts, for nothing changed after it.
+      age_matters: purposes that are denied while the age of the person is unknown.
+    """
+
+    material_versions: Mapping[str, int] = field(default_factory=dict)
+    age_matters: frozenset[Purpose] = frozenset(
+        {Purpose.TRAIN_MEETING_SUMMARY, Purpose.TRAIN_CHAT_COMPOSE, Purpose.PUBLISH}
+    )
+
+
+REQUIRED_PROCESSING: Mapping[Purpose, frozenset[Processing]] = {
+    Purpose.TRAIN_MEETING_SUMMARY: frozenset({Processing.TRAIN}),
+    Purpose.TRAIN_CHAT_COMPOSE: frozenset({Processing.TRAIN}),
+    Purpose.PROVIDE_FEATURE: frozenset(),
+    Purpose.PUBLISH: frozenset({Processing.DISCLOSE}),
+}
+"""Operations that a grant which names operations has to name for each purpose."""
+
+ROLES = tuple(EntityRole)
+STATES = tuple(EventState)
+AGES = tuple(AgeBand)
+PURPOSES = tuple(Purpose)
+KINDS = tuple(ContentKind)
+REASONS = tuple(Reason)
+ALL_PURPOSES = (1 << len(PURPOSES)) - 1
+ALL_KINDS = (1 << len(KINDS)) - 1
+MALFORMED, GPC = 1, 2
+BEGIN, END = -(1 << 63), (1 << 63) - 1
+"""No lower and no upper bound of a time in microseconds."""
+
+
+class Fact(NamedTuple):
+    """An event as decisions see it: enums as indices, sets as bit masks, times in µs since 1970 UTC."""
+
+    role: int
+    state: int
+    age: int
+    flaws: int
+    purposes: int
+    uncovered: int  # purposes for which the grant does not name the processing they need
+    kinds: int
+    event_time: int
+    recorded: int
+    data_from: int
+    data_to: int
+    expires: int
+    notice: int
+    version: int
+    org: int
+    seq: int
+    record: bytes
+
+    @property
+    def effective(self) -> int:
+        """Event time; a fact from the future denies from the moment we learnt of it."""
+        return min(self.event_time, self.recorded)
+
+    @property
+    def flawed(self) -> bool:
+        """Denies whatever its state says."""
+        return bool(self.flaws) or self.event_time > self.recorded
+
+    @property
+    def grants(self) -> bool:
+        return not self.flawed and STATES[self.state].grants
+
+    @property
+    def precedence(self) -> tuple[int, int, int, bytes]:
+        """The highest wins: latest, then more restrictive, then `seq`; the record id makes it total."""
+        # GIVEN is the stricter grant: after a material change it does not allow, RENEWED does.
+        strictness = 2 if not self.grants else int(STATES[self.state] is EventState.GIVEN)
+        return (self.effective, strictness, self.seq, self.record)
+
+
+class Outcome(NamedTuple):
+    """What a person decided for one purpose and content kind, with the window of a grant."""
+
+    reason: Reason
+    data_from: int = 0
+    data_to: int = 0
+
+
+def visible(facts: Iterable[Fact], *, as_of: int, known_at: int) -> list[Fact]:
+    """Facts that were known at `known_at` and had happened by `as_of`, each delivered event once.
+
+    Copies of an event count as its first delivery. Copies that contradict each other are all kept,
+    and all malformed: each denies what it names.
+    """
+    copies: dict[bytes, list[Fact]] = {}
+    for fact in facts:
+        if fact.recorded <= known_at:
+            copies.setdefault(fact.record, []).append(fact)
+    known: list[Fact] = []
+    for same in copies.values():
+        if len(same) == 1:
+            known.append(same[0])
+            continue
+        versions: dict[Fact, Fact] = {}
+        for fact in same:
+            content = fact._replace(recorded=0, seq=0)
+            first = versions.get(content, fact)
+            versions[content] = fact._replace(recorded=min(first.recorded, fact.recorded), seq=min(first.seq, fact.seq))
+        conflict = MALFORMED if len(versions) > 1 else 0
+        known.extend(fact._replace(flaws=fact.flaws | conflict) for fact in versions.values())
+    return [fact for fact in known if fact.effective <= as_of]
+
+
+_DENIALS: Mapping[EventState, Reason] = {
+    EventState.REFUSED: Reason.REFUSED,
+    EventState.WITHDRAWN: Reason.WITHDRAWN,
+    EventState.REVOKED: Reason.REVOKED,
+    EventState.EXPIRED: Reason.EXPIRED,
+    EventState.INVALIDATED: Reason.INVALIDATED,
+    EventState.REQUESTED: Reason.NOT_DECIDED,
+    EventState.DEFERRED: Reason.NOT_DECIDED,
+    EventState.UNKNOWN: Reason.NOT_DECIDED,
+}
+
+_SELF, _GUARDIAN, _ORG = (ROLES.index(role) for role in (EntityRole.SELF, EntityRole.GUARDIAN, EntityRole.ORG_ADMIN))
+_UNKNOWN_AGE = AGES.index(AgeBand.UNKNOWN)
+
+
+class Judge(NamedTuple):
+    """Decides for one person at one time; `material` is the rules' mapping by notice index."""
+
+    material: Mapping[int, int]
+    age_matters: int
+    as_of: int
+
+    def cells(self, facts: Sequence[Fact]) -> Iterator[tuple[int, int, Outcome]]:
+        """(purpose index, kind mask, outcome) of every cell that somebody spoke of, in a canonical order.
+
+        Kinds of one purpose with equal outcomes are one cell; what is not named is NO_RECORD.
+        """
+        for purpose in range(len(PURPOSES)):
+            spoken = [fact for fact in facts if fact.purposes >> purpose & 1]
+            outcomes: dict[Outcome, int] = {}
+            for kinds in _atoms(fact.kinds for fact in spoken):
+                outcome = self.outcome(facts, purpose, kinds)
+                outcomes[outcome] = outcomes.get(outcome, 0) | kinds
+            for outcome, kinds in sorted(outcomes.items(), key=lambda item: item[1]):
+                if outcome.reason is not Reason.NO_RECORD:
+                    yield purpose, kinds, outcome
+
+    def outcome(self, facts: Sequence[Fact], purpose: int, kinds: int) -> Outcome:
+        """What the person's facts decide for one purpose and for kinds that all of them treat alike."""
+        age = _age(facts)
+        minor = AGES[age].needs_guardian
+        about = [fact for fact in facts if fact.purposes >> purpose & 1 and fact.kinds & kinds]
+        # A guardian can consent for a child only; an organisation cannot consent for anybody.
+        own = [f for f in about if f.role != _ORG and (minor or f.role != _GUARDIAN or not f.grants)]
+        outcome = self._latest(own, purpose)
+        if outcome.reason is not Reason.GRANTED:
+            return outcome
+        if minor:
+            guardian = self._latest([fact for fact in own if fact.role == _GUARDIAN], purpose)
+            if guardian.reason is not Reason.GRANTED:
+                return Outcome(Reason.MINOR_WITHOUT_GUARDIAN)
+            outcome = _granted(max(outcome.data_from, guardian.data_from), min(outcome.data_to, guardian.data_to))
+        elif age == _UNKNOWN_AGE and self.age_matters >> purpose & 1:
+            return Outcome(Reason.AGE_UNKNOWN)
+        voices = {fact.org for fact in about if fact.role == _ORG}
+        for org in voices:
+            word = self._latest([fact for fact in about if fact.role == _ORG and fact.org == org], purpose)
+            if word.reason is not Reason.GRANTED:
+                return Outcome(Reason.ORGANISATION_DENIES)
+        return outcome
+
+    def organisation(self, facts: Sequence[Fact]) -> Iterator[tuple[int, int, Outcome]]:
+        """The cells that an organisation allows, in a canonical order; all others it denies."""
+        for purpose in range(len(PURPOSES)):
+            spoken = [fact for fact in facts if fact.purposes >> purpose & 1]
+            outcomes: dict[Outcome, int] = {}
+            for kinds in _atoms(fact.kinds for fact in spoken):
+                outcome = self._latest([fact for fact in spoken if fact.kinds & kinds], purpose)
+                if outcome.reason is Reason.GRANTED:
+                    outcomes[outcome] = outcomes.get(outcome, 0) | kinds
+            for outcome, kinds in sorted(outcomes.items(), key=lambda item: item[1]):
+                yield purpose, kinds, outcome
+
+    def _latest(self, facts: Sequence[Fact], purpose: int) -> Outcome:
+        """What the winning fact says at `as_of`."""
+        if not facts:
+            return Outcome(Reason.NO_RECORD)
+        fact = max(facts, key=lambda fact: fact.precedence)
+        reason = self._denial(fact, facts, purpose)
+        return _granted(fact.data_from, fact.data_to) if reason is None else Outcome(reason)
+
+    def _denial(self, fact: Fact, facts: Sequence[Fact], purpose: int) -> Reason | None:
+        if fact.flaws & GPC:
+            return Reason.GPC_SIGNAL
+        if fact.flaws & MALFORMED:
+            return Reason.MALFORMED
+        if fact.flawed:
+            return Reason.FUTURE_EVENT
+        state = STATES[fact.state]
+        if not state.grants:
+            return _DENIALS[state]
+        if fact.uncovered >> purpose & 1:
+            return Reason.PROCESSING_NOT_COVERED
+        if fact.expires <= self.as_of:
+            return Reason.EXPIRED
+        material = self.material.get(fact.notice)
+        if material is not None and fact.role != _ORG:
+            outdated = any(STATES[f.state].grants and f.notice == fact.notice and f.version < material for f in facts)
+            if fact.version < material or (state is EventState.GIVEN and outdated):
+                return Reason.OLD_NOTICE
+        return None
+
+
+def _granted(data_from: int, data_to: int) -> Outcome:
+    """A grant for a window; an empty window has one form only, so that equal decisions have equal roots."""
+    return Outcome(Reason.GRANTED, data_from, data_to) if data_from <= data_to else Outcome(Reason.OUTSIDE_DATA_WINDOW)
+
+
+def _atoms(masks: Iterable[int]) -> list[int]:
+    """Coarsest partition of the union of the masks in which each mask is a union of parts."""
+    parts: list[int] = []
+    for mask in set(masks):
+        split = [part for old in parts for part in (old & mask, old & ~mask) if part]
+        for part in parts:
+            mask &= ~part
+        parts = [*split, mask] if mask else split
+    return parts
+
+
+def _age(facts: Sequence[Fact]) -> int:
+    """Index of the latest age band that was stated, the youngest at a tie.
+
+    A flawed fact, and an organisation's, can make a person a minor, never of age.
+    """
+    latest: tuple[int, int] | None = None
+    for fact in facts:
+        trusted = not fact.flawed and fact.role != _ORG
+        if fact.age != _UNKNOWN_AGE and (trusted or AGES[fact.age].needs_guardian):
+            # AGES run from the youngest to the oldest.
+            latest = max(latest or (BEGIN, 0), (fact.effective, -fact.age))
+    return _UNKNOWN_AGE if latest is None else -latest[1]
