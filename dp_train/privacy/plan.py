@@ -66,6 +66,8 @@ class PrivacyPlan:
         check(self.steps >= 1, "steps", "at least 1")
         check(1e-11 <= self.delta < 0.1, "delta", "a value in [1e-11, 0.1), below 1 ÷ population")
         check(self.clip_norm > 0, "clip_norm", "a norm > 0")
+        finite = math.isfinite(self.clip_norm) or self.noise_multiplier == 0
+        check(finite, "clip_norm", "a finite norm, for noise is a multiple of it")
         check(self.noise_multiplier is None or 0 <= self.noise_multiplier < math.inf, "noise_multiplier", "σ ≥ 0")
         check(self.max_contributions >= 1, "max_contributions", "at least 1")
         check(self.rows_per_unit >= 1, "rows_per_unit", "at least 1")

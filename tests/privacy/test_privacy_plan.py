@@ -28,6 +28,7 @@ PLAN = PrivacyPlan(sample_rate=0.02, expected_units=256, steps=300, delta=1e-6)
         {"delta": 1e-12},
         {"delta": 0.5},
         {"clip_norm": 0.0},
+        {"clip_norm": math.inf},
         {"noise_multiplier": -1.0},
         {"noise_multiplier": math.inf},
         {"max_contributions": 0},

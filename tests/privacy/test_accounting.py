@@ -1,0 +1,253 @@
+"""The tables of PRIVACY.md, and the laws that every ε keeps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from dp_accounting import NeighboringRelation, dp_event
+from dp_accounting.pld import PLDAccountant
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from dp_train.errors import PlanError
+from dp_train.privacy.accounting import (
+    calibrate,
+    cross_check,
+    epsilon,
+    epsilon_delta_curve,
+    epsilon_schedule,
+    event,
+    warn_if_delta_large,
+)
+from dp_train.privacy.plan import PrivacyPlan, Unit
+
+
+def plan(**fields: Any) -> PrivacyPlan:
+    defaults: dict[str, Any] = {"sample_rate": 0.02, "expected_units": 64, "steps": 100, "delta": 1e-6}
+    return PrivacyPlan(**(defaults | fields))
+
+
+@pytest.mark.parametrize(
+    ("sigma", "rate", "steps", "delta", "pld", "rdp"),
+    [
+        (1.0, 0.01, 1000, 1e-5, 1.828, 2.101),
+        (0.5, 0.005, 3000, 1e-6, 13.705, 15.56),
+        (2.0, 0.1, 2000, 1e-6, 13.806, 14.70),
+        (8.0, 0.5, 500, 1e-7, 7.898, 8.36),
+    ],
+)
+def test_single_owner_table(sigma: float, rate: float, steps: int, delta: float, pld: float, rdp: float) -> None:
+    values = cross_check(plan(noise_multiplier=sigma, sample_rate=rate, steps=steps, delta=delta))
+    assert values["pld"] == pytest.approx(pld, abs=6e-4)
+    # The table's RDP is Opacus', over other orders: the same to two per mille, and never below PLD.
+    assert values["rdp"] == pytest.approx(rdp, rel=2e-3)
+    assert values["rdp"] >= values["pld"]
+
+
+@pytest.mark.parametrize(
+    ("k", "sigma", "rate", "per_example", "bounded"),
+    [
+        (1, 1.0, 0.0512, 11.29, 11.29),
+        (4, 1.0, 0.0128, 2.39, 11.92),
+        (4, 2.0, 0.0256, 1.75, 8.66),
+        (8, 2.0, 0.0128, 0.82, 8.69),
+    ],
+)
+def test_several_owners_table(k: int, sigma: float, rate: float, per_example: float, bounded: float) -> None:
+    shared = plan(noise_multiplier=sigma, sample_rate=rate, steps=1000, delta=1e-5, max_contributions=k)
+    assert shared.epsilon() == pytest.approx(bounded, abs=6e-3)
+    assert shared.replace(unit=Unit.EXAMPLE).epsilon() == pytest.approx(per_example, abs=6e-3)
+
+
+def test_people_who_own_their_rows_alone_pay_for_one_unit_whatever_their_rows() -> None:
+    assert plan(noise_multiplier=1.0, rows_per_unit=8).epsilon() == plan(noise_multiplier=1.0).epsilon()
+
+
+@pytest.mark.parametrize(("target", "sigma"), [(0.5, 3.35), (1.0, 1.98), (2.0, 1.28), (4.0, 0.905), (8.0, 0.665)])
+def test_samsum_noise_is_that_of_its_updates_and_not_of_its_microbatches(target: float, sigma: float) -> None:
+    samsum = plan(sample_rate=1024 / 14_732, steps=43, delta=2e-5).calibrate(epsilon=target)
+    assert samsum.sigma == pytest.approx(sigma, rel=3e-3)
+    assert target * (1 - 2e-3) <= samsum.epsilon() <= target
+
+
+def test_samsum_notebook_spends_a_tenth_of_what_it_says() -> None:
+    assert plan(sample_rate=1024 / 14_732, steps=43, delta=2e-5, noise_multiplier=3.907).epsilon() == pytest.approx(
+        0.41, abs=0.01
+    )
+
+
+def test_without_sampling_it_is_the_gaussian_mechanism() -> None:
+    # Exact δ(ε) of the Gaussian mechanism: Balle and Wang 2018 (arXiv 1805.06530), equation 6.
+    full = plan(sample_rate=1.0, steps=25, noise_multiplier=10.0)
+    spent, mean = full.epsilon(), math.sqrt(25) / 10.0
+    delta = norm.cdf(mean / 2 - spent / mean) - math.exp(spent) * norm.cdf(-mean / 2 - spent / mean)
+    assert delta == pytest.approx(full.delta, rel=2e-3)
+
+
+def test_a_mixture_of_one_is_the_sampled_gaussian() -> None:
+    one = plan(noise_multiplier=1.5)
+    mixture = dp_event.MixtureOfGaussiansDpEvent(1.5, [0.0, 1.0], [1 - one.sample_rate, one.sample_rate])
+    accountant = PLDAccountant(NeighboringRelation.REPLACE_SPECIAL, value_discretization_interval=1e-3)
+    accountant.compose(dp_event.SelfComposedDpEvent(mixture, one.steps))
+    assert accountant.get_epsilon(one.delta) == pytest.approx(epsilon(one, intervals=(1e-3,)), rel=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_event_alone_gives_the_epsilon(k: int) -> None:
+    one = plan(noise_multiplier=3.0, max_contributions=k)
+    relation = NeighboringRelation[one.neighboring_relation.name]
+    interval = {1: 1e-4, 3: 1e-3}[k]
+    accountant = PLDAccountant(relation, value_discretization_interval=interval).compose(one.event())
+    assert accountant.get_epsilon(one.delta) == one.epsilon()
+    assert one.event().count == one.steps
+    assert one.event(7).count == 7
+
+
+def test_mixture_weights_are_the_binomial_and_sum_to_one() -> None:
+    mixture = event(plan(noise_multiplier=1.0, max_contributions=3, sample_rate=0.5)).event
+    assert mixture.sensitivities == [0.0, 1.0, 2.0, 3.0]
+    assert mixture.sampling_probs == pytest.approx([0.125, 0.375, 0.375, 0.125])
+    certain = event(plan(noise_multiplier=1.0, max_contributions=3, sample_rate=1.0)).event
+    assert (certain.sensitivities, certain.sampling_probs) == ([3.0], [1.0])
+
+
+def test_no_steps_spend_nothing() -> None:
+    assert plan(noise_multiplier=1.0).epsilon(steps=0) == 0
+    assert isinstance(event(plan(noise_multiplier=1.0), 0), dp_event.NoOpDpEvent)
+
+
+def test_no_noise_spends_everything() -> None:
+    for bare in (plan(noise_multiplier=0.0), plan().without_privacy()):
+        assert bare.epsilon() == math.inf
+        assert bare.epsilon(steps=0) == 0
+        assert cross_check(bare) == {"pld": math.inf, "rdp": math.inf}
+        assert epsilon_schedule(bare, [0, 1]) == (0.0, math.inf)
+        assert epsilon_delta_curve(bare, [1e-5]) == (math.inf,)
+        assert isinstance(event(bare), dp_event.NonPrivateDpEvent)
+
+
+def test_noise_that_was_not_set_has_no_epsilon() -> None:
+    with pytest.raises(PlanError, match="noise_multiplier is not set"):
+        plan().epsilon()
+
+
+def test_a_negative_number_of_steps_is_refused() -> None:
+    with pytest.raises(PlanError, match="steps=-1"):
+        plan(noise_multiplier=1.0).epsilon(steps=-1)
+
+
+@pytest.mark.parametrize("fields", [{"noise_multiplier": 0.03, "sample_rate": 0.5}, {"noise_multiplier": 1e-3}])
+def test_hardly_any_noise_is_an_epsilon_of_no_meaning_and_no_error(fields: dict[str, Any]) -> None:
+    assert plan(**fields).epsilon() > 1000
+
+
+def test_much_noise_over_many_steps_is_not_overcharged() -> None:
+    # An interval of 1e-4 alone would say 0.0433: it is longer than what one step loses.
+    many = plan(noise_multiplier=50.0, sample_rate=0.001, steps=100_000)
+    assert many.epsilon() < 0.021
+    assert epsilon(many, intervals=(1e-4, 1e-5)) == epsilon(many, intervals=(1e-5,)) < epsilon(many, intervals=(1e-4,))
+
+
+@settings(deadline=None, max_examples=15)
+@given(sigma=st.floats(0.8, 20), rate=st.floats(0.001, 0.5), steps=st.integers(1, 300), more=st.floats(1.05, 2))
+def test_more_noise_costs_less_and_more_of_anything_else_costs_more(
+    sigma: float, rate: float, steps: int, more: float
+) -> None:
+    def spent(**fields: Any) -> float:
+        return epsilon(
+            plan(**({"noise_multiplier": sigma, "sample_rate": rate, "steps": steps} | fields)), intervals=(1e-3,)
+        )
+
+    here = spent()
+    slack = 1e-9 + 1e-6 * here
+    assert spent(noise_multiplier=sigma * more) <= here + slack
+    assert spent(sample_rate=min(rate * more, 1.0)) >= here - slack
+    assert spent(steps=steps + 10) >= here - slack
+    assert spent(delta=1e-7) >= here - slack
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_the_schedule_bounds_every_step_from_above_and_ends_at_the_epsilon(k: int) -> None:
+    one = plan(noise_multiplier=4.0 * k, sample_rate=0.1, max_contributions=k)
+    steps = [0, 1, 20, 55, 100]
+    curve = epsilon_schedule(one, steps)
+    assert curve[0] == 0
+    assert curve[-1] == one.epsilon()
+    assert list(curve) == sorted(curve)
+    for step, spent in zip(steps[1:], curve[1:], strict=True):
+        exact = one.epsilon(steps=step)
+        assert exact * (1 - 1e-6) <= spent <= exact * 1.06 + 2e-3
+
+
+def test_the_schedule_keeps_the_order_it_was_asked_in() -> None:
+    one = plan(noise_multiplier=1.0)
+    forward = epsilon_schedule(one, [5, 50, 100])
+    assert epsilon_schedule(one, [100, 5, 50, 5]) == (forward[2], forward[0], forward[1], forward[0])
+    assert epsilon_schedule(one, []) == ()
+
+
+def test_the_curve_over_delta_falls_and_meets_the_epsilon() -> None:
+    one = plan(noise_multiplier=1.0)
+    curve = epsilon_delta_curve(one, [1e-8, one.delta, 1e-4])
+    assert curve[0] > curve[1] > curve[2]
+    assert curve[1] == one.epsilon()
+    with pytest.raises(PlanError, match="out of range"):
+        epsilon_delta_curve(one, [1e-12])
+
+
+@pytest.mark.parametrize(
+    ("fields", "target"),
+    [
+        ({}, 1.0),
+        ({"sample_rate": 1.0}, 8.0),
+        ({"steps": 1, "sample_rate": 0.5}, 3.0),
+        ({"sample_rate": 0.001, "steps": 10_000}, 0.1),
+        ({}, 0.01),
+        ({}, 60.0),
+        ({"max_contributions": 3}, 1.0),
+    ],
+)
+def test_calibrated_noise_is_enough_and_a_little_less_is_not(fields: dict[str, Any], target: float) -> None:
+    calibrated = plan(**fields).calibrate(epsilon=target)
+    assert calibrated.epsilon() <= target
+    assert calibrated.replace(noise_multiplier=calibrated.sigma * 0.998).epsilon() > target
+    assert calibrated.sigma == float(f"{calibrated.sigma:.6g}")
+    assert calibrated.replace(noise_multiplier=None) == plan(**fields)
+
+
+def test_calibration_forgets_the_noise_that_was_there() -> None:
+    assert calibrate(plan(noise_multiplier=9.0), epsilon=2.0) == calibrate(plan(), epsilon=2.0)
+
+
+def test_a_target_beyond_reason_gets_the_least_noise_there_is() -> None:
+    assert plan(steps=1).calibrate(epsilon=1e6).sigma == 0.1
+
+
+def test_an_impossible_target_names_the_remedy() -> None:
+    with pytest.raises(PlanError, match=r"ε=0\.0001 would need noise_multiplier > 100000; lower steps or sample_rate"):
+        plan(sample_rate=1.0, steps=1_000_000).calibrate(epsilon=1e-4)
+
+
+@pytest.mark.parametrize("target", [0.0, -1.0, math.inf, math.nan])
+def test_a_target_that_is_no_epsilon_is_refused(target: float) -> None:
+    with pytest.raises(PlanError, match="expected a number > 0"):
+        plan().calibrate(epsilon=target)
+
+
+def test_the_baseline_cannot_be_calibrated() -> None:
+    with pytest.raises(PlanError, match="clip_norm=inf"):
+        plan().without_privacy().calibrate(epsilon=1.0)
+
+
+def test_rejected_orders_of_the_renyi_accountant_stay_off_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    cross_check(plan(noise_multiplier=8.0, sample_rate=0.5))
+    assert not caplog.records
+
+
+def test_delta_is_large_when_one_unit_of_the_population_fits_in_it() -> None:
+    assert warn_if_delta_large(plan(delta=1e-3), 1000)
+    assert not warn_if_delta_large(plan(delta=1e-3), 999)
+    assert not warn_if_delta_large(plan(), 0)
