@@ -136,6 +136,9 @@ def build_units(
 
     if not isinstance(examples, ConsentedExamples):
         raise ConsentError("units: examples have no consent; take them from gate(…).examples(…)")
+    for name, bound in (("max_contributions", max_contributions), ("rows_per_unit", rows_per_unit)):
+        if bound < 1:
+            raise PlanError(f"units: {name}={bound}; expected at least 1")
     seen = list(examples)
     k = g = 1
     rows: list[tuple[Example, ...]]
