@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import secrets
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -30,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.explain import explain
+from dp_train.cli.folders import RunFolder
 from dp_train.cli.places import conf_folder, groups, search_folders
 from dp_train.errors import ConfigError
 
@@ -95,6 +97,12 @@ def compose(overrides: Sequence[str], *, stored: Path | None = None) -> tuple[Tr
         except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
             raise explain(error, overrides) from error
     return check(tree), tree
+
+
+def compose_from(options: Namespace) -> tuple[TrainConfig, DictConfig]:
+    """`compose` for a verb that takes key=value words and `--from-run`."""
+    stored = getattr(options, "from_run", None)
+    return compose(options.overrides, stored=None if stored is None else RunFolder.find(stored).config)
 
 
 def check(tree: DictConfig) -> TrainConfig:

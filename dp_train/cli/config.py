@@ -16,7 +16,9 @@ from enum import Enum
 
 from dp_train.cli.names import (
     ArchitectureName,
+    ContextName,
     CorpusSource,
+    DeviceName,
     NoiseSourceName,
     OptimizerName,
     PrivacyMode,
@@ -33,14 +35,27 @@ from dp_train.privacy.plan import Unit
 
 @dataclass(kw_only=True)
 class TaskConfig:
-    """What is learnt. Lengths are in tokens; `max_length` holds prompt and target together."""
+    """What is learnt.
+
+    Attributes:
+      name: which task.
+      max_length: tokens of prompt and target together.
+      max_new_tokens: of a meeting summary, how long it may become.
+      context, context_turns: of chat compose, whose earlier messages stand before a message, and how many.
+      trigger_rate: of chat compose, the share of places at which a suggestion is shown.
+    """
 
     name: TaskName
     max_length: int = 256
     max_new_tokens: int = 48
+    context: ContextName = ContextName.OWN
+    context_turns: int = 1
+    trigger_rate: float = 0.25
 
     def __post_init__(self) -> None:
-        _expect(self, "task.max_length", self.max_length >= 8, "at least 8 tokens")
+        _expect(self, "task.max_length", self.max_length >= 16, "at least 16 tokens")
+        _expect(self, "task.context_turns", self.context_turns >= 0, "at least 0")
+        _expect(self, "task.trigger_rate", 0 < self.trigger_rate <= 1, "a share in (0, 1]")
         _expect(self, "task.max_new_tokens", self.max_new_tokens >= 1, "at least 1 token")
         _expect(
             self,
@@ -93,6 +108,8 @@ class ConsentConfig:
 
     `key` is the file of the secret that makes pseudonyms; it is created where it is missing for the
     embedded corpus alone. `as_of` and `known_at` are ISO 8601 times with an offset; empty means now.
+    `material_versions` maps a notice to the version of its last material change: who agreed to an older one
+    has to agree anew.
     """
 
     events: str | None = None
@@ -100,6 +117,7 @@ class ConsentConfig:
     as_of: str | None = None
     known_at: str | None = None
     max_removed_share: float = 0.5
+    material_versions: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         share = self.max_removed_share
@@ -250,6 +268,7 @@ class TrainerConfig:
       checkpoint_every: steps between checkpoints.
       seed: empty means secret and fresh. A number makes the run repeatable and marks it.
       noise: where the noise comes from.
+      device: where the model is trained.
       threads: CPU threads; 0 leaves it to torch.
     """
 
@@ -261,6 +280,7 @@ class TrainerConfig:
     checkpoint_every: int = 50
     seed: int | None = None
     noise: NoiseSourceName = NoiseSourceName.SEEDED
+    device: DeviceName = DeviceName.CPU
     threads: int = 0
 
     def __post_init__(self) -> None:

@@ -16,6 +16,13 @@ class TaskName(Enum):
     CHAT_COMPOSE = "chat_compose"
 
 
+class ContextName(Enum):
+    """`dp_train.tasks.chat_compose.ContextKind`."""
+
+    OWN = "own"
+    THREAD = "thread"
+
+
 class ArchitectureName(Enum):
     """`dp_train.models.build.Architecture`."""
 
@@ -88,3 +95,10 @@ class TrackerName(Enum):
 
     MLFLOW = "mlflow"
     OFF = "off"
+
+
+class DeviceName(Enum):
+    """Where the model is trained."""
+
+    CPU = "cpu"
+    CUDA = "cuda"

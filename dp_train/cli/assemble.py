@@ -1,0 +1,342 @@
+"""From a checked configuration to the values that the rooms below work with.
+
+1. corpora and consent events → a snapshot → gated, anonymised populations;
+2. a tokenizer from the public one, a task, the units to train on;
+3. a model at its public starting point (the plan is `plan.make_plan`);
+4. optimizer, seeds, schedule: what a trainer takes.
+
+Each step is a function of the configuration and of the step before, and can be called alone. Nothing
+here decides about privacy: the gate, the units and the plan do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dp_train.anonymize import Anonymizer
+from dp_train.cli.config import ModelConfig, OptimizerConfig, TaskConfig, TrainConfig
+from dp_train.cli.names import (
+    CorpusSource,
+    DeviceName,
+    NoiseSourceName,
+    OptimizerName,
+    ScheduleName,
+    StartMode,
+    TaskName,
+)
+from dp_train.consent.events import ConsentEvent, Purpose, read_events
+from dp_train.consent.gate import ConsentedCorpus, ConsentPolicy, GateReport, gate
+from dp_train.consent.principals import PrincipalKey
+from dp_train.consent.registry import ConsentRegistry, ConsentRules, ConsentSnapshot
+from dp_train.conversations import Corpus, Example
+from dp_train.corpora.readers import read_csv, read_jsonl, read_parquet
+from dp_train.corpora.synthetic import Population, SyntheticCorpus
+from dp_train.engines.base import EngineName
+from dp_train.engines.noise import SecureNoise
+from dp_train.errors import ConfigError
+from dp_train.models.build import Architecture, ModelSpec, build_model
+from dp_train.models.tokenizer import public_texts, tokenizer_digest, train_tokenizer
+from dp_train.models.trainable import Trainable, select_trainable
+from dp_train.privacy.plan import PrivacyPlan, Unit
+from dp_train.privacy.units import Units, build_units
+from dp_train.tasks.base import Task
+from dp_train.tasks.chat_compose import ChatCompose, ContextKind
+from dp_train.tasks.meeting_summary import MeetingSummary
+from dp_train.training.callbacks import Callback
+from dp_train.training.checkpoint import CheckpointFolder
+from dp_train.training.optimizers import OptimizerFactory, Schedule, adamw, constant, linear, sgd
+from dp_train.training.pretrain import StartingPoint, starting_point
+from dp_train.training.seeds import Seeds
+from dp_train.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+_READERS: Mapping[CorpusSource, Callable[[Path], Corpus]] = {
+    CorpusSource.JSONL: read_jsonl,
+    CorpusSource.CSV: read_csv,
+    CorpusSource.PARQUET: read_parquet,
+}
+_PURPOSES = {
+    TaskName.MEETING_SUMMARY: Purpose.TRAIN_MEETING_SUMMARY,
+    TaskName.CHAT_COMPOSE: Purpose.TRAIN_CHAT_COMPOSE,
+}
+MODEL_SEED = 0
+"""Of a model's first weights. Public, as the starting point is: the secret seeds are the trainer's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Populations:
+    """What passed the gate, anonymised; `evaluation` is None where no file of it was given."""
+
+    private: ConsentedCorpus
+    public: ConsentedCorpus
+    evaluation: ConsentedCorpus | None
+
+    @property
+    def reports(self) -> dict[str, GateReport]:
+        """The gate's counts, by population."""
+        named = {"private": self.private, "public": self.public, "evaluation": self.evaluation}
+        return {name: corpus.report for name, corpus in named.items() if corpus is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """All that trials of one experiment share: they differ in privacy and seeds alone."""
+
+    populations: Populations
+    tokenizer: PreTrainedTokenizerFast
+    task: Task
+    units: Units
+    public_units: Units
+    evaluation: Sequence[Example]
+
+
+def populations(config: TrainConfig) -> Populations:
+    """Gate and anonymise the three populations.
+
+    Raises:
+      DataError, ConsentError: a file cannot be read, or a key is missing.
+    """
+    key = principal_key(config)
+    anonymizer = Anonymizer(names=config.anonymize.names, patterns=config.anonymize.patterns)
+    corpora = _corpora(config)
+    moment = snapshot(config, key, [corpus for corpus in corpora.values() if isinstance(corpus, SyntheticCorpus)])
+
+    def consented(name: str, purpose: Purpose) -> ConsentedCorpus | None:
+        if name not in corpora:
+            return None
+        policy = ConsentPolicy(purpose=purpose, max_removed_share=config.consent.max_removed_share)
+        return gate(corpora[name], moment, policy).redact(anonymizer)
+
+    private = consented("private", _PURPOSES[config.task.name])
+    public = consented("public", Purpose.PUBLISH)
+    assert private is not None
+    assert public is not None
+    return Populations(private=private, public=public, evaluation=consented("evaluation", Purpose.PUBLISH))
+
+
+def _corpora(config: TrainConfig) -> dict[str, Corpus]:
+    corpus = config.corpus
+    embedded = {
+        "private": (corpus.people, Population.PRIVATE),
+        "public": (corpus.public_people, Population.PUBLIC),
+        "evaluation": (corpus.evaluation_people, Population.EVALUATION),
+    }
+    if corpus.source is CorpusSource.EMBEDDED:
+        return {
+            name: SyntheticCorpus(people, population, seed=corpus.seed)
+            for name, (people, population) in embedded.items()
+        }
+    read = _READERS[corpus.source]
+    files = {"private": corpus.private, "public": corpus.public, "evaluation": corpus.evaluation}
+    found: dict[str, Corpus] = {name: read(Path(path)) for name, path in files.items() if path is not None}
+    if "public" not in found:
+        found["public"] = SyntheticCorpus(corpus.public_people, Population.PUBLIC, seed=corpus.seed)
+    return found
+
+
+def principal_key(config: TrainConfig) -> PrincipalKey:
+    """The key of pseudonyms; made where it is missing and nobody else's events depend on it."""
+    path = Path(config.consent.key)
+    if config.consent.events is None and not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"config: consent.key={path} cannot be written ({error.strerror}); expected a file in a folder that can"
+            ) from error
+        return PrincipalKey.create(path)
+    return PrincipalKey.load(path)
+
+
+def snapshot(config: TrainConfig, key: PrincipalKey, embedded: Sequence[SyntheticCorpus]) -> ConsentSnapshot:
+    """Every decision there is, frozen: of the file of events, and of the embedded corpora's own."""
+    consent = config.consent
+    if consent.events is None and config.corpus.source is not CorpusSource.EMBEDDED:
+        raise ConfigError(
+            "config: consent.events=null; expected the file of consent events of the people in corpus.private; "
+            "without consent nothing is trained"
+        )
+
+    def events() -> list[ConsentEvent]:
+        read = list(read_events(consent.events)) if consent.events is not None else []
+        return read + [event for corpus in embedded for event in corpus.consent_events(key)]
+
+    registry = ConsentRegistry(events(), rules=ConsentRules(material_versions=consent.material_versions), key=key)
+    as_of = datetime.now(UTC) if consent.as_of is None else datetime.fromisoformat(consent.as_of)
+    known_at = None if consent.known_at is None else datetime.fromisoformat(consent.known_at)
+    return registry.snapshot(as_of=as_of, known_at=known_at)
+
+
+def make_tokenizer(config: TrainConfig, public: ConsentedCorpus) -> PreTrainedTokenizerFast:
+    """Learnt from the public population alone."""
+    return train_tokenizer(public_texts(public), vocab_size=config.model.vocab_size)
+
+
+def make_task(config: TaskConfig, model: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> Task:
+    """The task of the configuration, for the model's architecture."""
+    architecture = Architecture[model.architecture.name]
+    if config.name is TaskName.MEETING_SUMMARY:
+        return MeetingSummary(
+            tokenizer, architecture, max_length=config.max_length, max_new_tokens=config.max_new_tokens
+        )
+    return ChatCompose(
+        tokenizer,
+        architecture,
+        max_length=config.max_length,
+        context=ContextKind[config.context.name],
+        context_turns=config.context_turns,
+        trigger_rate=config.trigger_rate,
+    )
+
+
+def material(
+    config: TrainConfig, gated: Populations | None = None, tokenizer: PreTrainedTokenizerFast | None = None
+) -> Material:
+    """Everything but plan and model.
+
+    Args:
+      gated, tokenizer: made before for an equal configuration of corpus and consent, to save the time.
+    """
+    gated = gated or populations(config)
+    tokenizer = tokenizer or make_tokenizer(config, gated.public)
+    task = make_task(config.task, config.model, tokenizer)
+    privacy = config.privacy
+    return Material(
+        populations=gated,
+        tokenizer=tokenizer,
+        task=task,
+        units=build_units(
+            task.examples(gated.private),
+            unit=privacy.unit,
+            max_contributions=privacy.max_contributions,
+            rows_per_unit=privacy.rows_per_unit,
+        ),
+        public_units=build_units(task.examples(gated.public), unit=Unit.EXAMPLE),
+        evaluation=()
+        if gated.evaluation is None
+        else tuple(islice(task.examples(gated.evaluation), config.evaluation.examples)),
+    )
+
+
+def model_spec(config: TrainConfig) -> ModelSpec:
+    """The model's numbers; it has as many positions as the task needs."""
+    model = config.model
+    return ModelSpec(
+        architecture=Architecture[model.architecture.name],
+        layers=model.layers,
+        width=model.width,
+        heads=model.heads,
+        positions=config.task.max_length,
+        dropout=model.dropout,
+        tied=model.tied,
+    )
+
+
+def make_model(
+    config: TrainConfig, material: Material, *, callbacks: Sequence[Callback] = ()
+) -> tuple[PreTrainedModel, StartingPoint | None]:
+    """A model at the public starting point, which is trained where the cache has none.
+
+    The starting point trains every parameter; what the private run trains is chosen after it.
+    """
+    spec = model_spec(config)
+    model = build_model(spec, material.tokenizer, seed=MODEL_SEED).to(config.trainer.device.value)
+    start = None
+    if config.start.mode is StartMode.PUBLIC:
+        start = starting_point(
+            material.task,
+            model,
+            material.public_units,
+            start_plan(config, material.public_units),
+            optimizer=adamw(lr=config.start.learning_rate),
+            schedule=linear(warmup=config.start.warmup),
+            cache=Path(config.start.cache),
+            facts={
+                "model": spec.describe(),
+                "tokenizer": tokenizer_digest(material.tokenizer),
+                "learning_rate": config.start.learning_rate,
+                "warmup": config.start.warmup,
+                "seed": MODEL_SEED,
+            },
+            callbacks=callbacks,
+            microbatch_rows=config.trainer.microbatch_rows,
+        )
+    choose_trainable(config, model)
+    return model, start
+
+
+def choose_trainable(config: TrainConfig, model: PreTrainedModel) -> None:
+    """Freeze what the run does not train, in place."""
+    which = Trainable[config.model.trainable.name]
+    select_trainable(model, which, layers=config.model.last_layers, rank=config.model.lora_rank)
+
+
+def start_plan(config: TrainConfig, public: Units) -> PrivacyPlan:
+    """Sampling of the starting point. Its text is published, so the rate may follow from its size."""
+    return PrivacyPlan(
+        sample_rate=min(1.0, config.start.expected_units / len(public)),
+        expected_units=config.start.expected_units,
+        steps=config.start.steps,
+        delta=1e-5,
+        unit=Unit.EXAMPLE,
+    )
+
+
+def make_optimizer(config: OptimizerConfig) -> OptimizerFactory:
+    """What makes the optimizer from the trainable parameters."""
+    if config.name is OptimizerName.ADAMW:
+        return adamw(lr=config.learning_rate, weight_decay=config.weight_decay)
+    return sgd(lr=config.learning_rate, momentum=config.momentum)
+
+
+def make_schedule(config: OptimizerConfig) -> Schedule:
+    """Factor on the learning rate by step."""
+    return linear(warmup=config.warmup) if config.schedule is ScheduleName.LINEAR else constant
+
+
+def make_trainer(
+    config: TrainConfig,
+    model: PreTrainedModel,
+    task: Task,
+    plan: PrivacyPlan,
+    *,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Path | None = None,
+) -> Trainer:
+    """A trainer that is ready to `fit`."""
+    trainer = config.trainer
+    return Trainer(
+        model,
+        task,
+        plan,
+        optimizer=make_optimizer(config.optimizer),
+        engine=EngineName[config.engine.name.name],
+        callbacks=callbacks,
+        microbatch_rows=trainer.microbatch_rows,
+        checkpoint=None if checkpoint is None else CheckpointFolder(checkpoint),
+        checkpoint_every=trainer.checkpoint_every,
+        seeds=None if trainer.seed is None else Seeds.fixed_for_test(trainer.seed),
+        noise=SecureNoise() if trainer.noise is NoiseSourceName.SECURE else None,
+        schedule=make_schedule(config.optimizer),
+    )
+
+
+def check_device(config: TrainConfig) -> None:
+    """Set threads, and see that the device is there before anything is loaded.
+
+    Raises:
+      ConfigError: there is no such device.
+    """
+    import torch
+
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    if config.trainer.device is DeviceName.CUDA and not torch.cuda.is_available():
+        raise ConfigError("config: trainer.device=CUDA; expected CPU, since torch finds no CUDA device here")

@@ -1,0 +1,57 @@
+"""`dp-train ls`: what there is to choose from, and what has been run."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from dp_train.cli.folders import RunFolder
+from dp_train.cli.places import options as parts
+from dp_train.cli.show import console, table
+
+_GROUPS = {"tasks": "task", "corpora": "corpus", "models": "model", "engines": "engine", "optimizers": "optimizer"}
+
+
+def run(options: Namespace) -> int:
+    """Print one list, or all of them."""
+    out = console()
+    kinds = [options.kind] if options.kind else ["experiments", *_GROUPS, "runs"]
+    for kind in kinds:
+        if kind == "experiments":
+            _experiments(out)
+        elif kind == "runs":
+            _runs(out)
+        else:
+            out.print(f"{kind}: {', '.join(f'{_GROUPS[kind]}={name}' for name in parts(_GROUPS[kind]))}")
+    return 0
+
+
+def _experiments(out: Console) -> None:
+    rows = [(f"experiments={name}", _question(path)) for name, path in parts("experiments").items()]
+    out.print(table(("experiment", "question"), rows))
+
+
+def _question(path: Path) -> str:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError):
+        return "cannot be read"
+    return str(values.get("question", "")) if isinstance(values, dict) else ""
+
+
+def _runs(out: Console) -> None:
+    rows = []
+    for folder in RunFolder.all():
+        result = folder.read_json("result.json")
+        rows.append(
+            (
+                str(folder.path),
+                str(result.get("task", "")),
+                str(result.get("status", "unfinished")),
+                str(result.get("claim", "")),
+            )
+        )
+    out.print(table(("run", "task", "status", "ε"), rows) if rows else "runs: none in this folder yet")

@@ -1,0 +1,65 @@
+"""What people read on the screen: the configuration, the gate's counts, a plan, results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+if TYPE_CHECKING:
+    from dp_train.consent.gate import GateReport
+
+
+def console() -> Console:
+    """Where verbs print; lines are not broken where the output goes to a file."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=200)
+
+
+def config_tree(tree: DictConfig) -> Tree:
+    """One line a group, unset values left out."""
+    values = OmegaConf.to_container(tree, resolve=True, enum_to_str=True)
+    assert isinstance(values, dict)
+    shown = Tree("[bold]config")
+    for name, part in values.items():
+        if isinstance(part, dict):
+            pairs = " ".join(f"{key}={value}" for key, value in part.items() if value is not None)
+            shown.add(f"[bold]{name}[/] [dim]{escape(pairs)}[/]")
+        elif part:
+            shown.add(f"[bold]{name}[/] {escape(str(part))}")
+    return shown
+
+
+def gate_table(reports: Mapping[str, GateReport]) -> Table:
+    """Who was kept and why others were not: counts by reason, one column a population."""
+    values = list(reports.values())
+    rows = [
+        ("conversations seen", [report.conversations_seen for report in values]),
+        ("conversations kept", [report.conversations_kept for report in values]),
+        ("turns removed", [report.turns_removed for report in values]),
+    ]
+    for reason in sorted({reason for report in values for reason in report.denials}, key=lambda reason: reason.value):
+        counts = [report.denials.get(reason, 0) for report in values]
+        rows.append((f"  denied: {reason.value.replace('_', ' ')}", counts))
+    return table(
+        ("", *reports),
+        [(label, *(f"{count:,}" for count in counts)) for label, counts in rows],
+        title="consent gate",
+        numbers=True,
+    )
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", numbers: bool = False) -> Table:
+    """A plain table; with `numbers`, all columns but the first are set to the right."""
+    made = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, show_header=any(columns))
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="right" if numbers and index else "left")
+    for row in rows:
+        made.add_row(*map(escape, row))
+    return made
