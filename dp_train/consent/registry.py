@@ -47,7 +47,6 @@ from dp_train.consent.snapshot import (
     microseconds,
     organisation_key,
     pack_cells,
-    snapshot_root,
 )
 from dp_train.conversations import ContentKind
 
@@ -138,7 +137,6 @@ class ConsentRegistry:
             if cells:
                 organisations[key] = cells
         return ConsentSnapshot(
-            root=snapshot_root(people, organisations),
             as_of=as_of,
             known_at=_EPOCH + timedelta(microseconds=known),
             _key=self._key,

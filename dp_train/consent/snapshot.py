@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn
+from typing import NoReturn, final
 
 from dp_train.consent.decisions import DECISIONS, KINDS, PURPOSES, REASONS, Decision, Outcome, Reason
 from dp_train.consent.events import Purpose
@@ -74,6 +74,7 @@ def decide(
     return DECISIONS[reason]
 
 
+@final
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ConsentSnapshot:
     """Every decision of a registry as of one time, as known at one time; made by `ConsentRegistry.snapshot`.
@@ -92,12 +93,16 @@ class ConsentSnapshot:
       as_of: the time that is asked about. known_at: what was recorded later is not in it.
     """
 
-    root: str
+    root: str = field(init=False)
     as_of: datetime
     known_at: datetime
     _key: PrincipalKey = field(repr=False)
     _people: Mapping[bytes, bytes] = field(repr=False)
     _organisations: Mapping[bytes, bytes] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        # Derived here and nowhere else, so that no snapshot can carry the root of another.
+        object.__setattr__(self, "root", _root(self._people, self._organisations))
 
     def decide(
         self, person_id: str, purpose: Purpose, kind: ContentKind, created_at: datetime, org_id: str
@@ -121,7 +126,7 @@ def organisation_key(org_id: str) -> bytes:
     return hashlib.sha256(org_id.encode("utf-8", "surrogatepass")).digest()
 
 
-def snapshot_root(people: Mapping[bytes, bytes], organisations: Mapping[bytes, bytes]) -> str:
+def _root(people: Mapping[bytes, bytes], organisations: Mapping[bytes, bytes]) -> str:
     """The root that `ConsentSnapshot` documents."""
     total = hashlib.sha256(_FORMAT)
     for side in (people, organisations):
