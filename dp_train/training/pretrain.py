@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +87,10 @@ def starting_point(
         microbatch_rows=microbatch_rows,
         seeds=Seeds.fixed_for_test(0),
     ).fit(units)
+    if result.stopped_by is not None:
+        signal.raise_signal(result.stopped_by)  # what the caller does with a signal is the caller's
     if result.status is not RunStatus.FINISHED:
-        raise KeyboardInterrupt
+        raise CheckpointError(f"starting point: stopped at step {result.steps} of {plan.steps}; run it again")
     _store(model, folder, described)
     return StartingPoint(path=folder, digest=digest, cached=False)
 

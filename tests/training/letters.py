@@ -1,0 +1,76 @@
+"""A task small enough to train in milliseconds: predict the next letter, one embedding and one linear layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import torch
+from torch import Tensor, nn
+
+from dp_train.consent.events import Purpose
+from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples
+from dp_train.conversations import Conversation, Example
+from dp_train.tasks.base import Row, Sample
+
+LETTERS = 29
+
+
+class LetterModel(nn.Module):
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            self.embedding = nn.Embedding(LETTERS, width)
+            self.output = nn.Linear(width, LETTERS)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits: Tensor = self.output(self.embedding(ids))  # (rows, time, letters)
+        return logits
+
+
+class LetterTask:
+    name = "letters"
+    purpose = Purpose.TRAIN_CHAT_COMPOSE
+    metric = "loss"
+    higher_is_better = False
+
+    def examples(self, corpus: ConsentedCorpus) -> ConsentedExamples:
+        return corpus.examples(_own_words)
+
+    def encode(self, example: Example) -> Row:
+        ids = tuple(ord(letter) % LETTERS for letter in example.target[:12])
+        return Row(input_ids=ids, labels=ids)
+
+    def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        longest = max(len(row.input_ids) for row in rows)
+        ids = torch.tensor([row.input_ids + (0,) * (longest - len(row.input_ids)) for row in rows])
+        labels = torch.tensor([row.labels + (-100,) * (longest - len(row.labels)) for row in rows])
+        return {"ids": ids, "labels": labels}
+
+    def row_losses(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        logits, labels = model(inputs["ids"])[:, :-1], inputs["labels"][:, 1:]
+        losses = nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=-100)
+        return losses.sum(1) / (labels != -100).sum(1).clamp(min=1)
+
+    def evaluate(self, model: nn.Module, examples: Sequence[Example]) -> dict[str, float]:
+        with torch.no_grad():
+            losses = self.row_losses(model, self.collate([self.encode(example) for example in examples]))
+        return {"loss": float(losses.mean())}
+
+    def samples(self, model: nn.Module, examples: Sequence[Example], count: int) -> list[Sample]:
+        return []
+
+
+def _own_words(conversation: Conversation) -> Iterable[Example]:
+    for index, turn in enumerate(conversation.turns):
+        if len(turn.text) > 3:
+            yield Example(
+                example_id=f"{conversation.conversation_id}/{index}",
+                prompt="",
+                target=turn.text,
+                owners=frozenset({turn.person_id}),
+            )
+
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)

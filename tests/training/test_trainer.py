@@ -1,0 +1,292 @@
+"""Laws of the loop, on a model of a few hundred parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from letters import LetterModel, LetterTask
+
+from dp_train.consent.events import Purpose
+from dp_train.engines.base import EngineName
+from dp_train.errors import CheckpointError, ConsentError, EpsilonWithheld, ModelError
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.units import Units
+from dp_train.training.callbacks import Result, RunStart, RunStatus, StepEnd
+from dp_train.training.checkpoint import CheckpointFolder
+from dp_train.training.optimizers import adamw, linear, sgd
+from dp_train.training.seeds import Seeds
+from dp_train.training.trainer import Trainer
+
+UnitsOf = Callable[..., Units]
+
+
+class Notes:
+    """Keeps what a run told, and does something at one step."""
+
+    def __init__(self, at: int = -1, action: Callable[[], None] | None = None) -> None:
+        self.starts: list[RunStart] = []
+        self.steps: list[StepEnd] = []
+        self.ends: list[Result] = []
+        self._at, self._action = at, action
+
+    def on_start(self, run: RunStart) -> None:
+        self.starts.append(run)
+
+    def on_step(self, step: StepEnd) -> None:
+        self.steps.append(step)
+        if step.step == self._at and self._action:
+            self._action()
+
+    def on_end(self, result: Result) -> None:
+        self.ends.append(result)
+
+
+def train(
+    units: Units, plan: PrivacyPlan, *, folder: Path | None = None, notes: Notes | None = None, **changes: object
+) -> tuple[LetterModel, Result]:
+    model = LetterModel()
+    settings: dict[str, object] = {
+        "optimizer": adamw(lr=0.05),
+        "schedule": linear(),
+        "engine": EngineName.NAIVE,
+        "seeds": Seeds.fixed_for_test(3),
+        "checkpoint": CheckpointFolder(folder) if folder else None,
+        "checkpoint_every": 5,
+        "callbacks": [notes] if notes else [],
+        "microbatch_rows": 8,
+    }
+    trainer = Trainer(model, LetterTask(), plan, **(settings | changes))  # type: ignore[arg-type]
+    return model, trainer.fit(units)
+
+
+def equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_a_run_ends_with_the_epsilon_of_its_plan(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    notes = Notes()
+    _, result = train(units_of(40), plan, notes=notes)
+    assert result.status is RunStatus.FINISHED
+    assert result.epsilon.unwrap() == pytest.approx(plan.epsilon())
+    assert [step.step for step in notes.steps] == list(range(1, 13))
+    assert notes.steps[-1].epsilon == pytest.approx(plan.epsilon())
+    assert notes.ends == [result]
+    assert notes.starts[0].seed_is_fixed
+
+
+def test_the_baseline_takes_the_same_draws_through_the_same_loop(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    private, baseline = Notes(), Notes()
+    units = units_of(40)
+    train(units, plan, notes=private)
+    _, result = train(units, plan.without_privacy(), notes=baseline)
+    assert [step.private.units for step in private.steps] == [step.private.units for step in baseline.steps]
+    assert not result.epsilon.private
+    with pytest.raises(EpsilonWithheld):
+        result.epsilon.unwrap()
+
+
+def test_training_without_privacy_lowers_the_loss(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    units = units_of(40)
+    examples = [example for index in range(len(units)) for example in units[index]]
+    before = LetterTask().evaluate(LetterModel(), examples)["loss"]
+    model, _ = train(units, plan.without_privacy().replace(steps=60), schedule=linear())
+    assert LetterTask().evaluate(model, examples)["loss"] < before - 0.3
+
+
+def test_empty_draw_still_moves_the_parameters_by_noise(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    lonely = plan.replace(sample_rate=1e-9, steps=1)
+    model, result = train(units_of(3), lonely, optimizer=sgd(lr=1.0), schedule=lambda step, steps: 1.0)
+    assert result.steps == 1
+    assert all(not torch.equal(a, b) for a, b in zip(model.parameters(), LetterModel().parameters(), strict=True))
+
+
+def test_how_a_step_is_cut_into_microbatches_changes_nothing_but_rounding(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    units = units_of(40)
+    whole, _ = train(units, plan, microbatch_rows=1000, optimizer=sgd(lr=0.5))
+    cut, _ = train(units, plan, microbatch_rows=1, optimizer=sgd(lr=0.5))
+    for one, other in zip(whole.parameters(), cut.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_same_fixed_seed_gives_the_same_run_and_fresh_seeds_another(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    units = units_of(30)
+    assert equal(train(units, plan)[0], train(units, plan)[0])
+    assert not equal(train(units, plan, seeds=None)[0], train(units, plan, seeds=None)[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_cleanly_and_resume_equals_a_run_left_alone(
+    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path, number: signal.Signals
+) -> None:
+    units = units_of(40)
+    alone, whole = train(units, plan)
+    _, stopped = train(
+        units, plan, folder=tmp_path / "run", notes=Notes(at=7, action=lambda: os.kill(os.getpid(), number))
+    )
+    assert stopped.status is RunStatus.KILLED
+    assert stopped.stopped_by == number
+    assert stopped.steps == 7
+    assert stopped.epsilon.unwrap() == pytest.approx(plan.epsilon(steps=7))
+    resumed, result = train(units, plan, folder=tmp_path / "run", seeds=None)
+    assert result.status is RunStatus.FINISHED
+    assert equal(resumed, alone)
+    assert result.epsilon == whole.epsilon
+
+
+_KILLED = """
+import os, signal, sys
+sys.path[:0] = {path!r}
+import conftest, torch
+from pathlib import Path
+from test_trainer import Notes, train
+torch.set_num_threads(1)
+units, plan = conftest.units_of.__wrapped__()(40), conftest.plan.__wrapped__()
+notes = Notes(at={step}, action=lambda: os.kill(os.getpid(), signal.SIGKILL))
+train(units, plan, folder=Path({folder!r}), notes=notes)
+"""
+
+
+@pytest.mark.parametrize("step", [1, 8])
+def test_killed_at_any_step_and_resumed_equals_a_run_left_alone(
+    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path, step: int
+) -> None:
+    here = str(Path(__file__).parent)
+    script = _KILLED.format(path=[here], step=step, folder=str(tmp_path / "run"))
+    code = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True).returncode
+    assert code == -signal.SIGKILL
+    alone, whole = train(units_of(40), plan)
+    resumed, result = train(units_of(40), plan, folder=tmp_path / "run", seeds=None)
+    assert equal(resumed, alone)
+    assert result.epsilon == whole.epsilon
+
+
+def test_resume_with_other_people_is_refused(units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path) -> None:
+    train(units_of(40), plan, folder=tmp_path, notes=Notes(at=3, action=lambda: os.kill(os.getpid(), signal.SIGINT)))
+    with pytest.raises(CheckpointError, match="other consented units"):
+        train(units_of(39), plan, folder=tmp_path)
+
+
+def test_resume_under_another_plan_is_refused(units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path) -> None:
+    units = units_of(20)
+    train(units, plan, folder=tmp_path, notes=Notes(at=3, action=lambda: os.kill(os.getpid(), signal.SIGINT)))
+    with pytest.raises(CheckpointError, match="holds plan"):
+        train(units, plan.replace(noise_multiplier=0.9), folder=tmp_path)
+
+
+def test_a_finished_run_is_not_trained_again(units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path) -> None:
+    units = units_of(20)
+    model, first = train(units, plan, folder=tmp_path)
+    again, second = train(units, plan, folder=tmp_path, notes=Notes(at=1, action=lambda: pytest.fail("trained again")))
+    assert equal(model, again)
+    assert second.epsilon == first.epsilon
+
+
+def test_a_finished_checkpoint_holds_no_seed(units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path) -> None:
+    units, seeds = units_of(20), Seeds.fixed_for_test(3)
+    halfway = Notes(at=3, action=lambda: os.kill(os.getpid(), signal.SIGINT))
+    train(units, plan, folder=tmp_path, notes=halfway)
+    secrets = [form for seed in (seeds.sampling, seeds.noise) for form in (seed, seed.hex().encode())]
+
+    def held() -> bool:
+        files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+        return any(secret in content for content in files for secret in secrets)
+
+    assert held()
+    train(units, plan, folder=tmp_path)
+    assert not held()
+
+
+def test_seeds_do_not_show_when_printed() -> None:
+    seeds = Seeds.fresh()
+    assert seeds.noise.hex() not in repr(seeds)
+    assert repr(seeds.noise) not in repr(seeds)
+
+
+def test_a_failing_callback_ends_the_run_as_failed_with_its_step_kept(
+    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path
+) -> None:
+    units = units_of(20)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    notes = Notes(at=4, action=fail)
+    with pytest.raises(ZeroDivisionError):
+        train(units, plan, folder=tmp_path, notes=notes)
+    assert [result.status for result in notes.ends] == [RunStatus.FAILED]
+    assert notes.ends[0].epsilon.unwrap() == pytest.approx(plan.epsilon(steps=4))
+    state = CheckpointFolder(tmp_path).load()
+    assert state is not None
+    assert state.step == 4
+
+
+def test_a_full_disk_keeps_the_older_checkpoint(
+    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = units_of(20)
+    train(units, plan, folder=tmp_path, notes=Notes(at=3, action=lambda: os.kill(os.getpid(), signal.SIGINT)))
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(CheckpointError, match="No space left"):
+            train(units, plan, folder=tmp_path)
+    state = CheckpointFolder(tmp_path).load()
+    assert state is not None
+    assert state.step == 3
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_damaged_checkpoint_is_named(units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path) -> None:
+    units = units_of(20)
+    train(units, plan, folder=tmp_path)
+    (state,) = tmp_path.glob("step-*/state.pt")
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        train(units, plan, folder=tmp_path)
+
+
+def test_units_of_another_purpose_are_refused(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    units = units_of(5, Purpose.TRAIN_MEETING_SUMMARY)
+    with pytest.raises(ConsentError, match="train_chat_compose"):
+        train(units, plan)
+
+
+def test_nothing_trainable_is_refused(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    model = LetterModel().requires_grad_(False)
+    with pytest.raises(ModelError, match="no trainable"):
+        Trainer(model, LetterTask(), plan, optimizer=sgd(lr=1.0)).fit(units_of(5))
+
+
+def test_a_run_that_differs_from_its_plan_has_no_epsilon(
+    units_of: UnitsOf, plan: PrivacyPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dp_train.engines import build
+
+    honest = build.build_engine
+
+    def weaker(name: EngineName, *, plan: PrivacyPlan, **rest: object) -> object:
+        return honest(name, plan=plan.replace(noise_multiplier=plan.sigma / 2), **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("dp_train.training.trainer.build_engine", weaker)
+    _, result = train(units_of(20), plan)
+    assert result.epsilon.withheld
+    with pytest.raises(EpsilonWithheld):
+        result.epsilon.unwrap()
+
+
+def test_the_plan_of_a_result_cannot_be_changed_afterwards(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    _, result = train(units_of(5), plan)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.epsilon.delta = 0.5  # type: ignore[misc]
