@@ -19,7 +19,7 @@ from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.units import Units, build_units
 
 KEY = PrincipalKey(b"k" * 32)
-WORDS = "plan ship review budget release agenda ticket deploy invoice roadmap".split()
+WORDS = ["plan", "ship", "review", "budget", "release", "agenda", "ticket", "deploy", "invoice", "roadmap"]
 
 
 @dataclass(frozen=True)
