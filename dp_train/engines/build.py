@@ -57,19 +57,25 @@ def build_engine(
             optimizer=optimizer,
             functorch=name is EngineName.FUNCTORCH,
         )
-    raise PlanError(f"engine {name.value}: not built; choose hooks or naive")
+    raise PlanError(f"engine {name.value}: not installed; use hooks or naive")
 
 
 def _check(name: EngineName, plan: PrivacyPlan) -> None:
+    sigma = plan.sigma  # refuses a plan that is not calibrated
+    if name is EngineName.GHOST:
+        raise PlanError(
+            "engine ghost: Opacus' ghost clipping takes norms of rows, not of units, and refuses tied weights; "
+            "use hooks or bookkeeping"
+        )
     if name is EngineName.NON_PRIVATE:
-        if plan.sigma > 0 or math.isfinite(plan.clip_norm):
+        if sigma > 0 or math.isfinite(plan.clip_norm):
             raise PlanError(
                 f"engine non_private: neither clips nor adds noise, and the plan has clip_norm={plan.clip_norm:g}, "
-                f"noise_multiplier={plan.sigma:g}; use plan.without_privacy(), or a private engine such as hooks"
+                f"noise_multiplier={sigma:g}; use plan.without_privacy(), or a private engine such as hooks"
             )
     elif math.isinf(plan.clip_norm):
         raise PlanError(
-            f"engine {name.value}: needs a finite clip_norm; the plan has none; "
+            f"engine {name.value}: needs a finite clip_norm and the plan has none; "
             "set clip_norm, or use engine non_private for the baseline"
         )
 

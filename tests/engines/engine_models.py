@@ -96,12 +96,53 @@ def bart() -> nn.Module:
     return _build(transformers.BartForConditionalGeneration, config)
 
 
+def neox() -> nn.Module:
+    config = transformers.GPTNeoXConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        tie_word_embeddings=True,
+        pad_token_id=PAD,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
+    return _build(transformers.GPTNeoXForCausalLM, config)
+
+
+def pegasus() -> nn.Module:
+    config = transformers.PegasusConfig(
+        vocab_size=VOCABULARY,
+        max_position_embeddings=16,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        decoder_ffn_dim=24,
+        dropout=0.0,
+        activation_dropout=0.0,
+        scale_embedding=True,
+        pad_token_id=PAD,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+        forced_eos_token_id=2,
+    )
+    return _build(transformers.PegasusForConditionalGeneration, config)
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "gpt2_tied": lambda: gpt2(tied=True),
     "gpt2_untied": lambda: gpt2(tied=False),
+    "neox": neox,
     "llama": llama,
     "t5": t5,
     "bart": bart,
+    "pegasus": pegasus,
 }
 
 

@@ -1,0 +1,75 @@
+"""A second opinion on ε: Opacus' accountants against the PLD of `dp_train.privacy.accounting`.
+
+Opacus' `gdp` accountant is no opinion: it reports 0.28 where 0.76 is true (PRIVACY.md §3).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from opacus.accountants import PRVAccountant, RDPAccountant
+
+from dp_train.errors import PlanError
+from dp_train.privacy.plan import PrivacyPlan, Unit
+
+TOLERANCE = 0.02
+"""How far PRV may lie from PLD: its own numerical error is at most 0.01, and PLD rounds up a little."""
+
+_ORDERS = [1 + x / 10 for x in range(1, 100)] + [*range(12, 64), 80, 128, 256, 512]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossCheck:
+    """ε of the same steps by three accountants.
+
+    Attributes:
+      pld: privacy loss distributions by dp_accounting: the ε that is published.
+      prv: privacy random variables by Opacus (Gopi et al. 2021, arXiv 2106.02848).
+      rdp: Rényi divergences by Opacus (Mironov 2017, arXiv 1702.07476): looser, so never smaller.
+    """
+
+    pld: float
+    prv: float
+    rdp: float
+
+    @property
+    def agrees(self) -> bool:
+        """|PRV − PLD| ≤ 0.02 and RDP ≥ PLD."""
+        return abs(self.prv - self.pld) <= TOLERANCE and self.rdp >= self.pld
+
+    def describe(self) -> str:
+        """One line for a report."""
+        verdict = "agree" if self.agrees else "disagree"
+        return f"accountants {verdict}: PLD {self.pld:.3f}, PRV {self.prv:.3f}, RDP {self.rdp:.3f}"
+
+
+def cross_check(plan: PrivacyPlan, *, history: Sequence[tuple[float, float, int]] | None = None) -> CrossCheck:
+    """ε of a plan by PLD, and of what ran by Opacus' accountants.
+
+    Args:
+      plan: gives the PLD value, for as many steps as `history` has.
+      history: (noise multiplier, sample rate, steps), as `HooksEngine.opacus_history` gives it; the whole
+        plan if not given.
+
+    Raises:
+      PlanError: the plan is not private, or a person owns several units: Opacus knows no mixtures.
+    """
+    if not plan.private:
+        raise PlanError("cross-check: the plan is not private; expected noise_multiplier > 0")
+    if plan.unit is Unit.USER and plan.max_contributions > 1:
+        raise PlanError(
+            f"cross-check: max_contributions={plan.max_contributions}; Opacus' accountants know only plans with 1"
+        )
+    ran = list(history) if history is not None else [(plan.sigma, plan.sample_rate, plan.steps)]
+    prv, rdp = PRVAccountant(), RDPAccountant()
+    prv.history, rdp.history = list(ran), list(ran)
+    with warnings.catch_warnings():
+        # PRV sizes its grid by a Rényi bound; an order at the end of its range makes the grid larger, no more.
+        warnings.filterwarnings("ignore", message="Optimal order is")
+        return CrossCheck(
+            pld=plan.epsilon(steps=sum(steps for *_, steps in ran)),
+            prv=float(prv.get_epsilon(plan.delta)),
+            rdp=float(rdp.get_epsilon(plan.delta, alphas=_ORDERS)),
+        )
