@@ -1,0 +1,225 @@
+"""The privacy card of one run: what the ε says, what it rests on, and what it does not cover (PRIVACY.md §8).
+
+Markdown and JSON are written from one document, so that they cannot differ. It holds public facts only.
+
+References: NIST SP 800-226; Ponomareva et al. 2023, "How to DP-fy ML", §5.3 (arXiv 2303.00654).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dp_train.errors import TrackingError
+from dp_train.privacy.monitor import EpsilonClaim
+from dp_train.privacy.plan import NeighboringRelation, PrivacyPlan, Unit
+
+_SMALL = 10
+"""Counts of people or conversations below this are not told."""
+
+_RELATIONS = {
+    NeighboringRelation.ADD_OR_REMOVE_ONE: "two data sets that differ in one unit more or less",
+    NeighboringRelation.REPLACE_SPECIAL: "two data sets that differ in the words of one person; who met whom stays",
+}
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFacts:
+    """What a card is made from; all of it public.
+
+    Attributes:
+      run: name or id of the run.
+      task, model, engine: what was trained, and how sums were clipped.
+      status: how the run ended, e.g. "FINISHED".
+      plan: what was planned. `claim`: what may be said of what ran.
+      cross_check: accountant → ε of the plan, as `accounting.cross_check` gives it; empty without privacy.
+      seed_is_fixed: whether somebody chose the seed. `secure_noise`: whether noise came from the system's CSPRNG.
+      consent_root: Merkle root of the consent snapshot. `consent_as_of`: its time, ISO 8601. `purpose`: agreed use.
+      consent_counts: what the gate counted, by label; counts below 10 are not told.
+      anonymized: what was replaced by surrogates, e.g. "names and patterns"; None for nothing.
+      starting_point: digest of the public starting point; None for random weights.
+      trials: how many runs on these people this one is one of, a sweep's or a tradeoff's children together.
+      non_private_trials: how many of them had no privacy.
+      scores: on the evaluation population.
+      private_statistics_logged: whether losses and the like of each step went into the store.
+      versions, commit: what ran.
+    """
+
+    run: str
+    task: str
+    model: str
+    engine: str
+    status: str
+    plan: PrivacyPlan
+    claim: EpsilonClaim
+    cross_check: Mapping[str, float] = field(default_factory=dict)
+    seed_is_fixed: bool
+    secure_noise: bool = False
+    consent_root: str
+    consent_as_of: str
+    purpose: str
+    consent_counts: Mapping[str, int] = field(default_factory=dict)
+    anonymized: str | None
+    starting_point: str | None
+    trials: int = 1
+    non_private_trials: int = 0
+    scores: Mapping[str, float] = field(default_factory=dict)
+    private_statistics_logged: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+    commit: str | None = None
+
+
+def card_document(facts: CardFacts) -> Document:
+    """The card as JSON values: sections in reading order, each a mapping or a list of sentences."""
+    plan, claim = facts.plan, facts.claim
+    return {
+        "run": {
+            "name": facts.run,
+            "status": facts.status,
+            "task": facts.task,
+            "model": facts.model,
+            "engine": facts.engine,
+        },
+        "claim": _claim(claim),
+        "setting": {
+            "trust model": "central: who trains sees the consented text; the ε protects against who gets the model",
+            "what is protected": "one person's words" if plan.unit is Unit.USER else "one example, not one person",
+            "neighbouring relation": f"{plan.neighboring_relation.value}: {_RELATIONS[plan.neighboring_relation]}",
+            "what is released": "the model of every step, the last one included",
+            "noise": "from the system's CSPRNG" if facts.secure_noise else "from a seeded generator (Philox)",
+            "seeds": "fixed by somebody: the ε holds only while that seed is secret"
+            if facts.seed_is_fixed
+            else "secret, drawn from the system, kept in the private checkpoint alone",
+        },
+        "plan": {**plan.describe(), "steps run": claim.steps, "digest": plan.digest},
+        "accounting": {
+            "published": "privacy loss distributions (dp-accounting)",
+            "assumptions": "Poisson sampling, one Gaussian noise draw a step, clipping per unit, a public divisor",
+            "assumptions held in this run": _held(claim),
+            **{f"ε of the plan by {name}": _number(epsilon) for name, epsilon in facts.cross_check.items()},
+        },
+        "the ε covers": _covered(facts),
+        "the ε does not cover": _not_covered(facts),
+        "consent": {
+            "purpose": facts.purpose,
+            "snapshot as of": facts.consent_as_of,
+            "snapshot root": facts.consent_root,
+            "anonymised before training": facts.anonymized or "nothing",
+            **{label: _count(number) for label, number in facts.consent_counts.items()},
+        },
+        "scores": {name: _number(score) for name, score in facts.scores.items()},
+        "code": {"commit": facts.commit or "unknown", **facts.versions},
+    }
+
+
+def card_markdown(document: Document) -> str:
+    """The document for people."""
+    lines = [f"# Privacy card: {document['run']['name']}", "", f"**{document['claim']['statement']}**", ""]
+    for title, section in document.items():
+        if not section:
+            continue
+        lines += [f"## {title[0].upper()}{title[1:]}", ""]
+        if isinstance(section, Mapping):
+            lines += ["| | |", "|---|---|"]
+            lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in section.items()]
+        else:
+            lines += [f"- {sentence}" for sentence in section]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def write_card(facts: CardFacts, folder: Path, *, name: str = "privacy_card") -> tuple[Path, Path]:
+    """Write ``<name>.md`` and ``<name>.json`` into `folder`.
+
+    Raises:
+      TrackingError: the folder cannot be written.
+    """
+    document = card_document(facts)
+    written = (folder / f"{name}.md", folder / f"{name}.json")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written[0].write_text(card_markdown(document), encoding="utf-8")
+        written[1].write_text(
+            json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
+    except OSError as error:
+        raise TrackingError(
+            f"card: {folder} cannot be written ({error.strerror}); choose another run folder"
+        ) from error
+    return written
+
+
+def _claim(claim: EpsilonClaim) -> dict[str, Any]:
+    described: dict[str, Any] = {"statement": claim.describe()}
+    if claim.withheld:
+        described["withheld because"] = list(claim.withheld)
+    elif claim.private:
+        described |= {"epsilon": _number(claim.unwrap()), "delta": claim.delta, "unit": claim.unit.value}
+    else:
+        described["statement"] = "no privacy: nothing is promised to anybody about this model"
+    return described
+
+
+def _held(claim: EpsilonClaim) -> str:
+    if claim.withheld:
+        return "no: " + "; ".join(claim.withheld)
+    return "yes, as recorded at every step" if claim.private else "not applicable"
+
+
+def _covered(facts: CardFacts) -> Sequence[str]:
+    if not facts.claim.private or facts.claim.withheld:
+        return []
+    return [
+        f"training in this run, {facts.claim.steps} steps: every model on the way and the last one",
+        "the vocabulary and the starting point, which read published text alone"
+        + (f" (starting point {facts.starting_point[:16]})" if facts.starting_point else " (random weights)"),
+        "the scores, which are of people outside training who agreed to publication",
+    ]
+
+
+def _not_covered(facts: CardFacts) -> Sequence[str]:
+    plan, limits = facts.plan, []
+    if facts.trials > 1:
+        limits.append(
+            f"the other {facts.trials - 1} of {facts.trials} runs on these people: each spends its own ε and they "
+            "compose; behind a model that was chosen among them stands the composed ε, not this one"
+        )
+    if facts.non_private_trials:
+        limits.append(
+            f"{facts.non_private_trials} of these runs had no privacy: such a model and its score promise nothing and "
+            "are for comparison alone"
+        )
+    if facts.private_statistics_logged:
+        limits.append("losses, clipped shares and batch sizes of each step, which this run logged on request")
+    if plan.unit is Unit.EXAMPLE:
+        limits.append("a person who owns several examples: the ε is per example")
+    else:
+        limits.append("who met whom and who wrote in which thread: the meeting graph is taken as fixed")
+    limits += [
+        "which people consented, and the counts of them in this card",
+        "what the public text itself tells about people",
+        "floating-point attacks on the noise (not hardened), and timing",
+        "an audit: no empirical lower bound and no conformance test was run with this card",
+    ]
+    return limits
+
+
+def _count(number: int) -> int | str:
+    return number if number == 0 or number >= _SMALL else f"fewer than {_SMALL}"
+
+
+def _number(value: float) -> float | str:
+    """JSON has no inf."""
+    return round(value, 6) if math.isfinite(value) else "unbounded"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        value = "; ".join(str(item) for item in value)
+    return "–" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
