@@ -98,7 +98,8 @@ class NameIndex:
                 self._forms.setdefault(form.words[0], []).append(form)
             self._unspaced.extend((written, person_id) for written in _unspaced_forms(name))
         for forms in self._forms.values():
-            forms.sort(key=lambda form: -len(form.words))
+            if len(forms) > 1:
+                forms.sort(key=lambda form: -len(form.words))
         self._unspaced.sort(key=lambda item: -len(item[0]))
 
     def occurs_in(self, text: str) -> bool:
@@ -137,16 +138,15 @@ class NameIndex:
             return []
         spans = list(self._find_unspaced(text, covered))
         found = _words_of(text, [*covered, *((span.start, span.end) for span in spans)])
-        index = 0
-        while index < len(found):
-            end = found[index].end
+        reached = 0
+        for index, word in enumerate(found):
+            if word.start < reached or word.folded not in self._forms:
+                continue
             for form in _preferred(self._forms_at(text, found, index), hints):
                 if _is_name(text, found, index, form, form.person_id in hints or declarative):
-                    start, end = _with_handle(text, found[index].start, found[index + len(form.words) - 1].end)
-                    spans.append(NameSpan(start, end, form.person_id))
+                    start, reached = _with_handle(text, word.start, found[index + len(form.words) - 1].end)
+                    spans.append(NameSpan(start, reached, form.person_id))
                     break
-            while index < len(found) and found[index].start < end:
-                index += 1
         return sorted(spans)
 
     def _forms_at(self, text: str, found: Sequence[_Word], index: int) -> list[_Form]:
@@ -185,8 +185,10 @@ def _matches(form: _Form, text: str, found: Sequence[_Word], index: int) -> bool
     return all(_GAP.fullmatch(gap) for gap in gaps)
 
 
-def _preferred(forms: Sequence[_Form], hints: Collection[str]) -> list[_Form]:
+def _preferred(forms: Sequence[_Form], hints: Collection[str]) -> Sequence[_Form]:
     """Longest first; among equals those of people whom the author names, then the roster's order."""
+    if len(forms) < 2:
+        return forms
     return sorted(forms, key=lambda form: (-len(form.words), form.person_id not in hints))
 
 

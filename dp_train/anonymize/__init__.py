@@ -1,0 +1,9 @@
+"""Anonymisation: roster names become per-conversation surrogates, patterns become tokens.
+
+`anonymizer` joins the two; `patterns` knows e-mail addresses, numbers and secrets. Names of a roster are
+known by `dp_train.consent.names`, which the consent gate asks too.
+"""
+
+from dp_train.anonymize.anonymizer import PEOPLE, SURROGATES, Anonymizer
+
+__all__ = ["PEOPLE", "SURROGATES", "Anonymizer"]

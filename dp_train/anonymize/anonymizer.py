@@ -1,0 +1,103 @@
+"""Takes people and identifiers out of conversations: roster names first, then patterns.
+
+A person becomes the same surrogate, "[P1]", "[P2]", … throughout one conversation, summary included, and
+never across conversations. What is not covered: nicknames and typing errors, names of people who are not on
+the roster, addresses, job titles, and anything that identifies by what it tells. Anonymised text is
+still personal data; the ε of the run is what protects it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dp_train.anonymize.patterns import REGIONS, TOKENS, find_patterns
+from dp_train.consent.names import NameIndex
+from dp_train.conversations import Conversation
+
+PEOPLE = 16
+"""So many people of one conversation have a surrogate that is one token for the model."""
+
+SURROGATES: tuple[str, ...] = (*(f"[P{number}]" for number in range(1, PEOPLE + 1)), *TOKENS)
+"""Every surrogate that a tokenizer should make one token. The 17th person's "[P17]" is made of several."""
+
+
+_SURROGATE = re.compile(r"\[P\d+\]|" + "|".join(map(re.escape, TOKENS)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anonymizer:
+    """A function from conversation to conversation, for `ConsentedCorpus.redact`.
+
+    Guarantee: id, people, links, kinds and the number of turns stay; every name form that
+    `dp_train.consent.names.NameIndex` knows of a roster name, and every pattern of `dp_train.anonymize.patterns`, is
+    replaced, in the turns and in the summary. Doing it twice changes nothing more. The roster of the result
+    maps every person to a surrogate. Nothing is logged, and no text is kept between calls.
+
+    People are numbered by first appearance: as speaker, then as mentioned, then on the roster.
+    When a name belongs to several people, the one whom the turn mentions is meant, else the first.
+
+    Attributes:
+      names: replace roster names. patterns: replace e-mail addresses, numbers and secrets.
+    """
+
+    names: bool = True
+    patterns: bool = True
+
+    def __call__(self, conversation: Conversation) -> Conversation:
+        """The conversation with its text, its summary and its roster replaced."""
+        surrogates = _surrogates(conversation) if self.names else {}
+        # In the order of the surrogates, so that of two people with one name the first is meant.
+        known = {person_id: conversation.roster.get(person_id, "") for person_id in surrogates}
+        index = NameIndex(known)
+        turns = tuple(
+            dataclasses.replace(turn, text=self._replaced(turn.text, index, surrogates, hints=turn.mentions))
+            for turn in conversation.turns
+        )
+        summary = conversation.summary
+        if summary is not None:
+            summary = self._replaced(summary, index, surrogates, declarative=True)
+        roster = surrogates if self.names else conversation.roster
+        return dataclasses.replace(conversation, turns=turns, summary=summary, roster=roster)
+
+    def describe(self) -> dict[str, Any]:
+        """The public settings as plain JSON values."""
+        return {
+            "names": self.names,
+            "patterns": list(TOKENS) if self.patterns else [],
+            "phone_regions": list(REGIONS) if self.patterns else [],
+        }
+
+    def _replaced(
+        self,
+        text: str,
+        index: NameIndex,
+        surrogates: Mapping[str, str],
+        *,
+        hints: Collection[str] = (),
+        declarative: bool = False,
+    ) -> str:
+        covered = [match.span() for match in _SURROGATE.finditer(text)] if "[" in text else []
+        patterns = find_patterns(text, covered) if self.patterns else []
+        taken = [*covered, *((span.start, span.end) for span in patterns)]
+        names = index.find(text, hints=hints, covered=taken, declarative=declarative) if self.names else []
+        edits = [(span.start, span.end, span.token) for span in patterns]
+        edits += [(span.start, span.end, surrogates[span.person_id]) for span in names]
+        if not edits:
+            return text
+        parts, end = [], 0
+        for start, stop, token in sorted(edits):
+            parts += [text[end:start], token]
+            end = stop
+        return "".join([*parts, text[end:]])
+
+
+def _surrogates(conversation: Conversation) -> dict[str, str]:
+    """Person id → surrogate, by first appearance."""
+    speakers = (turn.person_id for turn in conversation.turns)
+    mentioned = (person_id for turn in conversation.turns for person_id in turn.mentions)
+    ordered = dict.fromkeys((*speakers, *mentioned, *conversation.roster))
+    return {person_id: f"[P{number}]" for number, person_id in enumerate(ordered, start=1)}

@@ -1,0 +1,300 @@
+"""Identifiers and secrets that can be told by their shape: where they stand, and as what.
+
+Recall comes before precision: a number that looks like a telephone number is taken for one. Each kind is
+looked for only in text that can hold it, which keeps plain chat cheap.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+EMAIL, PHONE, URL, IP, CARD = "[EMAIL]", "[PHONE]", "[URL]", "[IP]", "[CARD]"
+IBAN, SSN, MEETING_ID, PASSCODE, SECRET = "[IBAN]", "[SSN]", "[MEETING_ID]", "[PASSCODE]", "[SECRET]"
+
+TOKENS: tuple[str, ...] = (EMAIL, PHONE, URL, IP, CARD, IBAN, SSN, MEETING_ID, PASSCODE, SECRET)
+"""What each kind is replaced by."""
+
+REGIONS: tuple[str, ...] = ("US", "GB", "DE", "FR", "ES", "IT", "IN", "AU", "BR", "JP")
+"""Regions whose national telephone formats are known; international numbers are known from everywhere."""
+
+
+class PatternSpan(NamedTuple):
+    """One identifier: where it stands and the token that replaces it."""
+
+    start: int
+    end: int
+    token: str
+
+
+def find_patterns(text: str, covered: Sequence[tuple[int, int]] = ()) -> list[PatternSpan]:
+    """Identifiers in the text, left to right, without overlap; none touches a covered span.
+
+    Kinds are looked for in a fixed order, and what one kind has claimed the next leaves alone: a link
+    with a passcode in it is one URL.
+    """
+    if _plain(text):
+        return []
+    taken = list(covered)
+    spans: list[PatternSpan] = []
+    for token, applies, find in _KINDS:
+        if applies(text):
+            for start, end in find(text):
+                if all(end <= left or right <= start for left, right in taken):
+                    taken.append((start, end))
+                    spans.append(PatternSpan(start, end, token))
+    return sorted(spans)
+
+
+Place = tuple[int, int]
+
+_SIGN = re.compile(r"[\d@:=]")
+_INNER = re.compile(r"\.\w|-\w+-|-----")
+
+
+def _plain(text: str) -> bool:
+    """Whether no kind can apply; most chat is done after these few scans."""
+    return not (
+        _SIGN.search(text)
+        or _INNER.search(text)
+        or any(len(word) >= 16 for word in text.split())
+        or "bearer" in text.lower()
+    )
+
+
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*-----|\Z)", re.DOTALL)
+
+_URL = re.compile(r"(?<![\w@])(?:[a-z][a-z0-9+.\-]{1,20}://|www\.)[^\s<>\"|]+", re.IGNORECASE)
+_DOMAIN = re.compile(
+    r"(?<![\w.@\-])(?:[a-z0-9\-]{1,63}\.){1,6}(?:com|org|net|io|dev|app|ai|gov|edu|eu|uk|de|fr|info|biz|cloud)\b"
+    r"(?:[/?#][^\s<>\"|]*)?",
+    re.IGNORECASE,
+)
+_TRAILING = ".,;:!?)]}'”’*_"
+
+_EMAIL = re.compile(r"(?<![\w.%+\-])[\w.%+\-]++@(?:[\w\-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w])")
+
+_KNOWN_SECRET = re.compile(
+    r"(?<![A-Za-z0-9])(?:(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{12,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}"
+    r"|glpat-[\w\-]{16,}|xox[abeoprs]-[\w\-]{10,}|AIza[\w\-]{30,}|npm_[A-Za-z0-9]{20,}|ya29\.[\w\-]{20,}"
+    r"|[spr]k[\-_](?:(?:live|test|proj|ant|or)[\-_])?[\w\-]{16,}|eyJ[\w\-]{8,}\.[\w\-]{8,}(?:\.[\w\-]*)?)"
+)
+_BEARER = re.compile(r"\bbearer\s+([\w\-.~+/=]{8,})", re.IGNORECASE)
+_ASSIGNED = re.compile(
+    r"(?:key|secret|token|credential)s?[\"']?\s*(?:\bis\b|[:=])\s*[\"'`“]?([^\s\"'`”,;\[]{8,})", re.IGNORECASE
+)
+_LONG = re.compile(r"(?<![\w+/=\-])[\w+/=\-]{20,}+")
+_SEGMENT = re.compile(r"[A-Za-z0-9+=]{16,}")
+
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?=((?:[ \-]?[A-Za-z0-9]){11,27}))")
+_IBAN_LENGTHS = {
+    country: int(length)
+    for length, countries in (
+        ("15", "NO"),
+        ("16", "BE"),
+        ("18", "DK FI FO GL NL"),
+        ("19", "MK SI"),
+        ("20", "AT BA EE KZ LT LU XK"),
+        ("21", "CH CR HR LI LV"),
+        ("22", "BG BH DE GB GE IE ME RS"),
+        ("23", "AE GI IL"),
+        ("24", "AD CZ ES MD PK RO SA SE SK TN VG"),
+        ("25", "PT"),
+        ("26", "IS TR"),
+        ("27", "FR GR IT MC MR SM"),
+        ("28", "AL AZ BY CY DO GT HU LB PL"),
+        ("29", "BR PS QA UA"),
+        ("30", "JO KW MU"),
+        ("31", "MT SC"),
+    )
+    for country in countries.split()
+}
+
+_CARD = re.compile(r"(?<![\d+])[2-6](?:[ \-]?\d){12,18}(?![\d])")
+_SSN = re.compile(r"(?<![\d\-])\d{3}-\d{2}-\d{4}(?![\d\-])")
+_SSN_NAMED = re.compile(
+    r"\b(?:ssn|social security)(?:\s+(?:number|no\.?|is|#))*\W{0,3}(\d{3}[ .\-]?\d{2}[ .\-]?\d{4})(?!\d)", re.IGNORECASE
+)
+
+_IPV4 = re.compile(r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?!\d|\.\d)")
+_IPV6 = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,8}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4})(?![\w:])")
+
+_MEETING_NAMED = re.compile(
+    r"\b(?:(?:meet|meeting|join|webinar|zoom|conference|teams|webex)[ \-]*(?:id|number|code|no\.?|#)?"
+    r"|(?:id|code) (?:of|for) the (?:meeting|call))"
+    r"(?:\s+is)?\s*[:=#]?\s*(\d{3}[ \-]?\d{3,4}[ \-]?\d{3,5}|[a-z]{3}-[a-z]{4}-[a-z]{3})(?![\w\-])",
+    re.IGNORECASE,
+)
+_MEETING_SHAPE = re.compile(r"(?<![\d+\-(])(?<!\d )[1-9]\d{2} \d{4} \d{4}(?![\d\-])(?! \d)")
+
+_CODE_WORD = (
+    r"\b(?:pass ?code|pass ?word|passwd|pwd|pass ?phrase|pin(?: code| number)?|kennwort|passwort|otp|one[ \-]time code"
+    r"|(?:access|door|alarm|entry|security|conference) code)\b"
+)
+_PASSCODE_GIVEN = re.compile(_CODE_WORD + r"[\w ]{0,32}[:=]\s*[\"'`“]?([^\s\"'`”,;\[]{3,64})", re.IGNORECASE)
+_PASSCODE_SAID = re.compile(
+    _CODE_WORD + r"(?:\s+(?:for|of|to)(?:\s+[^\W\d]+){1,4}?)?(?:\s+(?:is|was|to)(?:\s+now)?)?\s+"
+    r"[\"'`“]?((?=[^\s\"'`”,;\[]*(?:\d|\w-\w+-\w))[^\s\"'`”,;:\[]{3,64})",
+    re.IGNORECASE,
+)
+
+_PHONE = re.compile(r"(?<![\w+.,/\-])(?:\+|00|\()?\d(?:[ .\-()/–]{0,3}\d){6,14}(?![\w]|[,./\-]\d)")
+_DATE = re.compile(
+    r"(?:(?:19|20)\d\d[\-–/ ]+(?:19|20)\d\d|\d{4}[\-./]\d{1,2}[\-./]\d{1,2}|\d{1,2}[\-./]\d{1,2}[\-./]\d{4})(?!\d)"
+)
+_NORTH_AMERICA = re.compile(r"(?:1[ .\-]?)?(?:\(\d{3}\) ?|\d{3}[ .\-])\d{3}[ .\-]\d{4}|555[ .\-]\d{4}")
+_CALLED = re.compile(r"\b(?:call|phone|tel|telephone|mobile|cell|fax|reach|ring|whatsapp|number|dial)\b", re.IGNORECASE)
+
+
+def _private_keys(text: str) -> Iterator[Place]:
+    return (match.span() for match in _PRIVATE_KEY.finditer(text))
+
+
+def _urls(text: str) -> Iterator[Place]:
+    for pattern in (_URL, _DOMAIN):
+        for match in pattern.finditer(text):
+            yield match.start(), match.start() + len(match.group().rstrip(_TRAILING))
+
+
+def _emails(text: str) -> Iterator[Place]:
+    return (match.span() for match in _EMAIL.finditer(text))
+
+
+def _secrets(text: str) -> Iterator[Place]:
+    yield from (match.span() for match in _KNOWN_SECRET.finditer(text))
+    yield from (match.span(1) for match in _BEARER.finditer(text))
+    for match in _ASSIGNED.finditer(text):
+        if any(char.isdigit() for char in match[1]):
+            yield match.start(1), match.start(1) + len(match[1].rstrip(".!?)"))
+    yield from (match.span() for match in _LONG.finditer(text) if _looks_random(match.group()))
+
+
+def _looks_random(word: str) -> bool:
+    """Whether a long word is a key: by a stretch of letters with three digits, or as mixed-case base64."""
+    for segment in _SEGMENT.findall(word):
+        digits = sum(char.isdigit() for char in segment)
+        if 3 <= digits < len(segment) and _bits(segment) >= 3.2:
+            return True
+    mixed = all(any(test(char) for char in word) for test in (str.isupper, str.islower, str.isdigit))
+    return mixed and len(word) >= 32 and "-" not in word and "_" not in word and _bits(word) >= 4.4
+
+
+def _bits(text: str) -> float:
+    """Entropy per character of the characters' own distribution."""
+    return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
+
+
+def _ibans(text: str) -> Iterator[Place]:
+    for match in _IBAN.finditer(text):
+        length = _IBAN_LENGTHS.get(match.group()[:2].upper(), 0)
+        places = [place for place in range(match.start(), match.end(1)) if text[place].isalnum()][:length]
+        if length and len(places) == length and not text[places[-1] + 1 : places[-1] + 2].isalnum():
+            compact = "".join(text[place] for place in places).upper()
+            if int("".join(str(int(char, 36)) for char in compact[4:] + compact[:4])) % 97 == 1:
+                yield places[0], places[-1] + 1
+
+
+def _cards(text: str) -> Iterator[Place]:
+    return (match.span() for match in _CARD.finditer(text) if _luhn(match.group()))
+
+
+def _luhn(number: str) -> bool:
+    digits = [int(char) for char in reversed(number) if char.isdigit()]
+    return sum(digits[::2] + [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]) % 10 == 0
+
+
+def _social_security(text: str) -> Iterator[Place]:
+    yield from (match.span(1) for match in _SSN_NAMED.finditer(text))
+    yield from (match.span() for match in _SSN.finditer(text))
+
+
+def _addresses(text: str) -> Iterator[Place]:
+    yield from (match.span() for match in _IPV4.finditer(text))
+    for match in _IPV6.finditer(text):
+        try:
+            ipaddress.IPv6Address(match.group())
+        except ValueError:
+            continue
+        if any(char.isdigit() for char in match.group()):
+            yield match.span()
+
+
+def _meetings(text: str) -> Iterator[Place]:
+    yield from (match.span(1) for match in _MEETING_NAMED.finditer(text))
+    yield from (match.span() for match in _MEETING_SHAPE.finditer(text))
+
+
+def _passcodes(text: str) -> Iterator[Place]:
+    for pattern in (_PASSCODE_GIVEN, _PASSCODE_SAID):
+        for match in pattern.finditer(text):
+            value = match[1].rstrip(".!?)")
+            if len(value) >= 3:
+                yield match.start(1), match.start(1) + len(value)
+
+
+def _phones(text: str) -> Iterator[Place]:
+    named = None
+    for match in _PHONE.finditer(text):
+        if named is None:
+            named = bool(_CALLED.search(text))
+        if _is_phone(match.group(), named):
+            yield match.span()
+
+
+def _is_phone(written: str, named: bool) -> bool:
+    digits = "".join(char for char in written if char.isdigit())
+    if _DATE.match(written) or not 7 <= len(digits) <= 15:
+        return False
+    if written.startswith("+") or _NORTH_AMERICA.fullmatch(written):
+        return True
+    separated = len(digits) < len(written)
+    if digits.startswith("0") and separated and len(digits) >= 9:
+        return True
+    if not (named or separated or len(digits) >= 10):
+        return False
+    return _valid_somewhere(written)
+
+
+def _valid_somewhere(written: str) -> bool:
+    import phonenumbers  # its metadata takes long to load, and most text has no number
+
+    for region in REGIONS:
+        try:
+            if phonenumbers.is_valid_number(phonenumbers.parse(written, region)):
+                return True
+        except phonenumbers.NumberParseException:
+            continue
+    return False
+
+
+_DIGIT = re.compile(r"\d")
+_SEVEN_DIGITS = re.compile(r"\d(?:\D{0,3}\d){6}")
+_SECRET_HINT = re.compile(r"[\w+/=\-]{16}|bearer|key|token|secret|credential", re.IGNORECASE)
+_PASSCODE_HINT = re.compile(r"pass|pwd|\bpin\b|code|otp|kennwort", re.IGNORECASE)
+
+
+def _digits(text: str) -> bool:
+    return _DIGIT.search(text) is not None
+
+
+def _many_digits(text: str) -> bool:
+    return _SEVEN_DIGITS.search(text) is not None
+
+
+_KINDS: tuple[tuple[str, Callable[[str], bool], Callable[[str], Iterator[Place]]], ...] = (
+    (SECRET, lambda text: "-----BEGIN" in text, _private_keys),
+    (URL, lambda text: "." in text or "://" in text, _urls),
+    (EMAIL, lambda text: "@" in text, _emails),
+    (IBAN, _many_digits, _ibans),
+    (SECRET, lambda text: _SECRET_HINT.search(text) is not None, _secrets),
+    (CARD, _many_digits, _cards),
+    (SSN, _many_digits, _social_security),
+    (IP, lambda text: _digits(text) and ("." in text or ":" in text), _addresses),
+    (MEETING_ID, lambda text: _many_digits(text) or "-" in text, _meetings),
+    (PASSCODE, lambda text: _PASSCODE_HINT.search(text) is not None, _passcodes),
+    (PHONE, _many_digits, _phones),
+)
