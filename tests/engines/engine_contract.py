@@ -153,7 +153,7 @@ class EngineContract:
 
     @pytest.mark.parametrize("kind", ["gpt2_tied", "t5"])
     @pytest.mark.parametrize(
-        ("field", "value"), [("scale", math.nan), ("scale", math.inf), ("spoil", math.nan), ("spoil", -math.inf)]
+        ("field", "value"), [("scale", math.nan), ("offset", math.inf), ("spoil", math.nan), ("spoil", -math.inf)]
     )
     def test_a_nonfinite_row_makes_its_unit_zero_and_does_not_spread(self, kind: str, field: str, value: float) -> None:
         model, inputs = MODELS[kind](), rows(len(UNITS))

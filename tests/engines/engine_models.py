@@ -147,7 +147,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 
 
 def rows(count: int, *, seed: int = 0) -> dict[str, Tensor]:
-    """Rows of unlike length, padded right. `scale` multiplies a row's loss, `spoil` its gradient alone."""
+    """Rows of unlike length, padded right. `scale` multiplies a row's loss, `offset` is added to the loss alone,
+    `spoil` multiplies the gradient alone."""
     random = torch.Generator().manual_seed(seed)
     lengths = torch.randint(3, LONGEST + 1, (count,), generator=random)
     ids = torch.randint(3, VOCABULARY, (count, LONGEST), generator=random)
@@ -157,6 +158,7 @@ def rows(count: int, *, seed: int = 0) -> dict[str, Tensor]:
         "attention_mask": mask.long(),
         "labels": ids.masked_fill(~mask, -100),
         "scale": torch.ones(count),
+        "offset": torch.zeros(count),
         "spoil": torch.ones(count),
     }
 
@@ -173,7 +175,7 @@ def row_losses(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         logits = model(**tokens).logits[:, :-1]
     losses = nn.functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=-100, reduction="none")
     means = losses.sum(1) / (targets != -100).sum(1)
-    return _Spoil.apply(means, inputs["spoil"]) * inputs["scale"]
+    return _Spoil.apply(means, inputs["spoil"]) * inputs["scale"] + inputs["offset"]
 
 
 class _Spoil(torch.autograd.Function):

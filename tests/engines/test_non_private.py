@@ -47,7 +47,7 @@ def test_baseline_does_not_depend_on_the_cut() -> None:
     assert difference(step(model, select(whole, [0, 3]), select(whole, [1, 2, 4]))[0], step(model, whole)[0]) < 1e-5
 
 
-@pytest.mark.parametrize(("field", "value"), [("scale", math.nan), ("scale", math.inf), ("spoil", math.nan)])
+@pytest.mark.parametrize(("field", "value"), [("scale", math.nan), ("offset", math.inf), ("spoil", math.nan)])
 def test_baseline_leaves_out_the_same_nonfinite_units(field: str, value: float) -> None:
     model, inputs = MODELS["gpt2_tied"](), rows(len(UNITS))
     healthy, _ = step(model, select(batch(inputs, UNITS), [0, 1, 2, 4]))
