@@ -1,0 +1,212 @@
+"""Files of conversations: jsonl, csv and parquet, read as a stream and as often as needed.
+
+**jsonl**: one object a line, UTF-8. `*` marks what every row needs; null counts as left out.
+
+| field | value |
+|---|---|
+| `conversation_id` * | text, one of its own for every conversation |
+| `org_id` * | text, the organisation whose consent counts as well |
+| `created_at` * | ISO 8601 with an offset, `2025-03-04T09:30:00+01:00` |
+| `kind` * | `meeting` or `thread` |
+| `turns` * | array of turns, in the order in which they were said |
+| `roster` | object, person id → display name, of everyone who speaks or is named; anonymisation finds these names |
+| `guests` | array of ids of people without an account, who cannot have consented |
+| `summary` | text, the reference summary of a meeting |
+
+| field of a turn | value |
+|---|---|
+| `person_id` * | text, who says it |
+| `text` * | text |
+| `content_kind` | `transcript` (default in a meeting), `chat` (default in a thread), `screen_share`, … |
+| `mentions` | array of ids of people whom the text names |
+| `reply_to`, `quotes` | position of an earlier turn, from 0 |
+
+**parquet**: the same nested, `parquet_schema()`; the roster is a list of `{person_id, name}`.
+
+**csv**: a header and one row a turn, rows of a conversation together and `turn` counting from 0. Columns
+`conversation_id`, `org_id`, `created_at`, `kind`, `turn`, `person_id`, `text` are needed; `display_name`, `guest`
+(`true` for a guest), `content_kind`, `mentions`, `reply_to`, `quotes` and `summary` (on a conversation's first row) may
+be there. Empty is left out. `mentions` is `id;id`, or `id=Display Name` for somebody who does not speak.
+
+That ids are not used twice is not checked: it would take the memory that streaming saves.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dp_train.conversations import Conversation, Corpus
+from dp_train.corpora.rows import FIELDS, from_row, to_row
+from dp_train.corpora.table import conversations_of_turns
+from dp_train.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BATCH = 256  # rows of parquet in memory at a time
+
+
+@dataclass(frozen=True, slots=True)
+class FileCorpus:
+    """A file of conversations; a `Corpus` that opens the file anew at every pass."""
+
+    path: Path
+    _read: Callable[[Path], Iterator[Conversation]]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    def conversations(self) -> Iterator[Conversation]:
+        """Yield the conversations in the file's order.
+
+        Raises:
+          DataError: a row is not a conversation; names the file and the row, never what it says.
+        """
+        try:
+            yield from self._read(self.path)
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.path.name}: not UTF-8; save the file as UTF-8") from error
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> FileCorpus:
+    """A corpus of one JSON object a line.
+
+    Raises:
+      DataError: there is no such file. Rows are looked at when they are read.
+    """
+    return _corpus(path, _jsonl)
+
+
+def read_csv(path: str | os.PathLike[str]) -> FileCorpus:
+    """A corpus of one row a turn; the first row of the file, its header, is row 1.
+
+    Raises:
+      DataError: there is no such file. Rows are looked at when they are read.
+    """
+    return _corpus(path, _csv)
+
+
+def read_parquet(path: str | os.PathLike[str]) -> FileCorpus:
+    """A corpus of one conversation a row, read some hundred rows at a time.
+
+    Raises:
+      DataError: there is no such file. Rows are looked at when they are read.
+    """
+    return _corpus(path, _parquet)
+
+
+def write_jsonl(corpus: Corpus, path: str | os.PathLike[str]) -> None:
+    """Write a corpus so that `read_jsonl` gives equal conversations; whole or not at all.
+
+    Raises:
+      DataError: the file cannot be written.
+    """
+    target = Path(path)
+    temporary = ""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", newline="\n", dir=target.parent, prefix=f".{target.name}.", delete=False
+        ) as out:
+            temporary = out.name
+            for conversation in corpus.conversations():
+                out.write(json.dumps(to_row(conversation), ensure_ascii=False, separators=(",", ":")) + "\n")
+        Path(temporary).replace(target)
+    except OSError as error:
+        raise DataError(f"{target.name}: {error.strerror}; choose a folder that can be written") from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def parquet_schema() -> pa.Schema:
+    """Columns and types of a parquet file of conversations."""
+    import pyarrow as pa  # takes a while to import, and most corpora are not parquet
+
+    text = pa.string()
+    turn = pa.struct(
+        [
+            ("person_id", text),
+            ("text", text),
+            ("content_kind", text),
+            ("mentions", pa.list_(text)),
+            ("reply_to", pa.int32()),
+            ("quotes", pa.int32()),
+        ]
+    )
+    return pa.schema(
+        [
+            ("conversation_id", text),
+            ("org_id", text),
+            ("created_at", pa.timestamp("us", tz="UTC")),
+            ("kind", text),
+            ("turns", pa.list_(turn)),
+            ("roster", pa.list_(pa.struct([("person_id", text), ("name", text)]))),
+            ("guests", pa.list_(text)),
+            ("summary", text),
+        ]
+    )
+
+
+def _corpus(path: str | os.PathLike[str], read: Callable[[Path], Iterator[Conversation]]) -> FileCorpus:
+    path = Path(path)
+    try:
+        with path.open("rb"):
+            return FileCorpus(path, read)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path.name}: {error.strerror}; expected a file of conversations that can be read")
+
+
+def _jsonl(path: Path) -> Iterator[Conversation]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except (json.JSONDecodeError, RecursionError):
+                    raise DataError(
+                        f"{path.name} row {number}: not JSON; expected one object a line with {', '.join(FIELDS)}"
+                    ) from None
+                yield _conversation(path, number, row)
+
+
+def _parquet(path: Path) -> Iterator[Conversation]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            batches = file.iter_batches(batch_size=_BATCH)
+            rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+            for number, row in enumerate(rows, start=1):
+                yield _conversation(path, number, row)
+    except pa.ArrowException as error:
+        # Arrow's own words may hold a piece of the file.
+        raise DataError(f"{path.name}: cannot be read as parquet; write it with parquet_schema()") from error
+
+
+def _csv(path: Path) -> Iterator[Conversation]:
+    # The standard library, for Arrow's messages about a broken row hold the row.
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        yield from conversations_of_turns(path.name, csv.reader(lines, strict=True))
+
+
+def _conversation(path: Path, number: int, row: object) -> Conversation:
+    try:
+        return from_row(row)
+    except DataError as error:
+        raise DataError(f"{path.name} row {number}: {error}") from None

@@ -1,0 +1,186 @@
+"""Who is in a population: people with habits of speech, in companies, in blocks of 200.
+
+Person `i` belongs to block `i // 200` and is a function of (seed, population, i) alone, so a
+population of any size is read block by block in the memory of one.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from dp_train.corpora.synthetic.dice import Dice, cumulative_weights
+from dp_train.corpora.synthetic.lexicon import Register, Style, general_register, house_register, names
+
+BLOCK = 200
+COMPANY_SIZES = (62, 44, 32, 24, 18, 12, 8)
+"""People per company of a full block."""
+
+
+class Population(Enum):
+    """Three populations without a person in common.
+
+    PUBLIC writes in a general register and agreed to publication and training: starting point and
+    vocabulary come from it. PRIVATE and EVALUATION write in the register of one house; PRIVATE has a
+    consent history of every kind, EVALUATION agreed to publication alone.
+    """
+
+    PUBLIC = "public"
+    PRIVATE = "private"
+    EVALUATION = "evaluation"
+
+    @property
+    def register(self) -> Register:
+        """How its people speak and write."""
+        return general_register() if self is Population.PUBLIC else house_register()
+
+    @property
+    def prefix(self) -> str:
+        """Beginning of every id in the population."""
+        return {"public": "pub", "private": "prv", "evaluation": "evl"}[self.value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Company:
+    """An organisation, with the products, places and partners its people talk about."""
+
+    org_id: str
+    name: str
+    domain: str
+    style: Style
+    matters: tuple[int, ...]
+    slots: Mapping[str, tuple[str, ...]]
+    size: int
+    """People it has in a full block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody with an account, or a guest without one, and how that person talks."""
+
+    index: int
+    person_id: str
+    name: str
+    given: str
+    company: Company
+    activity: float
+    openers: tuple[str, ...]
+    filler: str
+    tags: tuple[str, ...]
+    assents: tuple[str, ...]
+    signoff: str
+    pets: tuple[str, ...]
+    smiley: str | None
+    proper: bool
+    """Writes chat with capitals and full stops."""
+
+    @property
+    def email(self) -> str:
+        plain = unicodedata.normalize("NFKD", self.name.replace("ø", "o")).encode("ascii", "ignore").decode()
+        return ".".join(part.replace("'", "") for part in plain.lower().split()) + "@" + self.company.domain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """The people of one company in a block; those who talk more have more weight."""
+
+    company: Company
+    members: tuple[Person, ...]
+    weights: tuple[float, ...]
+
+    def gather(self, dice: Dice, host: Person, count: int) -> list[Person]:
+        """`host` and others, `count` people in all, or the whole team where it is smaller."""
+        gathered = {host.index: host}
+        while len(gathered) < min(count, len(self.members)):
+            other = self.members[dice.weighted(self.weights)]
+            gathered[other.index] = other
+        return list(gathered.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Up to 200 people in their teams, and the order in which they call meetings."""
+
+    number: int
+    people: tuple[Person, ...]
+    teams: tuple[Team, ...]
+    team_of: Mapping[int, Team]
+    hosts: tuple[Person, ...]
+
+
+def build_block(seed: int, population: Population, number: int, size: int = BLOCK) -> Block:
+    """Block `number` of a population, its first `size` people."""
+    dice = Dice(seed, population.value, "block", number)
+    sizes = dice.order(COMPANY_SIZES)
+    first = number * BLOCK
+    groups: list[tuple[Company, list[Person]]] = []
+    start = 0
+    for position, places in enumerate(sizes):
+        count = min(places, size - start)
+        if count <= 0:
+            break
+        if count == 1 and groups:
+            # Nobody works alone: a company cut off after one person joins the one before it.
+            company, members = groups[-1]
+        else:
+            company, members = _company(seed, population, number, position, places), []
+            groups.append((company, members))
+        members.extend(build_person(seed, population, first + start + offset, company) for offset in range(count))
+        start += count
+    teams = tuple(
+        Team(
+            company=company,
+            members=tuple(members),
+            weights=cumulative_weights([person.activity for person in members]),
+        )
+        for company, members in groups
+    )
+    people = tuple(person for team in teams for person in team.members)
+    return Block(
+        number=number,
+        people=people,
+        teams=teams,
+        team_of={person.index: team for team in teams for person in team.members},
+        hosts=tuple(dice.order([person for team in teams if len(team.members) > 1 for person in team.members])),
+    )
+
+
+def build_person(seed: int, population: Population, index: int, company: Company, *, guest: bool = False) -> Person:
+    """Person `index` of a population; guests are counted apart."""
+    dice = Dice(seed, population.value, "guest" if guest else "person", index)
+    habits = population.register.habits
+    given, family = dice.pick(names().first), dice.pick(names().family)
+    return Person(
+        index=-1 - index if guest else index,
+        person_id=f"{population.prefix}-{'guest' if guest else 'person'}-{index:07d}",
+        name=f"{given} {family}",
+        given=given,
+        company=company,
+        activity=math.exp(0.9 * dice.normal()),
+        openers=dice.some(habits.openers, 2),
+        filler=dice.pick(habits.fillers),
+        tags=dice.some(habits.tags, 2),
+        assents=dice.some(habits.assents, 2),
+        signoff=dice.pick(habits.signoffs),
+        pets=dice.some(habits.pets, 2),
+        smiley=dice.pick(population.register.smileys) if dice.chance(0.4) else None,
+        proper=dice.chance(0.35),
+    )
+
+
+def _company(seed: int, population: Population, block: int, position: int, size: int) -> Company:
+    dice = Dice(seed, population.value, "company", block, position)
+    register = population.register
+    name = f"{dice.pick(names().companies)} {dice.pick(names().branches)}"
+    return Company(
+        org_id=f"{population.prefix}-org-{block:05d}-{position}",
+        name=name,
+        domain=name.lower().replace(" ", "-") + ".example",
+        style=register.styles[dice.weighted(cumulative_weights([style.share for style in register.styles]))],
+        matters=dice.some(range(len(register.matters)), 6),
+        slots={slot: dice.some(values, 4) for slot, values in register.slots.items()},
+        size=size,
+    )

@@ -1,0 +1,148 @@
+"""Conversations from a table with one row a turn, as csv files hold them; `readers` has the columns."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from dp_train.conversations import Conversation
+from dp_train.corpora.rows import from_row
+from dp_train.errors import DataError
+
+REQUIRED = ("conversation_id", "org_id", "created_at", "kind", "turn", "person_id", "text")
+COLUMNS = (*REQUIRED, "display_name", "guest", "content_kind", "mentions", "reply_to", "quotes", "summary")
+
+_SAME = ("org_id", "created_at", "kind")
+"""What all rows of a conversation say alike."""
+
+Cells = dict[str, str]
+Records = Iterator[list[str]]
+
+
+def conversations_of_turns(file: str, records: Records) -> Iterator[Conversation]:
+    """Conversations of consecutive rows.
+
+    Args:
+      file: name for messages. records: the header first; it is row 1.
+
+    Raises:
+      DataError: a row does not fit; names file and row, never what it says.
+    """
+    rows = _rows(file, records)
+    for _, group in groupby(rows, key=lambda row: row[1]["conversation_id"]):
+        yield _conversation(file, list(group))
+
+
+def _rows(file: str, records: Records) -> Iterator[tuple[int, Cells]]:
+    """(row number, column → cell) of every row that is not empty."""
+    header: list[str] | None = None
+    number = 0
+    while True:
+        number += 1
+        try:
+            record = next(records)
+        except StopIteration:
+            break
+        except csv.Error:
+            raise DataError(
+                f"{file} row {number}: cannot be read; expected cells quoted as in RFC 4180, of at most "
+                f"{csv.field_size_limit()} characters"
+            ) from None
+        if header is None:
+            header = _header(file, record)
+        elif record:
+            if len(record) != len(header):
+                raise DataError(f"{file} row {number}: {len(record)} cells; expected {len(header)} as in the header")
+            yield number, dict(zip(header, record, strict=True))
+    if header is None:
+        raise DataError(f"{file}: no header; expected a first row with {', '.join(REQUIRED)}")
+
+
+def _header(file: str, header: list[str]) -> list[str]:
+    for name in REQUIRED:
+        if name not in header:
+            raise DataError(f"{file}: column {name} is missing; expected {', '.join(REQUIRED)}")
+    unknown = sum(name not in COLUMNS for name in header)
+    if unknown:
+        raise DataError(f"{file}: {unknown} unknown column(s); expected some of {', '.join(COLUMNS)}")
+    if len(set(header)) < len(header):
+        raise DataError(f"{file}: a column comes twice; expected each once")
+    return header
+
+
+def _conversation(file: str, rows: list[tuple[int, Cells]]) -> Conversation:
+    first_number, first = rows[0]
+    roster: dict[str, str] = {}
+    guests: list[str] = []
+    turns: list[dict[str, Any]] = []
+    for number, cells in rows:
+        where = f"{file} row {number}"
+        if cells["turn"] != str(len(turns)):
+            raise DataError(
+                f"{where}: turn is not {len(turns)}; rows of a conversation stand together, turns counting from 0"
+            )
+        for name in _SAME:
+            if cells[name] != first[name]:
+                raise DataError(f"{where}: {name} differs; expected the same in all rows of a conversation")
+        if turns and cells.get("summary"):
+            raise DataError(f"{where}: summary on a later turn; expected it on the first row of a conversation")
+        if not cells["person_id"]:
+            raise DataError(f"{where}: turn has no speaker; every turn needs a person_id")
+        if cells.get("display_name"):
+            roster[cells["person_id"]] = cells["display_name"]
+        if _flag(cells.get("guest", ""), where):
+            guests.append(cells["person_id"])
+        mentions = _mentions(cells.get("mentions", ""), roster)
+        turns.append(_turn(cells, mentions, where))
+    try:
+        return from_row(
+            {
+                "conversation_id": first["conversation_id"],
+                **{name: first[name] for name in _SAME},
+                "turns": turns,
+                "roster": roster,
+                "guests": guests,
+                "summary": first.get("summary") or None,
+            }
+        )
+    except DataError as error:
+        raise DataError(f"{file} rows {first_number} to {rows[-1][0]}: {error}") from None
+
+
+def _turn(cells: Cells, mentions: list[str], where: str) -> dict[str, Any]:
+    return {
+        "person_id": cells["person_id"],
+        "text": cells["text"],
+        "content_kind": cells.get("content_kind") or None,
+        "mentions": mentions,
+        "reply_to": _position(cells.get("reply_to", ""), "reply_to", where),
+        "quotes": _position(cells.get("quotes", ""), "quotes", where),
+    }
+
+
+def _mentions(cell: str, roster: dict[str, str]) -> list[str]:
+    """Ids of `id;id=Display Name`; a name that is given goes on the roster."""
+    people: list[str] = []
+    for entry in filter(None, cell.split(";")):
+        person, _, name = entry.partition("=")
+        people.append(person)
+        if name:
+            roster.setdefault(person, name)
+    return people
+
+
+def _position(cell: str, name: str, where: str) -> int | None:
+    if not cell:
+        return None
+    if not (cell.isascii() and cell.isdigit() and len(cell) < 10):
+        raise DataError(f"{where}: {name} is not a whole number; expected the position of an earlier turn, from 0")
+    return int(cell)
+
+
+def _flag(cell: str, where: str) -> bool:
+    flags = {"": False, "false": False, "true": True}
+    if cell.lower() not in flags:
+        raise DataError(f"{where}: guest is neither true nor false; expected one of the two, or nothing")
+    return flags[cell.lower()]
