@@ -1,1 +1,5 @@
-""""""
+"""Kinds of work: what becomes an example and whose it is, the loss of each row, the scores.
+
+`base.Task` is the protocol, `meeting_summary` and `chat_compose` fulfil it. `sequences` lays out rows for decoders
+and encoder–decoders; `metrics`, `baselines` and `suggestions` score what models and simple rules write.
+"""

@@ -1,0 +1,251 @@
+"""A draft in, its continuation out: learnt from the messages that people wrote in chat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from dp_train.consent.events import Purpose
+from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples
+from dp_train.conversations import ContentKind, Conversation, ConversationKind, Example, Turn
+from dp_train.errors import ConfigError
+from dp_train.models.build import Architecture
+from dp_train.models.tokenizer import MESSAGE
+from dp_train.tasks.base import Row, Sample
+from dp_train.tasks.baselines import WordModel
+from dp_train.tasks.metrics import MAX_CONTINUATION, Prediction, Scores, suggestion_scores, word_perplexity
+from dp_train.tasks.sequences import Sequences
+from dp_train.tasks.suggestions import Draft, Place, Suggester, places
+from dp_train.tasks.transcript import named_lines, one_line, speaker_names
+
+_MIN_LENGTH = 32
+_SUGGESTIONS = 3
+_BASELINES = {"unigram": 1, "trigram": 3}
+
+
+class ContextKind(Enum):
+    """What a message is continued from: its author's own earlier messages, or the thread's."""
+
+    OWN = "own"
+    THREAD = "thread"
+
+
+class ChatCompose:
+    """Continuation of a person's own message.
+
+    An example's target is one chat message. With `ContextKind.OWN` its prompt is what the same person
+    wrote before in the thread, and the author is its only owner; messages that quote somebody else are
+    left out, for they hold that person's words. With `ContextKind.THREAD` the prompt is the thread's last
+    turns, "name: text" a line, and everyone whose words enter, by a quote too, owns the example.
+
+    What does not fit is cut from the beginning of the prompt. A message that is longer than everything
+    keeps the whole words that fit, and then does not teach where it ends.
+
+    Args:
+      max_length: most tokens of prompt and message together (of each, for an encoder–decoder).
+      context: who owns an example.
+      context_turns: how many earlier messages enter the prompt; 0 for none.
+      trigger_rate: share of places at which `keystroke_savings` shows a suggestion.
+      max_places: how many places suggestions are scored at; more are thinned evenly.
+
+    Raises:
+      ConfigError: a number is out of range.
+    """
+
+    name = "chat_compose"
+    purpose = Purpose.TRAIN_CHAT_COMPOSE
+    metric = "perplexity"
+    higher_is_better = False
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        architecture: Architecture,
+        *,
+        max_length: int = 64,
+        context: ContextKind = ContextKind.OWN,
+        context_turns: int = 1,
+        trigger_rate: float = 0.25,
+        max_places: int = 400,
+    ) -> None:
+        def check(ok: bool, value: str, expected: str) -> None:
+            if not ok:
+                raise ConfigError(f"chat_compose: {value}; expected {expected}")
+
+        check(max_length >= _MIN_LENGTH, f"max_length={max_length}", f"at least {_MIN_LENGTH} tokens")
+        check(context_turns >= 0, f"context_turns={context_turns}", "0 or more")
+        check(0 < trigger_rate <= 1, f"trigger_rate={trigger_rate}", "a share in (0, 1]")
+        check(max_places >= 1, f"max_places={max_places}", "at least 1")
+        self.max_length = max_length
+        self.context = context
+        self.context_turns = context_turns
+        self.trigger_rate = trigger_rate
+        self.max_places = max_places
+        self._tokenizer = tokenizer
+        self._sequences = Sequences(tokenizer, architecture, MESSAGE)
+
+    def examples(self, corpus: ConsentedCorpus) -> ConsentedExamples:
+        """One example a chat message of a thread."""
+        return corpus.examples(self._of_author if self.context is ContextKind.OWN else self._of_thread)
+
+    def encode(self, example: Example) -> Row:
+        """Message whole where it fits, prompt cut from its beginning."""
+        return self._draft(example).row(self._sequences)
+
+    def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        return self._sequences.collate(rows)
+
+    def row_losses(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        return self._sequences.row_losses(model, inputs)
+
+    def evaluate(
+        self, model: nn.Module, examples: Sequence[Example], *, scores: Scores = Scores.ALL
+    ) -> dict[str, float]:
+        """Perplexity per word, and with `Scores.ALL` what suggestions are worth (`suggestion_scores`).
+
+        Cost: one pass over the messages; for suggestions another, and three short generations at each of
+        at most `max_places` places.
+        """
+        drafts = [self._draft(example) for example in examples]
+        rows = [draft.row(self._sequences) for draft in drafts]
+        values = {self.metric: _perplexity(sum(self._sequences.negative_log_likelihoods(model, rows)), drafts)}
+        if scores is Scores.ALL:
+            suggester = Suggester(self._sequences, max_length=self.max_length)
+            predictions = suggester.predict(model, places(drafts, limit=self.max_places))
+            values.update(suggestion_scores(predictions, trigger_rate=self.trigger_rate))
+        return values
+
+    def baselines(self, examples: Sequence[Example], *, public: Sequence[Example]) -> dict[str, dict[str, float]]:
+        """Scores of word unigrams and trigrams, counted in the messages of `public`, at the same places.
+
+        Args:
+          public: examples of people who agreed to publication.
+        """
+        drafts = [self._draft(example) for example in examples]
+        where = places(drafts, limit=self.max_places)
+        values = {}
+        for name, order in _BASELINES.items():
+            model = WordModel((example.target for example in public), order=order)
+            nats = sum(model.negative_log_likelihood(draft.words, ended=draft.whole) for draft in drafts)
+            predictions = [_predict(model, place) for place in where]
+            values[name] = {
+                self.metric: _perplexity(nats, drafts),
+                **suggestion_scores(predictions, trigger_rate=self.trigger_rate),
+            }
+        return values
+
+    def samples(self, model: nn.Module, examples: Sequence[Example], count: int) -> list[Sample]:
+        """The first half of each of the first `count` messages, and how the model goes on."""
+        halves = [Place(draft, len(draft.words) // 2) for draft in map(self._draft, examples[:count])]
+        return [
+            Sample(prompt=" ".join(half.before), reference=" ".join(half.expected), output=output)
+            for half, output in zip(halves, self._continuations(model, halves), strict=True)
+        ]
+
+    def generate(self, model: nn.Module, drafts: Sequence[str], *, earlier: Sequence[str] | None = None) -> list[str]:
+        """How the model goes on after each draft; a draft ends with a whole word, its space typed.
+
+        Args:
+          earlier: what stands before each message, as `examples` writes prompts; nothing by default.
+        """
+        prompts = earlier if earlier is not None else [""] * len(drafts)
+        ends = []
+        for text, prompt in zip(drafts, prompts, strict=True):
+            words = text.split()
+            while words and sum(map(len, self._spell(words))) > self.max_length // 2:
+                words.pop(0)  # of a long draft, the end says how to go on
+            draft = self._cut(prompt, words)
+            ends.append(Place(draft, len(draft.words)))
+        return self._continuations(model, ends)
+
+    def _continuations(self, model: nn.Module, where: Sequence[Place]) -> list[str]:
+        suggester = Suggester(self._sequences, max_length=self.max_length)
+        return suggester.continue_message(model, where)
+
+    def _of_author(self, conversation: Conversation) -> Iterator[Example]:
+        earlier: dict[str, list[str]] = {}
+        for index, turn in _messages(conversation):
+            if _voices(conversation, index) != {turn.person_id}:
+                continue
+            own = earlier.setdefault(turn.person_id, [])
+            text = one_line(turn.text)
+            yield Example(
+                example_id=f"{conversation.conversation_id}/{index}",
+                prompt="\n".join(own[max(0, len(own) - self.context_turns) :]),
+                target=text,
+                owners=frozenset({turn.person_id}),
+            )
+            own.append(text)
+
+    def _of_thread(self, conversation: Conversation) -> Iterator[Example]:
+        lines, names = named_lines(conversation), speaker_names(conversation)
+        for index, turn in _messages(conversation):
+            before = range(max(0, index - self.context_turns), index)
+            yield Example(
+                example_id=f"{conversation.conversation_id}/{index}",
+                prompt="\n".join([*(lines[earlier] for earlier in before), f"{names[turn.person_id]}:"]),
+                target=one_line(turn.text),
+                owners=frozenset().union(*(_voices(conversation, entering) for entering in (*before, index))),
+            )
+
+    def _draft(self, example: Example) -> Draft:
+        return self._cut(example.prompt, example.target.split())
+
+    def _cut(self, prompt: str, words: Sequence[str]) -> Draft:
+        """The whole words that fit, and as much of the prompt's end as fits beside them."""
+        spelled = self._spell(words)
+        room = self.max_length - self._sequences.frame - 1  # the end token
+        kept, taken = 0, 0
+        while kept < len(words) and taken + len(spelled[kept]) <= room:
+            taken += len(spelled[kept])
+            kept += 1
+        if words and not kept:  # one word longer than everything is cut itself
+            spelled[0], kept, taken = spelled[0][:room], 1, room
+        left = room - taken if self._sequences.one_sequence else room
+        ids = self._tokenizer.encode(prompt, add_special_tokens=False)
+        return Draft(
+            prompt=tuple(ids[max(0, len(ids) - left) :]),
+            words=tuple(words[:kept]),
+            spelled=tuple(spelled[:kept]),
+            whole=kept == len(words) and sum(map(len, spelled)) <= room,
+        )
+
+    def _spell(self, words: Sequence[str]) -> list[tuple[int, ...]]:
+        """Tokens of each word, with the space before all but the first."""
+        if not words:
+            return []
+        spaced = [words[0], *(f" {word}" for word in words[1:])]
+        return [tuple(ids) for ids in self._tokenizer(spaced, add_special_tokens=False)["input_ids"]]
+
+
+def _messages(conversation: Conversation) -> Iterator[tuple[int, Turn]]:
+    if conversation.kind is ConversationKind.THREAD:
+        for index, turn in enumerate(conversation.turns):
+            if turn.kind is ContentKind.CHAT and turn.text.strip():
+                yield index, turn
+
+
+def _voices(conversation: Conversation, index: int) -> frozenset[str]:
+    """Whose words are in a turn: its author's, and those of everyone it quotes, quotes of quotes included."""
+    turn = conversation.turns[index]
+    quoted = frozenset() if turn.quotes is None else _voices(conversation, turn.quotes)
+    return quoted | {turn.person_id}
+
+
+def _perplexity(nats: float, drafts: Sequence[Draft]) -> float:
+    return word_perplexity(
+        nats, words=sum(len(draft.words) for draft in drafts), messages=sum(draft.whole for draft in drafts)
+    )
+
+
+def _predict(model: WordModel, place: Place) -> Prediction:
+    suggestions = model.suggest(place.before, _SUGGESTIONS)
+    return Prediction(
+        expected=place.expected,
+        suggestions=tuple(word for word, _ in suggestions),
+        confidence=suggestions[0][1] if suggestions else 0.0,
+        continuation=model.continuation(place.before, MAX_CONTINUATION),
+    )

@@ -1,0 +1,182 @@
+"""A meeting's transcript in, its summary out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from dp_train.consent.events import Purpose
+from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples
+from dp_train.conversations import Conversation, ConversationKind, Example
+from dp_train.errors import ConfigError
+from dp_train.models.build import Architecture
+from dp_train.models.tokenizer import SUMMARY
+from dp_train.tasks.base import Row, Sample
+from dp_train.tasks.baselines import lead, longest
+from dp_train.tasks.metrics import Scores, rouge
+from dp_train.tasks.sequences import IGNORE, Sequences
+from dp_train.tasks.transcript import named_lines, one_line
+
+_MIN_ROOM = 8
+_HEAD_SHARE = 3  # one third of what fits is the meeting's beginning
+
+
+class MeetingSummary:
+    """Summaries of meetings that have a reference summary.
+
+    The prompt is one line a turn, "name: text", where the name is the one on the roster: after
+    `dp_train.anonymize` a surrogate. Everyone in the meeting owns the example, for the summary may
+    tell what anyone said.
+
+    What does not fit is cut from the *middle* of the transcript, by whole turns: meetings open with what
+    they are about and close with decisions and action items. A summary is never cut to make room.
+
+    Args:
+      max_length: most tokens of transcript and summary together (of each, for an encoder–decoder).
+      max_new_tokens: longest summary that is generated; the room that is kept for it.
+
+    Raises:
+      ConfigError: the lengths leave no room for a transcript.
+    """
+
+    name = "meeting_summary"
+    purpose = Purpose.TRAIN_MEETING_SUMMARY
+    metric = "rougeL"
+    higher_is_better = True
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        architecture: Architecture,
+        *,
+        max_length: int = 384,
+        max_new_tokens: int = 64,
+    ) -> None:
+        if max_new_tokens < 1:
+            raise ConfigError(f"meeting_summary: max_new_tokens={max_new_tokens}; expected at least 1")
+        self._target_room = 0 if architecture is Architecture.ENCODER_DECODER else max_new_tokens
+        if max_length - self._target_room < _MIN_ROOM:
+            raise ConfigError(
+                f"meeting_summary: max_length={max_length} with max_new_tokens={max_new_tokens} leaves no room for a "
+                "transcript; raise max_length"
+            )
+        self.max_length = max_length
+        self.max_new_tokens = max_new_tokens
+        self._tokenizer = tokenizer
+        self._sequences = Sequences(tokenizer, architecture, SUMMARY)
+
+    def examples(self, corpus: ConsentedCorpus) -> ConsentedExamples:
+        """One example a meeting that has a summary; each belongs to all who are in the meeting."""
+        return corpus.examples(_examples)
+
+    def encode(self, example: Example) -> Row:
+        """Summary whole, transcript cut in the middle.
+
+        Up to `max_new_tokens` the summary's length does not change the prompt, which is then the one that
+        is generated from. A longer summary takes the transcript's room, down to none; only one that is
+        longer than `max_length` by itself is cut.
+        """
+        target = self._ids(example.target)
+        room = self.max_length - self._sequences.frame
+        target, ended = target[:room], len(target) < room
+        if self._sequences.one_sequence:
+            room = max(0, room - max(self.max_new_tokens, len(target) + ended))
+        return self._sequences.row(self._prompt(example.prompt, room), target, ended=ended)
+
+    def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        return self._sequences.collate(rows)
+
+    def row_losses(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        return self._sequences.row_losses(model, inputs)
+
+    def evaluate(
+        self, model: nn.Module, examples: Sequence[Example], *, scores: Scores = Scores.ALL
+    ) -> dict[str, float]:
+        """ROUGE-1/2/L of greedy summaries, and `loss`: nats per token of the references.
+
+        Cost: one pass over the prompts and at most `max_new_tokens` steps, 64 meetings at a time.
+        """
+        outputs = self.generate(model, [example.prompt for example in examples])
+        values = rouge(outputs, [example.target for example in examples])
+        if scores is Scores.PRIMARY:
+            return {self.metric: values[self.metric]}
+        return {**values, "loss": self._loss(model, examples)}
+
+    def baselines(self, examples: Sequence[Example], *, public: Sequence[Example] = ()) -> dict[str, dict[str, float]]:
+        """Scores of the first three and of the three longest turns, by the same ROUGE.
+
+        Args:
+          public: not used here; other tasks count words in it.
+        """
+        references = [example.target for example in examples]
+        turns = [example.prompt.split("\n") for example in examples]
+        return {
+            "lead_3": rouge([lead(lines) for lines in turns], references),
+            "longest_3": rouge([longest(lines) for lines in turns], references),
+        }
+
+    def samples(self, model: nn.Module, examples: Sequence[Example], count: int) -> list[Sample]:
+        """Summaries of the first `count` examples beside their references."""
+        chosen = examples[:count]
+        outputs = self.generate(model, [example.prompt for example in chosen])
+        return [
+            Sample(prompt=example.prompt, reference=example.target, output=output)
+            for example, output in zip(chosen, outputs, strict=True)
+        ]
+
+    def generate(self, model: nn.Module, prompts: Sequence[str]) -> list[str]:
+        """Greedy summaries of transcripts, one "name: text" line a turn."""
+        room = self.max_length - self._sequences.frame - self._target_room
+        heads = [self._sequences.head(self._prompt(prompt, room)) for prompt in prompts]
+        generated = self._sequences.generate(model, heads, max_new_tokens=self.max_new_tokens)
+        return [self._sequences.decode(one.ids).strip() for one in generated]
+
+    def _loss(self, model: nn.Module, examples: Sequence[Example]) -> float:
+        rows = [self.encode(example) for example in examples]
+        tokens = sum(label != IGNORE for row in rows for label in row.labels)
+        return sum(self._sequences.negative_log_likelihoods(model, rows)) / tokens
+
+    def _prompt(self, transcript: str, room: int) -> list[int]:
+        """Tokens of the first and the last turns, at most `room` of them."""
+        lines = [self._ids(line) for line in _with_newlines(transcript)]
+        if sum(map(len, lines)) <= room:
+            return [token for line in lines for token in line]
+        first = _whole_lines(lines, room // _HEAD_SHARE)
+        used = sum(map(len, lines[:first]))
+        last = _whole_lines(lines[:first:-1], room - used)
+        kept = lines[:first] + (lines[-last:] if last else [])
+        if not kept:  # one turn longer than everything: its beginning
+            return lines[0][:room]
+        return [token for line in kept for token in line]
+
+    def _ids(self, text: str) -> list[int]:
+        ids = self._tokenizer.encode(text, add_special_tokens=False)
+        assert isinstance(ids, list)
+        return ids
+
+
+def _examples(conversation: Conversation) -> Iterator[Example]:
+    if conversation.kind is ConversationKind.MEETING and conversation.summary and conversation.turns:
+        yield Example(
+            example_id=conversation.conversation_id,
+            prompt="\n".join(named_lines(conversation)),
+            target=one_line(conversation.summary),
+            owners=conversation.people,
+        )
+
+
+def _with_newlines(transcript: str) -> list[str]:
+    """Lines, each but the first with the newline before it: tokens of the whole are those of its lines."""
+    first, *rest = transcript.split("\n")
+    return [first, *("\n" + line for line in rest)]
+
+
+def _whole_lines(lines: Sequence[Sequence[int]], room: int) -> int:
+    """How many of the first lines fit."""
+    for number, line in enumerate(lines):
+        room -= len(line)
+        if room < 0:
+            return number
+    return len(lines)

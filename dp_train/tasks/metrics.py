@@ -1,0 +1,128 @@
+"""Scores of summaries and of suggestions; the same functions score models and baselines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from dp_train.errors import DataError
+
+MAX_CONTINUATION = 5
+TRAILING_PUNCTUATION = ".,;:!?…"
+
+
+class Scores(Enum):
+    """How much a task's `evaluate` computes: all scores, or the primary one."""
+
+    ALL = "all"
+    PRIMARY = "primary"
+
+
+def rouge(outputs: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """Mean F1 of ROUGE-1, ROUGE-2 and ROUGE-L in [0, 1], by the rouge-score package.
+
+    Words are stemmed (Porter) and lower-cased, everything but a–z and 0–9 separates them; ROUGE-L is over
+    the whole text, not by sentence (that one is called rougeLsum).
+    """
+    from rouge_score.rouge_scorer import RougeScorer  # imports nltk, which only this function needs
+
+    _check_pairs(outputs, references)
+    names = ("rouge1", "rouge2", "rougeL")
+    scorer = RougeScorer(names, use_stemmer=True)
+    scores = [scorer.score(reference, output) for output, reference in zip(outputs, references, strict=True)]
+    return {name: sum(score[name].fmeasure for score in scores) / len(scores) for name in names}
+
+
+def word_perplexity(negative_log_likelihood: float, *, words: int, messages: int) -> float:
+    """exp(nats ÷ (words + messages)): the end of each message counts as one word.
+
+    Words are what white space separates, so the value does not depend on how a model spells them:
+    models with other vocabularies, and word models, can be compared.
+    """
+    if words + messages < 1:
+        raise DataError("perplexity: no words; expected at least one message")
+    # A model that is sure of the wrong thing passes float range; its rank stays last.
+    return math.exp(min(negative_log_likelihood / (words + messages), 700.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What was suggested at one place of a message, before its next word was typed.
+
+    Attributes:
+      expected: the words that did follow, to the end of the message; at least one.
+      suggestions: next words, the best first.
+      confidence: probability of the first suggestion.
+      continuation: the words that the best suggestion begins.
+    """
+
+    expected: tuple[str, ...]
+    suggestions: tuple[str, ...]
+    confidence: float
+    continuation: tuple[str, ...]
+
+
+def suggestion_scores(predictions: Sequence[Prediction], *, trigger_rate: float) -> dict[str, float]:
+    """What suggestions are worth to someone who types.
+
+    A word is right when it equals the one that followed, case included, up to punctuation at its end.
+
+    - `top1`, `top3`: share of places whose next word is the first, or among the first three, suggestions.
+    - `exact_match_1` … `exact_match_5`: share of the places with n words left at which the first n words
+      of the continuation are right.
+    - `keystroke_savings`: one word is suggested at the `trigger_rate` share of places where confidence
+      is highest (ties: the earlier place), all places of all messages taken together. Taking a right
+      suggestion costs one key and saves its letters; a wrong one costs nothing. The value is the letters
+      saved, less those keys, over all letters of the words and one space each; it is in [0, 1).
+    """
+    if not predictions:
+        raise DataError("suggestions: no place to score; expected at least one word")
+    scores = {
+        "top1": _share([_hit(p, 1) for p in predictions]),
+        "top3": _share([_hit(p, 3) for p in predictions]),
+    }
+    for length in range(1, MAX_CONTINUATION + 1):
+        long_enough = [p for p in predictions if len(p.expected) >= length]
+        scores[f"exact_match_{length}"] = _share([_continues(p, length) for p in long_enough])
+    scores["keystroke_savings"] = _keystroke_savings(predictions, trigger_rate)
+    return scores
+
+
+def same_word(suggested: str, expected: str) -> bool:
+    """Equal up to punctuation at the end."""
+    return bare(suggested) == bare(expected)
+
+
+def bare(word: str) -> str:
+    """The word without punctuation at its end, unless that is all it is."""
+    return word.rstrip(TRAILING_PUNCTUATION) or word
+
+
+def _hit(prediction: Prediction, k: int) -> bool:
+    return any(same_word(word, prediction.expected[0]) for word in prediction.suggestions[:k])
+
+
+def _continues(prediction: Prediction, length: int) -> bool:
+    suggested, expected = prediction.continuation[:length], prediction.expected[:length]
+    return len(suggested) == length and all(map(same_word, suggested, expected))
+
+
+def _keystroke_savings(predictions: Sequence[Prediction], trigger_rate: float) -> float:
+    shown = sorted(range(len(predictions)), key=lambda index: (-predictions[index].confidence, index))
+    saved = sum(
+        max(0, len(bare(predictions[index].expected[0])) - 1)
+        for index in shown[: round(trigger_rate * len(predictions))]
+        if _hit(predictions[index], 1)
+    )
+    return saved / sum(len(prediction.expected[0]) + 1 for prediction in predictions)
+
+
+def _share(hits: Sequence[bool]) -> float:
+    return sum(hits) / len(hits) if hits else 0.0
+
+
+def _check_pairs(outputs: Sequence[str], references: Sequence[str]) -> None:
+    if not references or len(outputs) != len(references):
+        raise DataError(f"rouge: {len(outputs)} outputs for {len(references)} references; expected one each")
