@@ -28,12 +28,16 @@ _TOLERANCE = 1e-3
 _BEYOND_MEANING = 1e6
 """An ε of this size is not computed; it is inf."""
 
+_overflow_means_infinity = np.errstate(over="ignore", divide="ignore")
+"""With little noise dp_accounting's ratios of masses overflow, to the inf that they then stand for."""
+
 
 def event(plan: PrivacyPlan, steps: int | None = None) -> Any:
     """The `dp_accounting.DpEvent` of a run: all that an accountant has to know.
 
     Every person owns one unit (k = 1): `steps` Poisson-sampled Gaussian releases. Every person owns at most k > 1
-    units: the number of them that enter a step is Binomial(k, q), so a release is a mixture of Gaussians.
+    units: the number of them that enter a step is Binomial(k, q), so a release is a mixture of Gaussians; for q = 1
+    it is one Gaussian, of sensitivity k.
 
     Args:
       steps: how many steps ran; all of the plan's, if not given.
@@ -47,6 +51,8 @@ def event(plan: PrivacyPlan, steps: int | None = None) -> Any:
         return dp_event.NonPrivateDpEvent()
     if _contributions(plan) == 1:
         step = dp_event.PoissonSampledDpEvent(plan.sample_rate, dp_event.GaussianDpEvent(plan.sigma))
+    elif plan.sample_rate == 1:
+        step = dp_event.GaussianDpEvent(plan.sigma / plan.max_contributions)
     else:
         step = dp_event.MixtureOfGaussiansDpEvent(plan.sigma, *_mixture(plan))
     return dp_event.SelfComposedDpEvent(step, count)
@@ -66,7 +72,7 @@ def epsilon(plan: PrivacyPlan, *, steps: int | None = None, intervals: Sequence[
       steps: how many steps ran; all of the plan's, if not given.
       intervals: discretisation intervals of the loss. Each gives an upper bound and the least counts. The
         default is one interval, 1e-4 (1e-3 for k > 1), shorter where a single step loses less than that and longer
-        where ε passes 50. 1e-5 changes the sixth digit of ε=1.8, and takes 10–20 s.
+        where losses pass 50. 1e-5 changes the sixth digit of ε=1.8, and takes 10–20 s.
     """
     count = _count(plan, steps)
     if count == 0:
@@ -76,6 +82,7 @@ def epsilon(plan: PrivacyPlan, *, steps: int | None = None, intervals: Sequence[
     return min(_spent(plan, count, interval) for interval in intervals or (_interval(plan, count),))
 
 
+@_overflow_means_infinity
 def epsilon_schedule(plan: PrivacyPlan, steps: Sequence[int]) -> tuple[float, ...]:
     """ε after each of `steps` steps, in their order; each an upper bound, and the curve never falls.
 
@@ -103,6 +110,7 @@ def epsilon_schedule(plan: PrivacyPlan, steps: Sequence[int]) -> tuple[float, ..
     return tuple(curve[step] for step in steps)
 
 
+@_overflow_means_infinity
 def epsilon_delta_curve(plan: PrivacyPlan, deltas: Sequence[float]) -> tuple[float, ...]:
     """ε at each of `deltas`, in their order: a guarantee is a curve, of which one point is usually quoted."""
     if not all(1e-11 <= delta < 1 for delta in deltas):
@@ -223,7 +231,7 @@ def _mixture(plan: PrivacyPlan) -> tuple[list[float], list[float]]:
     """Sensitivities 0 … k and their probabilities; those that underflow to 0 are left out."""
     from scipy.stats import binom
 
-    k = plan.max_contributions
+    k = _contributions(plan)
     weights = [float(weight) for weight in binom.pmf(range(k + 1), k, plan.sample_rate)]
     kept = [(float(units), weight) for units, weight in enumerate(weights) if weight > 0]
     total = sum(weight for _, weight in kept)
@@ -247,13 +255,33 @@ def _rough(plan: PrivacyPlan, steps: int) -> float:
 
 
 def _interval(plan: PrivacyPlan, steps: int) -> float:
-    """Length of the discretisation interval: as fine as the step's loss needs, as coarse as the size of ε allows."""
-    usual = 1e-4 if _contributions(plan) == 1 else 1e-3
-    points = 2e-5 * _rough(plan, steps)  # some 50,000 of them over the range of ε
-    if points > 1e-3:
-        return min(max(usual, 10.0 ** math.floor(math.log10(points))), 1.0)
-    fine, affordable = math.floor(math.log10(_loss_of_step(plan) / 5)), math.ceil(math.log10(points))
-    return max(min(usual, float(10.0 ** max(fine, affordable))), 1e-7)
+    """Length of the discretisation interval: as fine as the step's loss needs, as coarse as the range of losses allows.
+
+    The time goes with the number of points that cover the range: some 50,000 are affordable, and a tenth of
+    them for mixtures, whose losses dp_accounting finds one by one.
+    """
+    usual, points = (1e-4, 50_000) if _contributions(plan) == 1 else (1e-3, 5_000)
+    affordable = max(_rough(plan, steps), _largest_loss(plan)) / points
+    if affordable > 10 * usual:
+        return min(_power_of_ten(math.floor(math.log10(affordable))), 1.0)
+    fine = math.floor(math.log10(_loss_of_step(plan) / 5))
+    return max(min(usual, _power_of_ten(max(fine, math.ceil(math.log10(affordable))))), 1e-7)
+
+
+def _power_of_ten(exponent: int) -> float:
+    return float(f"1e{exponent}")
+
+
+def _largest_loss(plan: PrivacyPlan) -> float:
+    """Where dp_accounting cuts the loss of one step: ten standard deviations beyond the last share above e⁻⁵⁰."""
+    sensitivities, weights = _mixture(plan)
+    furthest = max(units for units, weight in zip(sensitivities, weights, strict=True) if weight > math.exp(-50))
+    outcome = 10 * plan.sigma + furthest
+    logs = [
+        math.log(weight) + (units * outcome - units**2 / 2) / plan.sigma**2
+        for units, weight in zip(sensitivities, weights, strict=True)
+    ]
+    return float(np.logaddexp.reduce(logs))
 
 
 def _accountant(plan: PrivacyPlan, steps: int, interval: float) -> Any:
@@ -261,12 +289,11 @@ def _accountant(plan: PrivacyPlan, steps: int, interval: float) -> Any:
     from dp_accounting.pld import PLDAccountant
 
     relation = NeighboringRelation[plan.neighboring_relation.name]
-    # With little noise the masses' ratio overflows to inf, which is what it then stands for.
-    with np.errstate(over="ignore", divide="ignore"):
-        return PLDAccountant(relation, value_discretization_interval=interval).compose(event(plan, steps))
+    return PLDAccountant(relation, value_discretization_interval=interval).compose(event(plan, steps))
 
 
 @lru_cache(maxsize=512)
+@_overflow_means_infinity
 def _spent(plan: PrivacyPlan, steps: int, interval: float) -> float:
     return float(_accountant(plan, steps, interval).get_epsilon(plan.delta))
 
@@ -275,10 +302,9 @@ def _one_step(plan: PrivacyPlan, interval: float) -> Any:
     """Privacy loss distribution of one step, as the accountant makes it from `event`."""
     from dp_accounting.pld import privacy_loss_distribution as pld
 
-    if _contributions(plan) == 1:
-        return pld.from_gaussian_mechanism(
-            plan.sigma, sampling_prob=plan.sample_rate, value_discretization_interval=interval
-        )
+    k, rate = _contributions(plan), plan.sample_rate
+    if k == 1 or rate == 1:
+        return pld.from_gaussian_mechanism(plan.sigma / k, sampling_prob=rate, value_discretization_interval=interval)
     return pld.from_mixture_gaussian_mechanism(plan.sigma, *_mixture(plan), value_discretization_interval=interval)
 
 
