@@ -268,7 +268,10 @@ class Judge(NamedTuple):
             return Reason.EXPIRED
         material = self.material.get(fact.notice)
         if material is not None and fact.role != _ORG:
-            outdated = any(STATES[f.state].grants and f.notice == fact.notice and f.version < material for f in facts)
+            # A flawed grant under the old notice counts here too: it can only ask for a renewal.
+            outdated = any(
+                STATES[f.state].grants and f.notice == fact.notice and 1 <= f.version < material for f in facts
+            )
             if fact.version < material or (state is EventState.GIVEN and outdated):
                 return Reason.OLD_NOTICE
         return None

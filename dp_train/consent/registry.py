@@ -44,6 +44,7 @@ from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.snapshot import (
     ConsentSnapshot,
     decide,
+    freeze,
     microseconds,
     organisation_key,
     pack_cells,
@@ -136,13 +137,8 @@ class ConsentRegistry:
             cells = pack_cells(judge.organisation(_unpack(packed, at, known)))
             if cells:
                 organisations[key] = cells
-        return ConsentSnapshot(
-            as_of=as_of,
-            known_at=_EPOCH + timedelta(microseconds=known),
-            _key=self._key,
-            _people=people,
-            _organisations=organisations,
-        )
+        known_time = _EPOCH + timedelta(microseconds=known)
+        return freeze(as_of=as_of, known_at=known_time, key=self._key, people=people, organisations=organisations)
 
     def _judge(self, as_of: int) -> Judge:
         versions = self._rules.material_versions

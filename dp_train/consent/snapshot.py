@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn, final
 
@@ -19,6 +19,7 @@ from dp_train.errors import ConsentError
 _CELL = struct.Struct("<BHBqq")  # purpose, kinds, reason, data window in µs: 20 bytes
 _FORMAT = b"dp_train consent snapshot 1\x00"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SEAL = object()
 _MICROSECOND = timedelta(microseconds=1)
 _PURPOSE_INDEX = {purpose: index for index, purpose in enumerate(PURPOSES)}
 _KIND_INDEX = {kind: index for index, kind in enumerate(KINDS)}
@@ -100,7 +101,11 @@ class ConsentSnapshot:
     _people: Mapping[bytes, bytes] = field(repr=False)
     _organisations: Mapping[bytes, bytes] = field(repr=False)
 
-    def __post_init__(self) -> None:
+    _seal: InitVar[object]
+
+    def __post_init__(self, _seal: object) -> None:
+        if _seal is not _SEAL:
+            raise ConsentError("consent snapshot: made by hand; call ConsentRegistry.snapshot(as_of=…) to get one")
         # Derived here and nowhere else, so that no snapshot can carry the root of another.
         object.__setattr__(self, "root", _root(self._people, self._organisations))
 
@@ -119,6 +124,20 @@ class ConsentSnapshot:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise ConsentError("consent snapshot: cannot be pickled or copied, it holds the key; make it from the registry")
+
+
+def freeze(
+    *,
+    as_of: datetime,
+    known_at: datetime,
+    key: PrincipalKey,
+    people: Mapping[bytes, bytes],
+    organisations: Mapping[bytes, bytes],
+) -> ConsentSnapshot:
+    """The snapshot of packed cells; for `ConsentRegistry.snapshot`, which knows that they are true."""
+    return ConsentSnapshot(
+        as_of=as_of, known_at=known_at, _key=key, _people=people, _organisations=organisations, _seal=_SEAL
+    )
 
 
 def organisation_key(org_id: str) -> bytes:
