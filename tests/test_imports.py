@@ -19,7 +19,7 @@ STOREYS = {
     "errors": 0,
     "conversations": 1,
     "anonymize": 2,
-    "names": 2,
+    "patterns": 2,
     "privacy": 2,
     "consent": 2,
     "corpora": 2,

@@ -11,12 +11,14 @@ here decides about privacy: the gate, the units and the plan do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from torch import nn
 
 from dp_train.anonymize import Anonymizer
 from dp_train.cli.config import ModelConfig, OptimizerConfig, TaskConfig, TrainConfig
@@ -33,18 +35,18 @@ from dp_train.consent.events import ConsentEvent, Purpose, read_events
 from dp_train.consent.gate import ConsentedCorpus, ConsentPolicy, GateReport, gate
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry, ConsentRules, ConsentSnapshot
-from dp_train.conversations import Corpus, Example
+from dp_train.conversations import ConversationKind, Corpus, Example
 from dp_train.corpora.readers import read_csv, read_jsonl, read_parquet
-from dp_train.corpora.synthetic import Population, SyntheticCorpus
+from dp_train.corpora.synthetic import HISTORY_END, Population, SyntheticCorpus
+from dp_train.corpora.synthetic import RULES as SYNTHETIC_RULES
 from dp_train.engines.base import EngineName
 from dp_train.engines.noise import SecureNoise
-from dp_train.errors import ConfigError
+from dp_train.errors import ConfigError, ConsentError
 from dp_train.models.build import Architecture, ModelSpec, build_model
 from dp_train.models.tokenizer import public_texts, tokenizer_digest, train_tokenizer
 from dp_train.models.trainable import Trainable, select_trainable
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.units import Units, build_units
-from dp_train.tasks.base import Task
 from dp_train.tasks.chat_compose import ChatCompose, ContextKind
 from dp_train.tasks.meeting_summary import MeetingSummary
 from dp_train.training.callbacks import Callback
@@ -66,6 +68,8 @@ _PURPOSES = {
     TaskName.MEETING_SUMMARY: Purpose.TRAIN_MEETING_SUMMARY,
     TaskName.CHAT_COMPOSE: Purpose.TRAIN_CHAT_COMPOSE,
 }
+_PRIVATE, _PUBLIC, _EVALUATION = "private", "public", "evaluation"
+AnyTask = MeetingSummary | ChatCompose
 MODEL_SEED = 0
 """Of a model's first weights. Public, as the starting point is: the secret seeds are the trainer's."""
 
@@ -77,11 +81,12 @@ class Populations:
     private: ConsentedCorpus
     public: ConsentedCorpus
     evaluation: ConsentedCorpus | None
+    as_of: datetime
 
     @property
     def reports(self) -> dict[str, GateReport]:
         """The gate's counts, by population."""
-        named = {"private": self.private, "public": self.public, "evaluation": self.evaluation}
+        named = {_PRIVATE: self.private, _PUBLIC: self.public, _EVALUATION: self.evaluation}
         return {name: corpus.report for name, corpus in named.items() if corpus is not None}
 
 
@@ -91,87 +96,114 @@ class Material:
 
     populations: Populations
     tokenizer: PreTrainedTokenizerFast
-    task: Task
+    task: AnyTask
     units: Units
     public_units: Units
     evaluation: Sequence[Example]
 
 
-def populations(config: TrainConfig) -> Populations:
+def populations(config: TrainConfig, moment: ConsentSnapshot | None = None) -> Populations:
     """Gate and anonymise the three populations.
+
+    Args:
+      moment: the snapshot, if it was made before for an equal corpus and consent.
 
     Raises:
       DataError, ConsentError: a file cannot be read, or a key is missing.
     """
-    key = principal_key(config)
-    anonymizer = Anonymizer(names=config.anonymize.names, patterns=config.anonymize.patterns)
     corpora = _corpora(config)
-    moment = snapshot(config, key, [corpus for corpus in corpora.values() if isinstance(corpus, SyntheticCorpus)])
+    decided = moment or snapshot(config)
+    anonymizer = Anonymizer(names=config.anonymize.names, patterns=config.anonymize.patterns)
 
-    def consented(name: str, purpose: Purpose) -> ConsentedCorpus | None:
-        if name not in corpora:
-            return None
+    def consented(name: str, purpose: Purpose) -> ConsentedCorpus:
         policy = ConsentPolicy(purpose=purpose, max_removed_share=config.consent.max_removed_share)
-        return gate(corpora[name], moment, policy).redact(anonymizer)
+        return gate(corpora[name], decided, policy).redact(anonymizer)
 
-    private = consented("private", _PURPOSES[config.task.name])
-    public = consented("public", Purpose.PUBLISH)
-    assert private is not None
-    assert public is not None
-    return Populations(private=private, public=public, evaluation=consented("evaluation", Purpose.PUBLISH))
-
-
-def _corpora(config: TrainConfig) -> dict[str, Corpus]:
-    corpus = config.corpus
-    embedded = {
-        "private": (corpus.people, Population.PRIVATE),
-        "public": (corpus.public_people, Population.PUBLIC),
-        "evaluation": (corpus.evaluation_people, Population.EVALUATION),
-    }
-    if corpus.source is CorpusSource.EMBEDDED:
-        return {
-            name: SyntheticCorpus(people, population, seed=corpus.seed)
-            for name, (people, population) in embedded.items()
-        }
-    read = _READERS[corpus.source]
-    files = {"private": corpus.private, "public": corpus.public, "evaluation": corpus.evaluation}
-    found: dict[str, Corpus] = {name: read(Path(path)) for name, path in files.items() if path is not None}
-    if "public" not in found:
-        found["public"] = SyntheticCorpus(corpus.public_people, Population.PUBLIC, seed=corpus.seed)
-    return found
+    return Populations(
+        private=consented(_PRIVATE, _PURPOSES[config.task.name]),
+        public=consented(_PUBLIC, Purpose.PUBLISH),
+        evaluation=consented(_EVALUATION, Purpose.PUBLISH) if _EVALUATION in corpora else None,
+        as_of=decided.as_of,
+    )
 
 
-def principal_key(config: TrainConfig) -> PrincipalKey:
-    """The key of pseudonyms; made where it is missing and nobody else's events depend on it."""
-    path = Path(config.consent.key)
-    if config.consent.events is None and not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"config: consent.key={path} cannot be written ({error.strerror}); expected a file in a folder that can"
-            ) from error
-        return PrincipalKey.create(path)
-    return PrincipalKey.load(path)
+def snapshot(config: TrainConfig) -> ConsentSnapshot:
+    """Every decision there is, frozen: of the file of events, and of the embedded corpora's own.
 
-
-def snapshot(config: TrainConfig, key: PrincipalKey, embedded: Sequence[SyntheticCorpus]) -> ConsentSnapshot:
-    """Every decision there is, frozen: of the file of events, and of the embedded corpora's own."""
+    Raises:
+      ConfigError: files of conversations without a file of consent.
+      DataError, ConsentError: events or key cannot be read.
+    """
     consent = config.consent
+    embedded = [corpus for corpus in _corpora(config).values() if isinstance(corpus, SyntheticCorpus)]
     if consent.events is None and config.corpus.source is not CorpusSource.EMBEDDED:
         raise ConfigError(
             "config: consent.events=null; expected the file of consent events of the people in corpus.private; "
             "without consent nothing is trained"
         )
-
-    def events() -> list[ConsentEvent]:
-        read = list(read_events(consent.events)) if consent.events is not None else []
-        return read + [event for corpus in embedded for event in corpus.consent_events(key)]
-
-    registry = ConsentRegistry(events(), rules=ConsentRules(material_versions=consent.material_versions), key=key)
-    as_of = datetime.now(UTC) if consent.as_of is None else datetime.fromisoformat(consent.as_of)
+    key = _principal_key(config)
+    given: Iterable[ConsentEvent] = () if consent.events is None else read_events(consent.events)
+    events = chain(given, *(corpus.consent_events(key) for corpus in embedded))
+    notices = {**(SYNTHETIC_RULES.material_versions if embedded else {}), **consent.material_versions}
+    registry = ConsentRegistry(events, rules=ConsentRules(material_versions=notices), key=key)
     known_at = None if consent.known_at is None else datetime.fromisoformat(consent.known_at)
-    return registry.snapshot(as_of=as_of, known_at=known_at)
+    return registry.snapshot(as_of=_as_of(config), known_at=known_at)
+
+
+def _as_of(config: TrainConfig) -> datetime:
+    if config.consent.as_of is not None:
+        return datetime.fromisoformat(config.consent.as_of)
+    now = datetime.now(UTC)
+    # The embedded history ends on a day of its own: before it, people would not have decided yet.
+    return max(now, HISTORY_END) if config.corpus.source is CorpusSource.EMBEDDED else now
+
+
+def _principal_key(config: TrainConfig) -> PrincipalKey:
+    """The key of pseudonyms; made where it is missing and nobody's events depend on it."""
+    path = Path(config.consent.key)
+    if config.consent.events is None and not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return PrincipalKey.create(path)
+        except OSError as error:
+            raise ConfigError(
+                f"config: consent.key={path} cannot be written ({error.strerror}); expected a file in a folder that can"
+            ) from error
+        except ConsentError:
+            if not path.exists():
+                raise  # else another process made it in the meantime
+    return PrincipalKey.load(path)
+
+
+def _corpora(config: TrainConfig) -> dict[str, Corpus]:
+    corpus = config.corpus
+    # What the task does not learn from is not generated.
+    kinds = {
+        TaskName.MEETING_SUMMARY: (ConversationKind.MEETING,),
+        TaskName.CHAT_COMPOSE: (ConversationKind.THREAD,),
+    }[config.task.name]
+
+    def embedded(people: int, population: Population) -> SyntheticCorpus:
+        return SyntheticCorpus(
+            people,
+            population,
+            seed=corpus.seed,
+            meetings_per_person=corpus.meetings_per_person,
+            threads_per_person=corpus.threads_per_person,
+            meeting_words=corpus.meeting_words,
+            kinds=kinds,
+        )
+
+    if corpus.source is CorpusSource.EMBEDDED:
+        return {
+            _PRIVATE: embedded(corpus.people, Population.PRIVATE),
+            _PUBLIC: embedded(corpus.public_people, Population.PUBLIC),
+            _EVALUATION: embedded(corpus.evaluation_people, Population.EVALUATION),
+        }
+    read = _READERS[corpus.source]
+    files = {_PRIVATE: corpus.private, _PUBLIC: corpus.public, _EVALUATION: corpus.evaluation}
+    found: dict[str, Corpus] = {name: read(Path(path)) for name, path in files.items() if path is not None}
+    return {_PUBLIC: embedded(corpus.public_people, Population.PUBLIC), **found}
 
 
 def make_tokenizer(config: TrainConfig, public: ConsentedCorpus) -> PreTrainedTokenizerFast:
@@ -179,7 +211,7 @@ def make_tokenizer(config: TrainConfig, public: ConsentedCorpus) -> PreTrainedTo
     return train_tokenizer(public_texts(public), vocab_size=config.model.vocab_size)
 
 
-def make_task(config: TaskConfig, model: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> Task:
+def make_task(config: TaskConfig, model: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> AnyTask:
     """The task of the configuration, for the model's architecture."""
     architecture = Architecture[model.architecture.name]
     if config.name is TaskName.MEETING_SUMMARY:
@@ -196,16 +228,19 @@ def make_task(config: TaskConfig, model: ModelConfig, tokenizer: PreTrainedToken
     )
 
 
-def material(
-    config: TrainConfig, gated: Populations | None = None, tokenizer: PreTrainedTokenizerFast | None = None
-) -> Material:
+def metric_of(config: TrainConfig) -> str:
+    """Name of the primary score of the configuration's task."""
+    return (MeetingSummary if config.task.name is TaskName.MEETING_SUMMARY else ChatCompose).metric
+
+
+def material(config: TrainConfig, *, moment: ConsentSnapshot | None = None) -> Material:
     """Everything but plan and model.
 
     Args:
-      gated, tokenizer: made before for an equal configuration of corpus and consent, to save the time.
+      moment: the consent snapshot, if it was made before for an equal corpus and consent.
     """
-    gated = gated or populations(config)
-    tokenizer = tokenizer or make_tokenizer(config, gated.public)
+    gated = populations(config, moment)
+    tokenizer = make_tokenizer(config, gated.public)
     task = make_task(config.task, config.model, tokenizer)
     privacy = config.privacy
     return Material(
@@ -219,21 +254,27 @@ def material(
             rows_per_unit=privacy.rows_per_unit,
         ),
         public_units=build_units(task.examples(gated.public), unit=Unit.EXAMPLE),
-        evaluation=()
-        if gated.evaluation is None
-        else tuple(islice(task.examples(gated.evaluation), config.evaluation.examples)),
+        evaluation=evaluation_examples(config, task, gated),
     )
 
 
+def evaluation_examples(config: TrainConfig, task: AnyTask, gated: Populations) -> tuple[Example, ...]:
+    """The first examples of the evaluation population; none where there is no file of it."""
+    if gated.evaluation is None:
+        return ()
+    return tuple(islice(task.examples(gated.evaluation), config.evaluation.examples))
+
+
 def model_spec(config: TrainConfig) -> ModelSpec:
-    """The model's numbers; it has as many positions as the task needs."""
+    """The model's numbers, its positions following from the task's."""
     model = config.model
     return ModelSpec(
         architecture=Architecture[model.architecture.name],
         layers=model.layers,
         width=model.width,
         heads=model.heads,
-        positions=config.task.max_length,
+        # A batch lays prompts beside targets, each padded by itself: at most twice as wide as a row is long.
+        positions=2 * config.task.max_length,
         dropout=model.dropout,
         tied=model.tied,
     )
@@ -247,7 +288,8 @@ def make_model(
     The starting point trains every parameter; what the private run trains is chosen after it.
     """
     spec = model_spec(config)
-    model = build_model(spec, material.tokenizer, seed=MODEL_SEED).to(config.trainer.device.value)
+    model = build_model(spec, material.tokenizer, seed=MODEL_SEED)
+    nn.Module.to(model, config.trainer.device.value)  # in place; transformers' own `to` has lost its signature
     start = None
     if config.start.mode is StartMode.PUBLIC:
         start = starting_point(
@@ -304,7 +346,7 @@ def make_schedule(config: OptimizerConfig) -> Schedule:
 def make_trainer(
     config: TrainConfig,
     model: PreTrainedModel,
-    task: Task,
+    task: AnyTask,
     plan: PrivacyPlan,
     *,
     callbacks: Sequence[Callback] = (),

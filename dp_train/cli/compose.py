@@ -26,6 +26,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -125,6 +126,12 @@ def without_hydra(tree: DictConfig) -> DictConfig:
     if "hydra" not in tree:
         return tree
     return OmegaConf.masked_copy(tree, [str(key) for key in tree if key != "hydra"])
+
+
+def is_sweep(tree: DictConfig) -> bool:
+    """Whether the configuration itself asks for a sweep, by `hydra.mode: MULTIRUN`."""
+    mode = OmegaConf.select(tree, "hydra.mode")
+    return mode is RunMode.MULTIRUN
 
 
 def _load(path: Path) -> dict[str, Any]:

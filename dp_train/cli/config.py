@@ -69,7 +69,7 @@ class TaskConfig:
 class CorpusConfig:
     """Conversations of three populations that share no person.
 
-    For `source: EMBEDDED` the numbers of people and the seed of the generator say it all. For files,
+    For `source: EMBEDDED` the numbers are those of `dp_train.corpora.synthetic.SyntheticCorpus`. For files,
     `private` is the file to train on, `public` (published text, for vocabulary and starting point) and
     `evaluation` (agreed to publication) are files too; without `public` the embedded public population
     is used, without `evaluation` nothing is scored.
@@ -80,6 +80,9 @@ class CorpusConfig:
     public_people: int = 1000
     evaluation_people: int = 300
     seed: int = 0
+    meetings_per_person: float = 3.0
+    threads_per_person: float = 6.0
+    meeting_words: int = 110
     private: str | None = None
     public: str | None = None
     evaluation: str | None = None
@@ -315,12 +318,14 @@ class TrainerConfig:
 
 @dataclass(kw_only=True)
 class EvaluationConfig:
-    """Scores and samples, from the evaluation population alone."""
+    """Scores and samples, from the evaluation population alone; `curve_examples` for the curve within a run."""
 
     examples: int = 200
+    curve_examples: int = 32
     samples: int = 2
 
     def __post_init__(self) -> None:
+        _expect(self, "evaluation.curve_examples", self.curve_examples >= 0, "at least 0")
         _expect(self, "evaluation.examples", self.examples >= 1, "at least 1")
         _expect(self, "evaluation.samples", self.samples >= 0, "at least 0")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 from argparse import Namespace
 
-from dp_train.cli.folders import git_state, versions
 from dp_train.cli.show import console, table
 from dp_train.errors import PrivacyError
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.tracking.provenance import git_state, versions
 
 # σ=1, q=0.01, T=1000, δ=1e-5: PLD gives 1.828 (PRIVACY.md §3).
 _PLAN = PrivacyPlan(sample_rate=0.01, expected_units=1, steps=1000, delta=1e-5, noise_multiplier=1.0)
@@ -29,8 +30,9 @@ def run(options: Namespace) -> int:
         *versions().items(),
         (
             "commit",
-            f"{git['commit']}{' (changed since)' if git['dirty'] else ''}" if git["commit"] else "no repository",
+            f"{git.commit}{' (changed since)' if git.dirty else ''}" if git else "no repository",
         ),
+        ("platform", platform.platform()),
         ("cores", str(os.cpu_count())),
         ("torch threads", str(torch.get_num_threads())),
         ("accelerator", torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"),

@@ -14,22 +14,18 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-import dp_train
 from dp_train.errors import CheckpointError, ConfigError
+from dp_train.tracking.provenance import git_state, public_config, public_overrides, versions
 
 ROOTS = (Path("runs"), Path("multirun"))
-_LIBRARIES = ("torch", "transformers", "opacus", "dp-accounting", "mlflow", "hydra-core", "numpy", "scipy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +46,12 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             with (path / "config.yaml").open("x") as file:  # the claim: made by one, refused to all others
-                file.write(OmegaConf.to_yaml(tree, resolve=True))
+                yaml.safe_dump(public_config(plain(tree)), file, sort_keys=False, allow_unicode=True)
             folder = cls(path)
-            (path / "overrides.yaml").write_text(yaml.safe_dump(list(overrides), allow_unicode=True))
-            folder.write_json("versions.json", {**versions(), "git": git_state()})
+            (path / "overrides.yaml").write_text(yaml.safe_dump(public_overrides(overrides), allow_unicode=True))
+            git = git_state()
+            found = {} if git is None else {"git": {"commit": git.commit, "dirty": git.dirty}}
+            folder.write_json("versions.json", {**versions(), **found})
         except FileExistsError as error:
             raise CheckpointError(
                 f"run folder: {path} exists already; runs never share a folder: leave hydra.run.dir alone, "
@@ -103,7 +101,10 @@ class RunFolder:
     def ids(self) -> set[str]:
         """What the run answers to beside its path: the random end of its folder's name, and its MLflow id."""
         tracked = self.read_json("tracking.json").get("run_id")
-        return {self.path.name.rpartition("-")[2], *([tracked] if tracked else [])}
+        own = self.path.name.rpartition("-")[2]
+        if own.isdigit():  # a trial: its sweep's id and its number
+            own = f"{self.path.parent.name.rpartition('-')[2]}/{own}"
+        return {own, *([tracked] if tracked else [])}
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a file of the folder, whole or not at all."""
@@ -134,29 +135,8 @@ class RunFolder:
         return values if isinstance(values, dict) else {}
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python, this package and the libraries that decide a result."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in ("dp_train", *_LIBRARIES):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # the package run from its source, not installed
-            found[name] = "not installed"
-    return found
-
-
-def git_state() -> dict[str, str | bool | None]:
-    """Commit of the source and whether it was changed since; None outside a repository."""
-    source = Path(dp_train.__file__).parent
-
-    def git(*words: str) -> str | None:
-        try:
-            run = subprocess.run(["git", "-C", str(source), *words], capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return run.stdout.strip() if run.returncode == 0 else None
-
-    # A wheel inside somebody's repository is not that repository's source.
-    if git("ls-files", "--error-unmatch", "__init__.py") is None:
-        return {"commit": None, "dirty": None}
-    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
+def plain(tree: DictConfig) -> dict[str, Any]:
+    """A tree as plain values, as YAML and MLflow take them."""
+    values = OmegaConf.to_container(tree, resolve=True, enum_to_str=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from dp_train.cli.folders import plain
+from dp_train.errors import DpTrainError
+from dp_train.tracking.provenance import public_config
+
 if TYPE_CHECKING:
     from dp_train.consent.gate import GateReport
+    from dp_train.tasks.base import Sample
 
 
 def console() -> Console:
@@ -24,10 +30,8 @@ def console() -> Console:
 
 def config_tree(tree: DictConfig) -> Tree:
     """One line a group, unset values left out."""
-    values = OmegaConf.to_container(tree, resolve=True, enum_to_str=True)
-    assert isinstance(values, dict)
     shown = Tree("[bold]config")
-    for name, part in values.items():
+    for name, part in public_config(plain(tree)).items():
         if isinstance(part, dict):
             pairs = " ".join(f"{key}={value}" for key, value in part.items() if value is not None)
             shown.add(f"[bold]{name}[/] [dim]{escape(pairs)}[/]")
@@ -63,3 +67,27 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
     for row in rows:
         made.add_row(*map(escape, row))
     return made
+
+
+def scores_table(scores: Mapping[str, float]) -> Table:
+    """Scores on the evaluation population."""
+    return table(("score", ""), [(name, f"{value:.4g}") for name, value in scores.items()], numbers=True)
+
+
+def samples(out: Console, chosen: Sequence[Sample]) -> None:
+    """Outputs beside their references, from people who agreed to publication."""
+    for number, sample in enumerate(chosen, start=1):
+        out.print(f"[bold]sample {number}[/]")
+        for name, text in (("prompt", sample.prompt), ("reference", sample.reference), ("output", sample.output)):
+            out.print(f"  {name:9} {_shortened(text)}", markup=False)
+
+
+def told(what: str, error: Exception) -> None:
+    """Say in one line on stderr why one of several runs failed; a foreign error's message may hold content."""
+    reason = str(error) if isinstance(error, DpTrainError) else f"internal error: {type(error).__name__}"
+    print(" ".join(f"{what}: {reason}".split()), file=sys.stderr)
+
+
+def _shortened(text: str, limit: int = 320) -> str:
+    line = " ⏎ ".join(text.split("\n"))
+    return line if len(line) <= limit else f"{line[:limit]} …"

@@ -1,0 +1,36 @@
+"""`dp-train evaluate`: scores of a finished run on the evaluation population, which spends nothing."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+
+from dp_train.cli.folders import RunFolder
+from dp_train.cli.show import console, samples, scores_table
+from dp_train.errors import ConfigError
+
+
+def run(options: Namespace) -> int:
+    """Print scores and samples, or the scores as JSON.
+
+    Raises:
+      ConfigError: the run has no evaluation population.
+    """
+    folder = RunFolder.find(options.run)
+    from dp_train.cli.assemble import evaluation_examples, populations
+    from dp_train.cli.trained import load
+
+    trained = load(folder)
+    examples = evaluation_examples(trained.config, trained.task, populations(trained.config))
+    if not examples:
+        raise ConfigError(
+            f"run {folder.path}: corpus.evaluation is null; expected a file of people who agreed to publication"
+        )
+    scores = trained.task.evaluate(trained.model, examples)
+    if options.json:
+        print(json.dumps(scores, indent=2))
+        return 0
+    out = console()
+    out.print(scores_table(scores))
+    samples(out, trained.task.samples(trained.model, examples, trained.config.evaluation.samples))
+    return 0

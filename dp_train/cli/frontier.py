@@ -1,0 +1,122 @@
+"""The end of a trade-off: table, picture, and the address of the view in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from dp_train.cli.config import TrainConfig
+from dp_train.cli.show import table
+from dp_train.cli.trial import Outcome
+from dp_train.tracking.figures import FrontierPanel, FrontierPoint, draw_frontier, frontier_rows
+from dp_train.tracking.run import TrackedRun
+from dp_train.tracking.store import TrackingStore
+from dp_train.tracking.ui import DEFAULT_PORT, ui_url
+
+_AXES = {"rougeL": "ROUGE-L F1", "perplexity": "perplexity per word"}
+_COLUMNS = ("task", "run", "ε", "δ", "unit", "σ", "steps", "score", "time")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyReport:
+    """What a study gave: scores are of the primary metric, on the evaluation population."""
+
+    config: TrainConfig
+    metric: str
+    higher_is_better: bool
+    start_score: float | None
+    baselines: Mapping[str, float]
+    outcomes: Sequence[Outcome]
+    failed: int
+
+    @property
+    def points(self) -> list[FrontierPoint]:
+        """Runs that have a score, and an ε to show or none by design; the ε is the one that was asked for."""
+        found: list[FrontierPoint] = []
+        for outcome in self.outcomes:
+            if self.metric not in outcome.scores or outcome.result.epsilon.withheld:
+                continue
+            epsilon = outcome.config.privacy.epsilon
+            found.append(
+                FrontierPoint(
+                    task=self.config.task.name.value,
+                    metric=self.metric,
+                    epsilon=epsilon,
+                    score=outcome.scores[self.metric],
+                    trial=sum(point.epsilon == epsilon for point in found),
+                )
+            )
+        return found
+
+
+def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) -> Path | None:
+    """The frontier as PNG and SVG, in the folder and on the parent run; None where nothing has a score."""
+    panels = [
+        FrontierPanel(
+            task=report.config.task.name.value.replace("_", " "),
+            axis=_AXES[report.metric],
+            higher_is_better=report.higher_is_better,
+            points=report.points,
+            delta=report.config.privacy.delta,
+            unit=report.config.privacy.unit,
+            starting_point=report.start_score,
+            baselines=report.baselines,
+        )
+        for report in reports
+        if report.points
+    ]
+    if not panels:
+        return None
+    written = draw_frontier(panels, path)
+    if parent is not None:
+        parent.log_files(*written)
+        parent.log_frontier([point for report in reports for point in report.points])
+    return written[0]
+
+
+def show_table(reports: Sequence[StudyReport], out: Console) -> None:
+    """One row a baseline, the public starting point, and each ε with the median of its repeats."""
+    rows: list[tuple[str, ...]] = []
+    for report in reports:
+        task = report.config.task.name.value
+        better = "↑" if report.higher_is_better else "↓"
+
+        def row(run: str, *cells: str, task: str = task) -> tuple[str, ...]:
+            return (task, run, *cells)
+
+        blank = ("",) * 5
+        for name, score in report.baselines.items():
+            rows.append(row(name.replace("_", " "), *blank, f"{report.metric} {score:.4g} {better}", ""))
+        if report.start_score is not None:
+            rows.append(row("public starting point", *blank, f"{report.metric} {report.start_score:.4g} {better}", ""))
+        for found in frontier_rows(report.points):
+            outcome = next(o for o in report.outcomes if o.config.privacy.epsilon == found.epsilon)
+            plan = outcome.plan
+            spread = f" ({found.lowest:.4g} – {found.highest:.4g})" if found.trials > 1 else ""
+            rows.append(
+                row(
+                    ("private" if plan.private else "without privacy") + (f" × {found.trials}" if spread else ""),
+                    "" if outcome.epsilon is None else f"{outcome.epsilon:.3g}",
+                    f"{plan.delta:g}" if plan.private else "",
+                    plan.unit.value if plan.private else "",
+                    f"{plan.sigma:.3g}" if plan.private else "",
+                    f"{plan.steps}",
+                    f"{report.metric} {found.median:.4g}{spread} {better}",
+                    f"{outcome.result.seconds:.0f} s",
+                )
+            )
+        rows += [
+            row(outcome.label, *blank, outcome.result.epsilon.describe(), "")
+            for outcome in report.outcomes
+            if outcome.result.epsilon.withheld
+        ]
+    out.print(table(_COLUMNS, rows, title="utility against ε"))
+
+
+def show_address(store: TrackingStore, parent: TrackedRun, out: Console) -> None:
+    """The command that starts the UI, and the address that opens the saved view."""
+    out.print(f"MLflow: start the UI with [bold]dp-train ui --port {DEFAULT_PORT}[/], then open")
+    out.print(ui_url(parent.experiment_id), soft_wrap=True, markup=False)

@@ -1,0 +1,185 @@
+"""`dp-train train -m`: one trial per combination, each a run of its own, children of one parent in MLflow.
+
+Hydra expands the combinations and launches the trials, here or where `launcher` says. A trial that
+fails is told at once and leaves the others alone; the parent is closed on every way out.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from dp_train.cli.compose import HYDRA_VERSION, ROOT, check, compose, overrides_for, prepare_hydra, without_hydra
+from dp_train.cli.config import TrainConfig
+from dp_train.cli.explain import explain
+from dp_train.cli.folders import RunFolder
+from dp_train.cli.places import conf_folder
+from dp_train.cli.plan import make_plan, plan_table
+from dp_train.cli.show import config_tree, table, told
+from dp_train.errors import DpTrainError
+from dp_train.tracking.provenance import public_overrides
+
+
+def run(options: Namespace, out: Console) -> int:
+    """Run every trial of the sweep.
+
+    Raises:
+      DpTrainError: some trials failed; the others are whole. Or the sweep cannot be composed.
+    """
+    stored = None if options.from_run is None else RunFolder.find(options.from_run).config
+    words = overrides_for(options.overrides, stored)
+    base, tree = compose(first_values(options.overrides), stored=stored)
+    if base.dry_run:
+        out.print(config_tree(without_hydra(tree)))
+        out.print(plan_table(make_plan(base)))
+        out.print("the plan of the first trial; dry_run trains nothing")
+        return 0
+    folder = Path(tree.hydra.sweep.dir)
+    out.print(f"sweep folder: {folder}")
+    with _parent(base, options.overrides) as parent_id:
+        try:
+            _launch([*words, f"hydra.sweep.dir={folder}"], parent_id, stored)
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+            raise explain(error, options.overrides) from error
+        except DpTrainError:
+            pass  # a trial failed and has said so; the count below tells
+        finally:
+            _write_overrides(folder, options.overrides)
+    return _report(folder, out)
+
+
+def first_values(overrides: Sequence[str]) -> list[str]:
+    """The overrides of the first trial: what the whole sweep has in common, with one value for the rest."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise explain(error, overrides) from error
+    words = []
+    for override in parsed:
+        word = str(override.input_line)
+        if override.is_sweep_override() and override.is_discrete_sweep():
+            word = f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+        words.append(word)
+    return words
+
+
+def _launch(words: list[str], parent_id: str | None, stored: Path | None) -> None:
+    """Give the sweep to Hydra, which reads the command line and raises what a trial raised."""
+
+    def trial(tree: DictConfig) -> str:
+        return _trial(tree, parent_id)
+
+    prepare_hydra(stored)
+    old_words, old_setting = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = ["dp-train", "--multirun", *words]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints the traceback itself and exits
+    try:
+        hydra.main(config_path=str(conf_folder()), config_name=ROOT, version_base=HYDRA_VERSION)(trial)()
+    finally:
+        sys.argv = old_words
+        if old_setting is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = old_setting
+
+
+def _trial(tree: DictConfig, parent_id: str | None) -> str:
+    """One trial, in whichever process the launcher put it; what it raises has been told."""
+    from dp_train.cli.assemble import check_device, material
+    from dp_train.cli.show import console
+    from dp_train.cli.trial import Family, open_store, run_trial
+
+    job = HydraConfig.get()
+    number, path = job.job.num, Path(job.runtime.output_dir)
+    out = console()
+    out.print(f"[bold]trial {number}[/] {' '.join(public_overrides(job.overrides.task))}")
+    try:
+        config = check(tree)
+        plan = make_plan(config)
+        check_device(config)
+        made = material(config)
+        store = open_store(config)
+        folder = RunFolder.create(path, tree, list(job.overrides.task))
+        outcome = run_trial(
+            config,
+            tree,
+            made,
+            plan,
+            folder,
+            store=store,
+            out=out,
+            overrides=list(job.overrides.task),
+            family=Family(parent_id=parent_id),
+        )
+    except Exception as error:
+        told(f"trial {number}", error)
+        if isinstance(error, DpTrainError):
+            raise
+        raise DpTrainError(f"trial {number}: internal error") from error
+    return outcome.label
+
+
+@contextmanager
+def _parent(config: TrainConfig, overrides: Sequence[str]) -> Iterator[str | None]:
+    """The sweep's own run in MLflow; trials in other processes find it by its id."""
+    from dp_train.cli.trial import experiment_name, open_store
+    from dp_train.tracking.run import RunKind
+
+    store = open_store(config)
+    if store is None:
+        yield None
+        return
+    experiment = store.experiment(experiment_name(config), metrics=[])
+    with store.start_run(experiment, name=f"sweep {config.task.name.value}", kind=RunKind.SWEEP) as run:
+        run.set_tags({"dp_train.overrides": " ".join(public_overrides(overrides))})
+        yield run.run_id
+
+
+def _write_overrides(folder: Path, overrides: Sequence[str]) -> None:
+    """Replace what Hydra wrote about the sweep, in which a fixed seed would stand."""
+    (folder / "multirun.yaml").unlink(missing_ok=True)
+    if folder.is_dir():
+        (folder / "overrides.yaml").write_text(yaml.safe_dump(public_overrides(overrides), allow_unicode=True))
+
+
+def _report(folder: Path, out: Console) -> int:
+    """The trials in a table.
+
+    Raises:
+      DpTrainError: not every trial came to its end.
+    """
+    trials = sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    rows, failed = [], 0
+    for path in trials:
+        result = RunFolder(path).read_json("result.json")
+        done = result.get("status") == "FINISHED"
+        failed += not done
+        score = result.get("scores", {}).get(result.get("metric"))
+        rows.append(
+            (
+                path.name,
+                str(result.get("label", "")),
+                str(result.get("status", "FAILED")),
+                "" if result.get("epsilon") is None else f"{result['epsilon']:.3g}",
+                "" if score is None else f"{result['metric']} {score:.4g}",
+            )
+        )
+    out.print(table(("trial", "run", "status", "ε", "score"), rows, title=str(folder)))
+    if failed:
+        raise DpTrainError(
+            f"sweep: {failed} of {len(trials)} trials failed, see above; the others are whole in {folder}"
+        )
+    return 0

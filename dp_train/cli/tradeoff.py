@@ -1,0 +1,208 @@
+"""`dp-train tradeoff`: what privacy costs in utility, from one starting point, by one loop.
+
+For each study (one task): the public starting point, every ε of the grid, and no privacy, on the same
+people. Ends with a table, the frontier as a picture, samples, and the address of the MLflow view.
+"""
+
+from __future__ import annotations
+
+import copy
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from dp_train.cli.compose import check, compose_from, without_hydra
+from dp_train.cli.config import TrainConfig
+from dp_train.cli.folders import RunFolder
+from dp_train.cli.names import PrivacyMode
+from dp_train.cli.plan import make_plan, plan_table, warnings
+from dp_train.cli.show import config_tree, console, gate_table, samples, told
+from dp_train.errors import DpTrainError
+
+if TYPE_CHECKING:
+    from dp_train.cli.assemble import Material
+    from dp_train.cli.frontier import StudyReport
+    from dp_train.tracking.run import TrackedRun
+    from dp_train.tracking.store import TrackingStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """One task's trade-off: its checked configuration and the tree that its trials are made from."""
+
+    config: TrainConfig
+    tree: DictConfig
+    overrides: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One run of a study: ε, or None without privacy, and which repetition of it."""
+
+    epsilon: float | None
+    trial: int
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder, such as "epsilon-8-trial-0"."""
+        return f"{'no-privacy' if self.epsilon is None else f'epsilon-{self.epsilon:g}'}-trial-{self.trial}"
+
+
+def run(options: Namespace) -> int:
+    """One study, of the configuration that was asked for."""
+    config, tree = compose_from(options)
+    study = Study(config=config, tree=without_hydra(tree), overrides=options.overrides)
+    return run_studies([study], Path(tree.hydra.run.dir), console(), demo=False)
+
+
+def points(config: TrainConfig) -> list[Point]:
+    """The runs of a study, in the order in which they are made."""
+    grid: list[float | None] = [*sorted(config.tradeoff.epsilons), *([None] if config.tradeoff.non_private else [])]
+    return [Point(epsilon, trial) for epsilon in grid for trial in range(config.tradeoff.repeats)]
+
+
+def at(tree: DictConfig, epsilon: float | None) -> tuple[TrainConfig, DictConfig]:
+    """The configuration of one run of a study."""
+    changed = copy.deepcopy(tree)
+    mode = PrivacyMode.NONE if epsilon is None else PrivacyMode.DP
+    OmegaConf.update(changed, "privacy", {"mode": mode, "epsilon": epsilon, "noise_multiplier": None})
+    return check(changed), changed
+
+
+def run_studies(studies: Sequence[Study], path: Path, out: Console, *, demo: bool) -> int:
+    """Run every point of every study and report them together; `demo` only names the parent run.
+
+    Raises:
+      DpTrainError: some runs failed; the others are whole and were reported.
+    """
+    for study in studies:
+        _announce(study, out)
+    if any(study.config.dry_run for study in studies):
+        return 0
+
+    from dp_train.cli.assemble import check_device, material, metric_of, snapshot
+    from dp_train.cli.frontier import draw, show_address, show_table
+    from dp_train.cli.trial import experiment_name, open_store
+    from dp_train.tracking.run import RunKind
+
+    first = studies[0].config
+    for study in studies:
+        check_device(study.config)
+    moment = snapshot(first)
+    store = open_store(first)
+    RunFolder.create(path, studies[0].tree, studies[0].overrides)
+    reports: list[StudyReport] = []
+    with ExitStack() as stack:
+        parent = None
+        if store is not None:
+            experiment = store.experiment(
+                experiment_name(first), metrics=[metric_of(study.config) for study in studies]
+            )
+            parent = stack.enter_context(
+                store.start_run(
+                    experiment,
+                    name="demo" if demo else f"tradeoff {first.task.name.value}",
+                    kind=RunKind.DEMO if demo else RunKind.TRADEOFF,
+                )
+            )
+        for study in studies:
+            if (study.config.corpus, study.config.consent) != (first.corpus, first.consent):
+                moment = snapshot(study.config)
+            made = material(study.config, moment=moment)
+            out.print(gate_table(made.populations.reports))
+            reports.append(_run_study(study, made, path, store, parent, out))
+        figure = draw(reports, path / "frontier", parent)
+    show_table(reports, out)
+    for report in reports:
+        if report.outcomes:
+            best_private = [outcome for outcome in report.outcomes if outcome.plan.private] or report.outcomes
+            out.print(f"[bold]{best_private[-1].label}[/]")
+            samples(out, best_private[-1].samples)
+    if figure is not None:
+        out.print(f"frontier: {figure}")
+    out.print(f"run folder: {path}")
+    if store is not None and parent is not None:
+        show_address(store, parent, out)
+    failed = sum(report.failed for report in reports)
+    if failed:
+        raise DpTrainError(f"tradeoff: {failed} runs failed, see above; the others are whole in {path}")
+    return 0
+
+
+def _announce(study: Study, out: Console) -> None:
+    """What is asked and what it will spend, before anything is read."""
+    out.print(config_tree(study.tree))
+    for line in (study.config.question, study.config.hypothesis):
+        if line:
+            out.print(line)
+    for epsilon in sorted(study.config.tradeoff.epsilons):
+        config, _ = at(study.tree, epsilon)
+        plan = make_plan(config)
+        if config.dry_run:
+            out.print(plan_table(plan))
+        for line in warnings(config, plan):
+            out.print(line)
+
+
+def _run_study(
+    study: Study, made: Material, path: Path, store: TrackingStore | None, parent: TrackedRun | None, out: Console
+) -> StudyReport:
+    from dp_train.cli.assemble import make_model
+    from dp_train.cli.frontier import StudyReport
+    from dp_train.cli.progress import ShowProgress
+    from dp_train.cli.trial import Family, run_trial
+
+    config, task = study.config, made.task
+    model, start = make_model(config, made, callbacks=[ShowProgress(f"{task.name}: public starting point", out)])
+    start_scores: dict[str, float] = {}
+    baselines: dict[str, dict[str, float]] = {}
+    if made.evaluation:
+        if start is not None:
+            start_scores = task.evaluate(model, made.evaluation)
+        public = [example for unit in made.public_units for example in unit]
+        baselines = task.baselines(made.evaluation, public=public)
+    if parent is not None:
+        scores = {"public_start": start_scores, **baselines}
+        parent.log_baselines({f"{by}/{name}": value for by, found in scores.items() for name, value in found.items()})
+    todo = points(config)
+    family = Family(
+        parent_id=None if parent is None else parent.run_id,
+        trials=len(todo),
+        without_privacy=sum(point.epsilon is None for point in todo),
+    )
+    outcomes, failed = [], 0
+    for point in todo:
+        changed, tree = at(study.tree, point.epsilon)
+        try:
+            folder = RunFolder.create(path / task.name / point.folder, tree, study.overrides)
+            outcomes.append(
+                run_trial(
+                    changed,
+                    tree,
+                    made,
+                    make_plan(changed),
+                    folder,
+                    store=store,
+                    out=out,
+                    overrides=study.overrides,
+                    family=family,
+                )
+            )
+        except Exception as error:
+            failed += 1
+            told(f"{task.name} {point.folder}", error)
+    return StudyReport(
+        config=config,
+        metric=task.metric,
+        higher_is_better=task.higher_is_better,
+        start_score=start_scores.get(task.metric),
+        baselines={name: found[task.metric] for name, found in baselines.items()},
+        outcomes=outcomes,
+        failed=failed,
+    )

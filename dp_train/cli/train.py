@@ -1,0 +1,85 @@
+"""`dp-train train`: one run, a sweep of runs with -m, or a run that was ended and goes on."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from dp_train.cli import sweep
+from dp_train.cli.compose import compose, compose_from, is_sweep, without_hydra
+from dp_train.cli.config import TrainConfig
+from dp_train.cli.folders import RunFolder
+from dp_train.cli.plan import make_plan, plan_table, warnings
+from dp_train.cli.show import config_tree, console, gate_table, samples, scores_table
+from dp_train.errors import ConfigError
+from dp_train.privacy.plan import PrivacyPlan
+
+
+def run(options: Namespace) -> int:
+    """Train, and print plan, gate, progress, scores and where everything lies."""
+    out = console()
+    if options.resume is not None:
+        return _resume(options, out)
+    if options.multirun:
+        return sweep.run(options, out)
+    config, tree = compose_from(options)
+    if is_sweep(tree):  # an experiment file may say so: hydra.mode=MULTIRUN
+        return sweep.run(options, out)
+    out.print(config_tree(without_hydra(tree)))
+    plan = _show_plan(config, out)
+    if config.dry_run:
+        return 0
+    return _train(config, without_hydra(tree), plan, Path(tree.hydra.run.dir), options.overrides, out)
+
+
+def _resume(options: Namespace, out: Console) -> int:
+    if options.overrides or options.multirun or options.from_run:
+        raise ConfigError(
+            "train: --resume goes on with a run as it was; it takes no key=value, -m or --from-run; "
+            "use --from-run to start a changed one"
+        )
+    folder = RunFolder.find(options.resume)
+    done = folder.read_json("result.json")
+    if done.get("status") == "FINISHED":
+        out.print(f"{folder.path}: finished already, {done.get('claim')}")
+        return 0
+    config, tree = compose([], stored=folder.config)
+    return _train(config, without_hydra(tree), _show_plan(config, out), folder, [], out)
+
+
+def _show_plan(config: TrainConfig, out: Console) -> PrivacyPlan:
+    plan = make_plan(config)
+    out.print(plan_table(plan))
+    for line in warnings(config, plan):
+        out.print(line)
+    return plan
+
+
+def _train(
+    config: TrainConfig,
+    tree: DictConfig,
+    plan: PrivacyPlan,
+    where: Path | RunFolder,
+    overrides: list[str],
+    out: Console,
+) -> int:
+    """Train into a new folder at a path, or go on in a folder that there is."""
+    from dp_train.cli.assemble import check_device, material
+    from dp_train.cli.trial import open_store, run_trial
+
+    # Whatever can be wrong with files and store is found before anything is written.
+    check_device(config)
+    made = material(config)
+    out.print(gate_table(made.populations.reports))
+    store = open_store(config)
+    folder = where if isinstance(where, RunFolder) else RunFolder.create(where, tree, overrides)
+    outcome = run_trial(config, tree, made, plan, folder, store=store, out=out, overrides=overrides)
+    if outcome.scores:
+        out.print(scores_table(outcome.scores))
+        samples(out, outcome.samples)
+    out.print(f"[bold]{outcome.result.epsilon.describe()}[/]")
+    out.print(f"run folder: {folder.path}")
+    return 0

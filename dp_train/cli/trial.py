@@ -1,0 +1,291 @@
+"""One training run from a configuration: its folder, its record in MLflow, its scores, samples and card."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from dp_train.cli.assemble import Material, make_model, make_trainer, model_spec
+from dp_train.cli.config import TrainConfig
+from dp_train.cli.folders import RunFolder, plain
+from dp_train.cli.names import NoiseSourceName, PrivacyMode, TrackerName
+from dp_train.cli.progress import ShowProgress
+from dp_train.errors import CheckpointError
+from dp_train.privacy.accounting import cross_check
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.tasks.base import Sample
+from dp_train.tasks.metrics import Scores
+from dp_train.tracking.callback import MlflowCallback
+from dp_train.tracking.card import CardFacts, write_card
+from dp_train.tracking.provenance import git_state, versions
+from dp_train.tracking.run import RunKind, TrackedRun
+from dp_train.tracking.store import TrackingStore
+from dp_train.training.callbacks import Callback, Result, RunStart, RunStatus, StepEnd
+from dp_train.training.pretrain import StartingPoint
+
+RESULT = "result.json"
+
+
+class _Start:
+    """Keeps what the trainer said when it started: a resumed run takes its seeds from the checkpoint."""
+
+    def __init__(self) -> None:
+        self.seed_is_fixed = False
+
+    def on_start(self, run: RunStart) -> None:
+        self.seed_is_fixed = run.seed_is_fixed
+
+    def on_step(self, step: StepEnd) -> None:
+        pass
+
+    def on_end(self, result: Result) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What a run is one of. A run of its own is a family of one.
+
+    `trials` and `without_privacy` count the runs on the same people, for the card: choosing among them spends too.
+    """
+
+    parent_id: str | None = None
+    trials: int = 1
+    without_privacy: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a trial; `scores` and `samples` are of the evaluation population."""
+
+    label: str
+    config: TrainConfig
+    plan: PrivacyPlan
+    result: Result
+    scores: Mapping[str, float]
+    samples: Sequence[Sample]
+    folder: RunFolder
+
+    @property
+    def epsilon(self) -> float | None:
+        """ε where there is one to show."""
+        claim = self.result.epsilon
+        return claim.unwrap() if claim.private and not claim.withheld else None
+
+
+def label(config: TrainConfig) -> str:
+    """What a run is called, such as "chat_compose ε=8"."""
+    privacy = config.privacy
+    if privacy.mode is PrivacyMode.NONE:
+        how = "without privacy"
+    elif privacy.epsilon is not None:
+        how = f"ε={privacy.epsilon:g}"
+    else:
+        how = f"σ={privacy.noise_multiplier:g}"
+    return f"{config.task.name.value} {how}"
+
+
+def open_store(config: TrainConfig) -> TrackingStore | None:
+    """The store of the configuration, ready to be written; None with tracking=off."""
+    return None if config.tracking.name is TrackerName.OFF else TrackingStore.open(config.tracking.uri)
+
+
+def experiment_name(config: TrainConfig) -> str:
+    """Name of the MLflow experiment."""
+    return config.tracking.experiment or config.task.name.value
+
+
+def run_trial(
+    config: TrainConfig,
+    tree: DictConfig,
+    material: Material,
+    plan: PrivacyPlan,
+    folder: RunFolder,
+    *,
+    store: TrackingStore | None,
+    out: Console,
+    overrides: Sequence[str] = (),
+    family: Family | None = None,
+) -> Outcome:
+    """Train, score, and leave everything in `folder` and in the store. Goes on with what `folder` holds.
+
+    Raises:
+      SystemExit: a signal ended the run; its checkpoint and what it spent are kept and shown.
+    """
+    name = label(config)
+    with (
+        _told_if_failed(folder, name),
+        _tracked(config, tree, material, folder, store, overrides, family or Family()) as tracked,
+    ):
+        model, start = make_model(config, material, callbacks=[ShowProgress(f"{name}: public starting point", out)])
+        started = _Start()
+        callbacks: list[Callback] = [started, ShowProgress(name, out)]
+        if tracked is not None:
+            curve = material.evaluation[: config.evaluation.curve_examples]
+
+            def validate() -> Mapping[str, float]:
+                return material.task.evaluate(model, curve, scores=Scores.PRIMARY)
+
+            callbacks.append(
+                MlflowCallback(
+                    tracked,
+                    log_private_statistics=config.tracking.log_private_statistics,
+                    validate=validate if curve else None,
+                )
+            )
+        trainer = make_trainer(config, model, material.task, plan, callbacks=callbacks, checkpoint=folder.checkpoint)
+        result = trainer.fit(material.units)
+        scores: dict[str, float] = {}
+        samples: list[Sample] = []
+        if result.status is RunStatus.FINISHED:
+            _save_model(model, material, folder)
+            if material.evaluation:
+                scores = material.task.evaluate(model, material.evaluation)
+                samples = material.task.samples(model, material.evaluation, config.evaluation.samples)
+        outcome = Outcome(
+            label=name, config=config, plan=plan, result=result, scores=scores, samples=samples, folder=folder
+        )
+        facts = _card_facts(outcome, material, start, family or Family(), seed_is_fixed=started.seed_is_fixed)
+        card, _ = write_card(facts, folder.path, name="card")
+        folder.write_json(RESULT, _result(outcome, material, start, tracked))
+        if tracked is not None:
+            tracked.log_scores(scores)
+            tracked.log_samples(samples)
+            tracked.log_files(card)
+        if result.stopped_by is not None:
+            ended = f"{name}: ended by {signal.Signals(result.stopped_by).name}, step {result.steps} of {plan.steps}"
+            out.print(f"{ended}; spent: {result.epsilon.describe()}")
+            out.print(f"go on with: dp-train train --resume {folder.path}")
+            raise SystemExit(128 + result.stopped_by)
+    return outcome
+
+
+@contextmanager
+def _told_if_failed(folder: RunFolder, name: str) -> Iterator[None]:
+    """Lists of runs show why there is no result: the kind of error, whose message may hold content."""
+    try:
+        yield
+    except Exception as error:
+        folder.write_json(RESULT, {"label": name, "status": RunStatus.FAILED.value, "error": type(error).__name__})
+        raise
+
+
+@contextmanager
+def _tracked(
+    config: TrainConfig,
+    tree: DictConfig,
+    material: Material,
+    folder: RunFolder,
+    store: TrackingStore | None,
+    overrides: Sequence[str],
+    family: Family,
+) -> Iterator[TrackedRun | None]:
+    """The run's record in the store, taken up again on resume; closed on every way out."""
+    if store is None:
+        yield None
+        return
+    known = folder.read_json("tracking.json").get("run_id")
+    if known is not None:
+        run = store.resume_run(known)
+    else:
+        experiment = store.experiment(experiment_name(config), metrics=[material.task.metric])
+        run = store.start_run(experiment, name=label(config), kind=RunKind.TRAIN, parent_id=family.parent_id)
+        folder.write_json("tracking.json", {"run_id": run.run_id, "experiment_id": experiment})
+    with run:
+        if known is None:
+            run.log_provenance(plain(tree), overrides)
+            run.log_params(_parameters(config))
+        yield run
+
+
+def _parameters(config: TrainConfig) -> dict[str, str | int | float | bool | None]:
+    """Settings that people compare runs by; the callback adds the plan's."""
+    spec = model_spec(config)
+    return {
+        "model.architecture": spec.architecture.value,
+        "model.layers": spec.layers,
+        "model.width": spec.width,
+        "model.trainable": config.model.trainable.value,
+        "optimizer.name": config.optimizer.name.value,
+        "optimizer.learning_rate": config.optimizer.learning_rate,
+        "privacy.target_epsilon": config.privacy.epsilon,
+        "start.mode": config.start.mode.value,
+        "corpus.source": config.corpus.source.value,
+    }
+
+
+def _save_model(model: Any, material: Material, folder: RunFolder) -> None:
+    """Weights and tokenizer as transformers reads them."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of writing a file
+    try:
+        model.save_pretrained(folder.model)
+        material.tokenizer.save_pretrained(folder.model)
+    except OSError as error:
+        raise CheckpointError(
+            f"run folder: {folder.model} cannot be written ({error.strerror}); free space and resume"
+        ) from error
+
+
+def _result(
+    outcome: Outcome, material: Material, start: StartingPoint | None, tracked: TrackedRun | None
+) -> dict[str, Any]:
+    claim = outcome.result.epsilon
+    epsilon = outcome.epsilon
+    return {
+        "label": outcome.label,
+        "task": material.task.name,
+        "status": outcome.result.status.value,
+        "steps": outcome.result.steps,
+        "seconds": round(outcome.result.seconds, 1),
+        "claim": claim.describe(),
+        "epsilon": epsilon if epsilon is None or math.isfinite(epsilon) else None,
+        "withheld": list(claim.withheld),
+        "plan": outcome.plan.describe(),
+        "plan_digest": outcome.plan.digest,
+        "consent_root": material.units.consent_root,
+        "starting_point": None if start is None else start.digest,
+        "metric": material.task.metric,
+        "scores": dict(outcome.scores),
+        "mlflow_run_id": None if tracked is None else tracked.run_id,
+    }
+
+
+def _card_facts(
+    outcome: Outcome, material: Material, start: StartingPoint | None, family: Family, *, seed_is_fixed: bool
+) -> CardFacts:
+    config, plan, spec = outcome.config, outcome.plan, model_spec(outcome.config)
+    git = git_state()
+    replaced = [word for word, on in (("names", config.anonymize.names), ("patterns", config.anonymize.patterns)) if on]
+    return CardFacts(
+        run=outcome.label,
+        task=material.task.name,
+        model=f"{spec.architecture.value}, {spec.layers} layers of width {spec.width}, "
+        f"trained: {config.model.trainable.value}",
+        engine=config.engine.name.value if plan.private else "non_private",
+        status=outcome.result.status.value,
+        plan=plan,
+        claim=outcome.result.epsilon,
+        cross_check=cross_check(plan) if plan.private else {},
+        seed_is_fixed=seed_is_fixed,
+        secure_noise=config.trainer.noise is NoiseSourceName.SECURE,
+        consent_root=material.units.consent_root,
+        consent_as_of=material.populations.as_of.isoformat(),
+        purpose=material.task.purpose.value,
+        anonymized=" and ".join(replaced) or None,
+        starting_point=None if start is None else start.digest,
+        trials=family.trials,
+        non_private_trials=family.without_privacy,
+        scores=outcome.scores,
+        private_statistics_logged=config.tracking.log_private_statistics,
+        versions=versions(),
+        commit=None if git is None else git.commit,
+    )

@@ -1,0 +1,28 @@
+"""`dp-train validate`: is this configuration whole, and can its files be read? Trains nothing and writes nothing."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from dp_train.cli.compose import compose_from, without_hydra
+from dp_train.cli.names import CorpusSource
+from dp_train.cli.plan import make_plan, plan_table, warnings
+from dp_train.cli.show import config_tree, console, gate_table
+
+
+def run(options: Namespace) -> int:
+    """Compose, calibrate, and pass every file of conversations and consent through the gate once."""
+    config, tree = compose_from(options)
+    out = console()
+    out.print(config_tree(without_hydra(tree)))
+    plan = make_plan(config)
+    out.print(plan_table(plan))
+    for line in warnings(config, plan):
+        out.print(line)
+    from dp_train.cli.assemble import model_spec, populations
+
+    model_spec(config)
+    if config.corpus.source is not CorpusSource.EMBEDDED:
+        out.print(gate_table(populations(config).reports))
+    out.print("valid")
+    return 0
