@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from dp_train.tasks.metrics import TRAILING_PUNCTUATION, bare
 
 _END = "\x00"
 _UNICODE = 0x110000
+_LETTERS = 5
 
 
 def lead(turns: Sequence[str], count: int = 3) -> str:
@@ -26,14 +27,62 @@ def longest(turns: Sequence[str], count: int = 3) -> str:
     return " ".join(turns[index] for index in sorted(order[:count]))
 
 
-class WordModel:
-    """Interpolated word n-grams with Witten–Bell weights, over an open vocabulary.
+class Counts:
+    """Interpolated n-grams of symbols with Witten–Bell weights, down to a base that knows every symbol.
 
-    p(w | h) = (c(h, w) + t(h) · p(w | shorter h)) ÷ (c(h) + t(h)), where c counts and t(h) is how many
-    different words followed h. Below the single word stands a spelling model, so that every
-    word has a probability and perplexity compares with that of a model that spells. Order 1 is the
-    unigram model, 3 the trigram model. Words are what white space separates, with punctuation at their
-    end as words of their own. (Witten & Bell 1991; Chen & Goodman 1999, §2.4.)
+    p(s | h) = (c(h, s) + t(h) · p(s | h without its oldest)) ÷ (c(h) + t(h)), where c counts and t(h) is how
+    many different symbols followed h. (Witten & Bell 1991; Chen & Goodman 1999, §2.4.)
+
+    Args:
+      sequences: of symbols; each is counted with its end.
+      order: how many symbols are counted together, ≥ 1.
+      base: probability of a symbol, the end among them, that was never seen.
+    """
+
+    def __init__(self, sequences: Iterable[Sequence[str]], *, order: int, base: Callable[[str], float]) -> None:
+        self.order = order
+        self._base = base
+        self._followers: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+        for sequence in sequences:
+            symbols = (*sequence, _END)
+            for index, symbol in enumerate(symbols):
+                history = self.history(symbols[:index])
+                for start in range(order):
+                    self._followers[history[start:]][symbol] += 1
+        self._totals = {history: followers.total() for history, followers in self._followers.items()}
+
+    def history(self, symbols: Sequence[str]) -> tuple[str, ...]:
+        """The last order − 1 symbols; before the first of them stand ends."""
+        before = self.order - 1
+        return ((_END,) * before + tuple(symbols[max(0, len(symbols) - before) :]))[-before:] if before else ()
+
+    def followers(self, history: tuple[str, ...]) -> Counter[str]:
+        """How often each symbol followed `history`, which may be shorter than order − 1."""
+        return self._followers.get(history, Counter())
+
+    def probability(self, symbol: str, history: tuple[str, ...]) -> float:
+        """p(symbol | history)."""
+        value = self._base(symbol)
+        for start in range(len(history), -1, -1):
+            followers = self._followers.get(history[start:])
+            if followers:
+                value = (followers[symbol] + len(followers) * value) / (self._totals[history[start:]] + len(followers))
+        return value
+
+    def negative_log_likelihood(self, symbols: Sequence[str], *, ended: bool = True) -> float:
+        """Nats of the symbols, and of their end where it is there."""
+        whole = (*symbols, _END) if ended else tuple(symbols)
+        return -sum(
+            math.log(self.probability(symbol, self.history(whole[:index]))) for index, symbol in enumerate(whole)
+        )
+
+
+class WordModel:
+    """Word n-grams over an open vocabulary: order 1 is the unigram model, 3 the trigram model.
+
+    Words are what white space separates, with punctuation at their end as words of their own. A word
+    that was never seen is spelled, by n-grams of letters that were counted in the same text; so every message
+    has a probability, and perplexity compares with that of a model that spells.
 
     Args:
       texts: public messages.
@@ -41,55 +90,35 @@ class WordModel:
     """
 
     def __init__(self, texts: Iterable[str], *, order: int) -> None:
-        self.order = order
-        self._followers: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-        self._letters: Counter[str] = Counter()
-        for text in texts:
-            words = _pieces(text.split())
-            self._letters.update("".join(words) + _END * len(words))
-            history = (_END,) * (order - 1)
-            for word in (*words, _END):
-                for start in range(order):
-                    self._followers[history[start:]][word] += 1
-                history = (*history, word)[1:] if order > 1 else ()
-        self._totals = {history: followers.total() for history, followers in self._followers.items()}
+        messages = [_pieces(text.split()) for text in texts]
+        kinds = sorted({word for words in messages for word in words})
+        self._letters = Counts(kinds, order=_LETTERS, base=lambda letter: 1 / _UNICODE)
         self._spellings: dict[str, float] = {}
-        counts = self._followers[()]
+        self._words = Counts(messages, order=order, base=self._spelling)
+        counts = self._words.followers(())
         self._frequent = sorted(filter(_is_word, counts), key=lambda word: (-counts[word], -self._spelling(word), word))
         self._suggested: dict[tuple[tuple[str, ...], int], list[tuple[str, float]]] = {}
 
     def negative_log_likelihood(self, words: Sequence[str], *, ended: bool = True) -> float:
         """Nats of a message's words, and of its end where it is there."""
-        history: list[str] = []
-        nats = 0.0
-        for word in (*_pieces(words), *((_END,) if ended else ())):
-            nats -= math.log(self.probability(word, history))
-            history.append(word)
-        return nats
+        return self._words.negative_log_likelihood(_pieces(words), ended=ended)
 
-    def probability(self, word: str, history: Sequence[str]) -> float:
-        """p(word | the words of the message before it)."""
-        padded = self._padded(history)
-        value = self._spelling(word)
-        for start in range(len(padded), -1, -1):
-            followers = self._followers.get(padded[start:])
-            if followers:
-                total = self._totals[padded[start:]]
-                value = (followers[word] + len(followers) * value) / (total + len(followers))
-        return value
+    def probability(self, word: str, before: Sequence[str]) -> float:
+        """p(word | the words of the message before it); a word here has no punctuation at its end."""
+        return self._words.probability(word, self._words.history(_pieces(before)))
 
     def suggest(self, words: Sequence[str], count: int) -> list[tuple[str, float]]:
         """The `count` likeliest next words after the words of a message so far, with probabilities.
 
         Neither punctuation nor the end is suggested: whoever is helped has just typed a space.
         """
-        history = self._padded(_pieces(words[-self.order :]))
+        history = self._words.history(_pieces(words[-self._words.order :]))
         if (history, count) not in self._suggested:
             # A word that followed no part of the history ranks as its unigram does: the first few suffice.
             candidates = set(self._frequent[:count])
             for start in range(len(history)):
-                candidates.update(filter(_is_word, self._followers.get(history[start:], ())))
-            scored = [(word, self.probability(word, history)) for word in candidates]
+                candidates.update(filter(_is_word, self._words.followers(history[start:])))
+            scored = [(word, self._words.probability(word, history)) for word in candidates]
             self._suggested[history, count] = sorted(scored, key=lambda item: (-item[1], item[0]))[:count]
         return self._suggested[history, count]
 
@@ -103,24 +132,11 @@ class WordModel:
             written.append(best[0][0])
         return tuple(written[len(words) :])
 
-    def _padded(self, history: Sequence[str]) -> tuple[str, ...]:
-        before = self.order - 1
-        return ((_END,) * before + tuple(history))[len(history) :] if before else ()
-
     def _spelling(self, word: str) -> float:
-        """Probability of a spelling: letters drawn on their own, each count raised by one.
-
-        What was never seen shares one such count over all of Unicode.
-        """
-        if word in self._spellings:
-            return self._spellings[word]
-        total = self._letters.total() + len(self._letters) + 1
-        value = 1.0
-        for letter in _END if word == _END else word + _END:  # the end is the empty word
-            seen = self._letters.get(letter)
-            value *= ((seen + 1) if seen is not None else 1 / _UNICODE) / total
-        self._spellings[word] = value
-        return value
+        if word not in self._spellings:
+            letters = "" if word == _END else word  # the end of a message is the empty word
+            self._spellings[word] = math.exp(-self._letters.negative_log_likelihood(letters))
+        return self._spellings[word]
 
 
 def _pieces(words: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dp_train.tasks.baselines import WordModel, lead, longest
+from dp_train.tasks.baselines import Counts, WordModel, lead, longest
 
 TURNS = ["[P1]: hi", "[P2]: shall we start with the budget", "[P1]: yes", "[P3]: it is twelve", "[P2]: then we agree"]
 WORDS = ["see", "you", "soon", "there", "today,"]
@@ -32,13 +32,23 @@ def test_short_meeting_is_its_own_baseline(summary: object) -> None:
     assert summary(["[P1]: hi"]) == "[P1]: hi"  # type: ignore[operator]
 
 
-def test_unigram_by_hand() -> None:
-    # Seen: see, see, you and two ends, of three kinds: (2 + 3 · spelling) ÷ (5 + 3).
+def test_witten_bell_by_hand() -> None:
+    # Counted: see 2, you 1, end 2, so 5 of 3 kinds; after "see": you 1, end 1, so 2 of 2 kinds.
+    counts = Counts([("see", "you"), ("see",)], order=2, base=lambda symbol: 0.01)
+    alone = (1 + 3 * 0.01) / (5 + 3)
+    assert counts.probability("you", ()) == pytest.approx(alone)
+    assert counts.probability("you", ("see",)) == pytest.approx((1 + 2 * alone) / (2 + 2))
+    assert counts.probability("you", ("never",)) == pytest.approx(alone)
+
+
+def test_unigrams_do_not_look_back() -> None:
     model = WordModel(["see you", "see"], order=1)
-    spelling = model.probability("zzz", []) * 8 / 3
-    assert 0 < spelling < 1e-6
-    assert model.probability("see", []) == pytest.approx(2 / 8, abs=0.01)
-    assert model.probability("see", ["you"]) == model.probability("see", [])
+    assert model.probability("see", []) == model.probability("see", ["you"]) > model.probability("you", [])
+
+
+def test_unseen_words_are_spelled_like_the_seen() -> None:
+    model = WordModel(["shipping the reporting", "meeting shipped"], order=3)
+    assert model.probability("reported", []) > model.probability("xqzkvwpj", []) > 0
 
 
 def test_trigram_prefers_what_followed() -> None:
