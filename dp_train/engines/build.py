@@ -57,7 +57,11 @@ def build_engine(
             optimizer=optimizer,
             functorch=name is EngineName.FUNCTORCH,
         )
-    raise PlanError(f"engine {name.value}: not installed; use hooks or naive")
+    if name is EngineName.BOOKKEEPING:
+        from dp_train.engines.bookkeeping import BookkeepingEngine
+
+        return BookkeepingEngine(model=model, row_losses=row_losses, plan=plan, noise=noise, optimizer=optimizer)
+    raise PlanError(f"engine {name.value}: not installed; use bookkeeping, hooks or naive")
 
 
 def _check(name: EngineName, plan: PrivacyPlan) -> None:

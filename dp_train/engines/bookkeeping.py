@@ -1,0 +1,193 @@
+"""Book-keeping DP-SGD (Bu et al. 2022, arXiv 2210.00038): one backward pass, without ordinary weight gradients.
+
+1. hooks keep each layer's input and output gradient (`bookkeeping_hooks`, rules in `bookkeeping_rules`);
+2. each unit's norm comes from them, by Gram matrices or small per-unit gradients (`bookkeeping_factors`);
+3. the clipped sum is one weighted product a layer (`bookkeeping_clip`);
+4. once a step the sum is noised, divided and written to ``p.grad``.
+
+An Opacus extension, as the hooks engine is: `AbstractGradSampleHooks` on the model without wrapping it, `DPOptimizer`
+around the user's optimizer, and `bookkeeping_opacus` offers both to any Opacus user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from opacus.accountants import RDPAccountant
+from torch import Tensor, nn
+
+from dp_train.engines.base import EngineName, MicroBatch, RowLosses, StepRecord
+from dp_train.engines.bookkeeping_check import Repeat, agrees_with_autograd
+from dp_train.engines.bookkeeping_clip import BookkeepingOptimizer, Clipping
+from dp_train.engines.bookkeeping_factors import UnitRows
+from dp_train.engines.bookkeeping_hooks import BookkeepingHooks, Pass
+from dp_train.engines.noise import NoiseSource
+from dp_train.engines.units import StepSum, check_losses, row_weights, trainable_parameters
+from dp_train.errors import ModelError
+from dp_train.privacy.plan import PrivacyPlan
+
+
+class UnitBookkeepingOptimizer(BookkeepingOptimizer):
+    """`BookkeepingOptimizer` over units instead of rows, with noise from a `NoiseSource` and a public divisor.
+
+    Only its `pre_step` is used: it writes ``p.grad``, and the trainer steps the user's optimizer.
+
+    Args:
+      optimizer: the user's, over exactly the trainable parameters of the model.
+      hooks: attached to that model.
+      parameters: those parameters by name, in the order that numbers the noise streams.
+      plan: clip norm, noise multiplier and divisor.
+      noise: where noise comes from.
+      clipping: how a unit is bounded.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        *,
+        hooks: BookkeepingHooks,
+        parameters: Mapping[str, nn.Parameter],
+        plan: PrivacyPlan,
+        noise: NoiseSource,
+        clipping: Clipping,
+    ) -> None:
+        per_tensor = [plan.clip_norm / len(parameters) ** 0.5] * len(parameters)
+        super().__init__(
+            optimizer,
+            hooks=hooks,
+            max_grad_norm=per_tensor if clipping is Clipping.PER_LAYER else plan.clip_norm,
+            clipping=clipping,
+            noise_multiplier=plan.sigma,
+            expected_batch_size=plan.expected_units,
+        )
+        if {id(p) for p in self.params} != {id(p) for p in parameters.values()}:
+            raise ModelError(
+                f"optimizer: steps on {len(self.params)} trainable tensors and the model has {len(parameters)}; "
+                "give the optimizer exactly the model's parameters with requires_grad"
+            )
+        self.record: StepRecord | None = None
+        self._sum = StepSum(list(parameters.values()), plan, noise)
+        self._clip_norm = plan.clip_norm
+        self._step = 0
+        self._pending: tuple[Pass, Tensor] | None = None
+
+    def take(self, taken: Pass, losses: Tensor) -> None:
+        """Clip and sum the units of a pass. `losses`: (units,) mean losses."""
+        self._pending = (taken, losses)
+        self.clip_and_accumulate()
+
+    def release(self, step: int) -> StepRecord:
+        """Opacus' `pre_step`: noise, division, step hook."""
+        self._step = step
+        self.pre_step()
+        assert self.record is not None
+        return self.record
+
+    def clip_and_accumulate(self) -> None:
+        """Add the clipped sum of the pass in hand, if there is one, to ``p.summed_grad``."""
+        if self._pending is None:
+            return
+        (taken, losses), self._pending = self._pending, None
+        norms = self._add(taken, losses=losses)
+        if norms is None:  # the losses reach no parameter
+            norms = 0.0 * losses
+        self._sum.tally.count(losses, norms, self._clip_norm)
+
+    def add_noise(self) -> None:
+        """Noise each sum once and write it, divided by the public `expected_units`, to ``p.grad``."""
+        for index, parameter in enumerate(self._sum.parameters):
+            if parameter.summed_grad is not None:  # type: ignore[attr-defined]
+                self._sum.add(index, parameter.summed_grad)  # type: ignore[attr-defined]
+                parameter.summed_grad = None  # type: ignore[attr-defined]
+        self.record = self._sum.release(self._step)
+
+    def scale_grad(self) -> None:
+        """Nothing: the sum was divided in float32, before it took the parameter's type."""
+
+
+class BookkeepingEngine:
+    """Clipped sums at nearly the price of ordinary gradients.
+
+    Guarantee: that of `Engine`. A layer without a rule is refused by name when the engine is built; with the first
+    microbatch, before anything is released, the sums and a norm are held against autograd, and at every
+    microbatch parameters that are used outside their layer are found.
+
+    Memory: each layer's input and output gradient until the microbatch ends, and one float32 copy of the trainable
+    parameters. Nothing of size units × parameters, except for layers whose gradient is smaller than those (LoRA) and
+    layers with Opacus' per-row rules alone (convolutions).
+
+    Args:
+      model: on the device to train on; bf16 autocast and gradient checkpointing work. Norms and sums are float32.
+      clipping: how a unit's gradient is bounded by the plan's clip norm.
+
+    Raises:
+      ModelError: no rule for a layer; nothing trainable; optimizer over other parameters.
+    """
+
+    name = EngineName.BOOKKEEPING
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        row_losses: RowLosses,
+        plan: PrivacyPlan,
+        noise: NoiseSource,
+        optimizer: torch.optim.Optimizer,
+        clipping: Clipping = Clipping.FLAT,
+    ) -> None:
+        self._model = model
+        self._row_losses = row_losses
+        self._parameters = trainable_parameters(model)
+        self._hooks = BookkeepingHooks(model, loss_reduction="sum", everywhere=True)
+        self._hooks.enabled = False
+        self._optimizer = UnitBookkeepingOptimizer(
+            optimizer, hooks=self._hooks, parameters=self._parameters, plan=plan, noise=noise, clipping=clipping
+        )
+        self._accountant = RDPAccountant()
+        self._optimizer.attach_step_hook(self._accountant.get_optimizer_hook_fn(sample_rate=plan.sample_rate))
+        self._checked = False
+
+    def accumulate(self, batch: MicroBatch) -> None:
+        """Add the clipped gradients of the microbatch's units to the step's sum."""
+        if batch.num_units == 0:
+            return
+        for parameter in self._parameters.values():
+            parameter.grad = None
+        unit_rows = UnitRows(batch.units, batch.num_units)
+        weights = row_weights(batch)
+        repeat = None if self._checked else Repeat(batch.units.device)
+        with self._hooks.recording(unit_rows) as taken:
+            losses = check_losses(self._row_losses(self._model, batch.inputs), batch)
+            (losses * weights).sum().backward()  # type: ignore[no-untyped-call]
+        self._refuse_uses_outside_layers()
+        if repeat is not None:
+            with repeat:
+                again = check_losses(self._row_losses(self._model, batch.inputs), batch)
+            self._checked = agrees_with_autograd(taken, again * weights, self._parameters)
+        self._optimizer.take(taken, unit_rows.sum_rows((losses.detach() * weights).double()))
+
+    def release(self, step: int) -> StepRecord:
+        """Noise, divide, write ``p.grad``; Opacus' step hook hears of it."""
+        return self._optimizer.release(step)
+
+    def opacus_history(self) -> list[tuple[float, float, int]]:
+        """(noise multiplier, sample rate, steps) of the releases so far, as Opacus' accountants keep them."""
+        return list(self._accountant.history)
+
+    def detach(self) -> None:
+        """Take hooks and attributes off the model."""
+        self._hooks.cleanup()
+        for parameter in self._model.parameters():
+            if hasattr(parameter, "summed_grad"):
+                del parameter.summed_grad
+
+    def _refuse_uses_outside_layers(self) -> None:
+        for name, parameter in self._parameters.items():
+            if parameter.grad is not None:
+                parameter.grad = None
+                raise ModelError(
+                    f"model: {name} is used outside its layer, where no hook sees it; "
+                    "call the layer, or use engine naive"
+                )
