@@ -102,7 +102,7 @@ def card_document(facts: CardFacts) -> Document:
             "published": "privacy loss distributions (dp-accounting)",
             "assumptions": "Poisson sampling, one Gaussian noise draw a step, clipping per unit, a public divisor",
             "assumptions held in this run": _held(claim),
-            **{f"ε of the plan by {name}": _number(epsilon) for name, epsilon in facts.cross_check.items()},
+            **({} if claim.withheld else _cross_check(facts)),
         },
         "the ε covers": _covered(facts),
         "the ε does not cover": _not_covered(facts),
@@ -164,6 +164,10 @@ def _claim(claim: EpsilonClaim) -> dict[str, Any]:
     else:
         described["statement"] = "no privacy: nothing is promised to anybody about this model"
     return described
+
+
+def _cross_check(facts: CardFacts) -> dict[str, float | str]:
+    return {f"ε of the plan by {name}": _number(epsilon) for name, epsilon in facts.cross_check.items()}
 
 
 def _held(claim: EpsilonClaim) -> str:

@@ -118,6 +118,7 @@ def _see_that_server_answers(uri: str) -> None:
 def _client(uri: str, process: int) -> MlflowClient:
     # A privacy tool calls nobody. MLflow reads this once, at its import.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # A failed statement is logged with its values, which may hold sample texts; alembic tells every migration.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -140,6 +141,11 @@ def tracking_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
+        if getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE":
+            raise TrackingError(
+                "tracking: a name or value was refused; names take letters, digits, space and _-./: up to 250, and "
+                "values up to 6000 characters"
+            ) from error
         if isinstance(error, OSError):
             trouble = f"cannot be written ({error.strerror or type(error).__name__})"
         elif "out-of-date database schema" in str(error):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from dp_train.errors import TrackingError
@@ -131,13 +131,13 @@ class TrackingStore:
 
         self._run(run_id)
         with TemporaryDirectory() as folder, tracking_errors(self.uri):
-            try:
-                return Path(client(self.uri).download_artifacts(run_id, file, folder)).read_text()
-            except FileNotFoundError as error:
-                raise TrackingError(f"tracking: run {run_id} has no {file}; choose a run of dp-train") from error
+            there = client(self.uri).list_artifacts(run_id, str(PurePosixPath(file).parent))
+            if file not in (item.path for item in there):
+                raise TrackingError(f"tracking: run {run_id} has no {file}; choose a run that dp-train has logged")
+            return Path(client(self.uri).download_artifacts(run_id, file, folder)).read_text()
 
     def runs(
-        self, *, experiment: str | None = None, kinds: Sequence[RunKind] = (), limit: int = 100
+        self, *, experiment: str | None = None, kind: RunKind | None = None, limit: int = 100
     ) -> tuple[RunRow, ...]:
         """The newest runs first, of one experiment or of all.
 
@@ -149,10 +149,9 @@ class TrackingStore:
             names = {item.experiment_id: item.name for item in found if experiment in (None, item.name)}
             if experiment is not None and not names:
                 raise TrackingError(f"tracking: no experiment {experiment!r} in {shown(self.uri)}; see dp-train ls")
-            wanted = ", ".join(f"'{kind.value}'" for kind in kinds or RunKind)
             runs = client(self.uri).search_runs(
                 list(names),
-                filter_string=f"tags.`dp_train.kind` IN ({wanted})",
+                filter_string=f"tags.`dp_train.kind` = '{kind.value}'" if kind else "tags.`dp_train.kind` != ''",
                 max_results=limit,
                 order_by=["attributes.start_time DESC"],
             )

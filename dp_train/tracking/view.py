@@ -73,7 +73,7 @@ def view_state(metrics: Sequence[str]) -> dict[str, Any]:
             "showAllRuns": False,
         },
     ]
-    sections = {_FRONTIER: VIEW_NAME, _WITHIN: "Within a run", _SETTINGS: "Settings"}
+    sections = ((_FRONTIER, VIEW_NAME, 2), (_WITHIN, "Within a run", 2), (_SETTINGS, "Settings", 1))
     return {
         "searchFilter": "tags.`dp_train.kind` = 'train'",
         "orderByKey": f"metrics.`{_EPSILON}`",
@@ -93,11 +93,19 @@ def view_state(metrics: Sequence[str]) -> dict[str, Any]:
         "runsHiddenMode": "SHOWALL",
         "compareRunCharts": charts,
         "compareRunSections": [
-            {"uuid": uuid, "name": name, "display": True, "isReordered": True, "deleted": False, "isGenerated": False}
-            for uuid, name in sections.items()
+            {
+                "uuid": uuid,
+                "name": name,
+                "columns": columns,
+                "display": True,
+                "isReordered": True,
+                "deleted": False,
+                "isGenerated": False,
+            }
+            for uuid, name, columns in sections
         ],
         "viewMaximized": False,
-        "runListHidden": False,
+        "runListHidden": True,  # the charts are the first click; the list is one more
         "isAccordionReordered": True,
         "useGroupedValuesInCharts": True,
         "hideEmptyCharts": True,

@@ -1,0 +1,127 @@
+"""The privacy card says what holds, and beside it what does not."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dp_train.errors import TrackingError
+from dp_train.privacy.monitor import EpsilonClaim
+from dp_train.privacy.plan import PrivacyPlan, Unit
+from dp_train.tracking.card import CardFacts, card_document, card_markdown, write_card
+
+PLAN = PrivacyPlan(sample_rate=0.02, expected_units=64, steps=300, delta=1e-6, noise_multiplier=1.25)
+
+
+def claim(spent: float | None = 3.0, *, withheld: tuple[str, ...] = (), private: bool = True) -> EpsilonClaim:
+    return EpsilonClaim(private=private, withheld=withheld, spent=spent, delta=1e-6, unit=PLAN.unit, steps=300)
+
+
+FACTS = CardFacts(
+    run="summary-eps3",
+    task="meeting_summary",
+    model="decoder, 4 layers, width 128",
+    engine="hooks",
+    status="FINISHED",
+    plan=PLAN,
+    claim=claim(),
+    cross_check={"pld": 3.0, "prv": 3.01, "rdp": 3.4},
+    seed_is_fixed=False,
+    consent_root="ab" * 32,
+    consent_as_of="2025-01-31T00:00:00+00:00",
+    purpose="train_meeting_summary",
+    consent_counts={"conversations seen": 900, "conversations kept": 410, "denied: guest": 3, "denied: expired": 0},
+    anonymized="names and patterns",
+    starting_point="cd" * 32,
+    scores={"rougeL": 0.25, "perplexity": float("inf")},
+    versions={"torch": "2.13.0"},
+    commit="ef" * 20,
+)
+
+
+def text(facts: CardFacts) -> str:
+    return card_markdown(card_document(facts))
+
+
+def test_the_claim_stands_with_its_limits() -> None:
+    card = text(FACTS)
+    assert "ε=3.00, δ=1e-06 per person (fixed meeting graph" in card
+    for words in (
+        "central: who trains sees the consented text",
+        "add_or_remove_one",
+        "ε of the plan by prv | 3.01",
+        "| steps | 300 |",
+        "| sample_rate | 0.02 |",
+        "| clip_norm | 1.0 |",
+        "starting point cdcdcdcdcdcdcdcd",
+        "secret, drawn from the system",
+        "who met whom",
+        "floating-point attacks on the noise (not hardened)",
+        "no empirical lower bound",
+        PLAN.digest,
+        "ab" * 32,
+    ):
+        assert words in card, words
+
+
+def test_a_withheld_claim_shows_reasons_and_no_epsilon_of_the_run() -> None:
+    facts = replace(FACTS, claim=claim(None, withheld=("a step is missing",)))
+    card, document = text(facts), card_document(facts)
+    assert "claim withheld: a step is missing" in card
+    assert "| assumptions held in this run | no: a step is missing |" in card
+    assert "epsilon" not in document["claim"]
+    assert not document["the ε covers"]
+    assert "ε=" not in card
+    assert "3.01" not in card  # the plan's ε would be read as the run's
+
+
+def test_without_privacy_the_card_promises_nothing() -> None:
+    facts = replace(FACTS, plan=PLAN.without_privacy(), claim=claim(None, private=False), cross_check={})
+    card = text(facts)
+    assert "no privacy: nothing is promised to anybody" in card
+    assert "The ε covers" not in card
+    assert "| clip_norm | – |" in card
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"trials": 9}, "the other 8 of 9 runs on these people"),
+        ({"trials": 9, "non_private_trials": 1}, "1 of these runs had no privacy"),
+        ({"private_statistics_logged": True}, "losses, clipped shares and batch sizes"),
+        ({"seed_is_fixed": True}, "the ε holds only while that seed is secret"),
+        ({"secure_noise": True}, "from the system's CSPRNG"),
+        ({"anonymized": None}, "| anonymised before training | nothing |"),
+        ({"starting_point": None}, "random weights"),
+        ({"plan": PLAN.replace(unit=Unit.EXAMPLE)}, "a person who owns several examples: the ε is per example"),
+        ({"plan": PLAN.replace(max_contributions=4)}, "replace_special"),
+        ({"claim": claim(float("inf"))}, "| epsilon | unbounded |"),
+    ],
+)
+def test_each_limit_is_said_where_it_applies(changes: dict[str, object], words: str) -> None:
+    assert words not in text(FACTS)
+    assert words in text(replace(FACTS, **changes))  # type: ignore[arg-type]
+
+
+def test_small_counts_are_not_told() -> None:
+    consent = card_document(FACTS)["consent"]
+    assert (consent["conversations kept"], consent["denied: guest"], consent["denied: expired"]) == (
+        410,
+        "fewer than 10",
+        0,
+    )
+
+
+def test_json_and_markdown_come_from_one_document(tmp_path: Path) -> None:
+    markdown, data = write_card(FACTS, tmp_path / "run")
+    document = json.loads(data.read_text())
+    assert markdown.read_text() == card_markdown(document)
+    assert document["claim"]["epsilon"] == 3.0
+    assert document["scores"]["perplexity"] == "unbounded"
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrackingError, match=r"^card: \S+ cannot be written \(.+\); choose another run folder$"):
+        write_card(FACTS, tmp_path / "file")
