@@ -99,12 +99,16 @@ class RunFolder:
         return self.path / "model"
 
     def ids(self) -> set[str]:
-        """What the run answers to beside its path: the random end of its folder's name, and its MLflow id."""
-        tracked = self.read_json("tracking.json").get("run_id")
-        own = self.path.name.rpartition("-")[2]
-        if own.isdigit():  # a trial: its sweep's id and its number
-            own = f"{self.path.parent.name.rpartition('-')[2]}/{own}"
-        return {own, *([tracked] if tracked else [])}
+        """What the run answers to beside its path: its MLflow id, and the random end of its folder's name.
+
+        A trial answers to its sweep's id and its own place in it, such as "a1b2c3/0".
+        """
+        found = {str(self.read_json("tracking.json").get("run_id", ""))}
+        for root in ROOTS:
+            if self.path.is_relative_to(root):
+                _, folder, *rest = *self.path.relative_to(root).parts, "", ""
+                found.add("/".join([folder.rpartition("-")[2], *filter(None, rest)]))
+        return found - {""}
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a file of the folder, whole or not at all."""

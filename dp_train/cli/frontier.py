@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dp_train.cli.config import TrainConfig
-from dp_train.cli.show import table
+from dp_train.cli.show import rounded_up, table
 from dp_train.cli.trial import Outcome
 from dp_train.tracking.figures import FrontierPanel, FrontierPoint, draw_frontier, frontier_rows
 from dp_train.tracking.run import TrackedRun
@@ -99,7 +99,7 @@ def show_table(reports: Sequence[StudyReport], out: Console) -> None:
             rows.append(
                 row(
                     ("private" if plan.private else "without privacy") + (f" × {found.trials}" if spread else ""),
-                    "" if outcome.epsilon is None else f"{outcome.epsilon:.3g}",
+                    rounded_up(outcome.epsilon),
                     f"{plan.delta:g}" if plan.private else "",
                     plan.unit.value if plan.private else "",
                     f"{plan.sigma:.3g}" if plan.private else "",
@@ -114,6 +114,21 @@ def show_table(reports: Sequence[StudyReport], out: Console) -> None:
             if outcome.result.epsilon.withheld
         ]
     out.print(table(_COLUMNS, rows, title="utility against ε"))
+
+
+def show_claims(reports: Sequence[StudyReport], out: Console) -> None:
+    """What the ε of the table mean: one claim in full, and what all runs on the same people spend together."""
+    for report in reports:
+        private = [outcome for outcome in report.outcomes if outcome.epsilon is not None]
+        if not private:
+            continue
+        out.print(f"{private[-1].label}: {private[-1].result.epsilon.describe()}")
+        if len(private) > 1:
+            total, deltas = sum(outcome.epsilon or 0 for outcome in private), len(private) * private[0].plan.delta
+            out.print(
+                f"the {len(private)} private runs together: at most ε={rounded_up(total)}, δ={deltas:g}, which is what "
+                "stands behind a model that was chosen among them; a run without privacy promises nothing"
+            )
 
 
 def show_address(store: TrackingStore, parent: TrackedRun, out: Console) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dp_train.cli.folders import RunFolder
 from dp_train.cli.places import options as parts
-from dp_train.cli.show import console, table
+from dp_train.cli.show import console, rounded_up, table
 
 _GROUPS = {"tasks": "task", "corpora": "corpus", "models": "model", "engines": "engine", "optimizers": "optimizer"}
 
@@ -46,12 +46,14 @@ def _runs(out: Console) -> None:
     rows = []
     for folder in RunFolder.all():
         result = folder.read_json("result.json")
+        score = result.get("scores", {}).get(result.get("metric"))
         rows.append(
             (
                 str(folder.path),
-                str(result.get("task", "")),
+                str(result.get("label", "")),
                 str(result.get("status", "unfinished")),
-                str(result.get("claim", "")),
+                "withheld" if result.get("withheld") else rounded_up(result.get("epsilon")),
+                "" if score is None else f"{result['metric']} {score:.4g}",
             )
         )
-    out.print(table(("run", "task", "status", "ε"), rows) if rows else "runs: none in this folder yet")
+    out.print(table(("run", "", "status", "ε", "score"), rows) if rows else "runs: none in this folder yet")

@@ -12,7 +12,7 @@ from rich.table import Table
 from dp_train.cli.compose import compose_from
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.names import PrivacyMode
-from dp_train.cli.show import console, table
+from dp_train.cli.show import console, rounded_up, table
 from dp_train.privacy.plan import PrivacyPlan, Unit
 
 
@@ -61,7 +61,7 @@ def plan_table(plan: PrivacyPlan) -> Table:
     if plan.private:
         per = "person" if plan.unit is Unit.USER else "example"
         rows += [
-            ("ε", f"{values['epsilon']:.4g} per {per}, at δ={plan.delta:g}"),
+            ("ε", f"{rounded_up(values['epsilon'])} per {per}, at δ={plan.delta:g}"),
             ("noise multiplier σ", f"{plan.sigma:.6g}"),
             ("clip norm C", f"{plan.clip_norm:g}"),
             (

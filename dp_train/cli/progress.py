@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dp_train.cli.show import rounded_up
 from dp_train.training.callbacks import Result, RunStart, StepEnd
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -59,7 +60,7 @@ class ShowProgress:
 
     def on_step(self, step: StepEnd) -> None:
         if step.epsilon is not None:
-            self._epsilon = f"ε so far {step.epsilon:.2f}"
+            self._epsilon = f"ε so far {rounded_up(step.epsilon)}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=step.step, epsilon=self._epsilon)
         elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
@@ -69,10 +70,9 @@ class ShowProgress:
     def on_end(self, result: Result) -> None:
         if self._bar is not None:
             self._bar.stop()
-        self._line(
-            f"{result.status.value.lower()} after {result.steps} steps, {result.seconds:.1f} s",
-            result.epsilon.describe(),
-        )
+        claim = result.epsilon
+        spent = f"ε={rounded_up(claim.unwrap())}" if claim.private and not claim.withheld else claim.describe()
+        self._line(f"{result.status.value.lower()} after {result.steps} steps, {result.seconds:.1f} s", spent)
 
     def _line(self, *parts: str) -> None:
         self._console.print(f"{self._label}: {', '.join(part for part in parts if part)}", highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -67,6 +68,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
     for row in rows:
         made.add_row(*map(escape, row))
     return made
+
+
+def rounded_up(epsilon: float | None) -> str:
+    """ε with two decimals, never below its value; empty where there is none."""
+    if epsilon is None:
+        return ""
+    return f"{math.ceil(epsilon * 100 - 1e-9) / 100:.2f}" if math.isfinite(epsilon) else "unbounded"
 
 
 def scores_table(scores: Mapping[str, float]) -> Table:

@@ -21,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from rich.markup import escape
 
 from dp_train.cli.compose import HYDRA_VERSION, ROOT, check, compose, overrides_for, prepare_hydra, without_hydra
 from dp_train.cli.config import TrainConfig
@@ -28,7 +29,7 @@ from dp_train.cli.explain import explain
 from dp_train.cli.folders import RunFolder
 from dp_train.cli.places import conf_folder
 from dp_train.cli.plan import make_plan, plan_table
-from dp_train.cli.show import config_tree, table, told
+from dp_train.cli.show import config_tree, rounded_up, table, told
 from dp_train.errors import DpTrainError
 from dp_train.tracking.provenance import public_overrides
 
@@ -41,7 +42,9 @@ def run(options: Namespace, out: Console) -> int:
     """
     stored = None if options.from_run is None else RunFolder.find(options.from_run).config
     words = overrides_for(options.overrides, stored)
-    base, tree = compose(first_values(options.overrides), stored=stored)
+    first, swept = first_values(options.overrides)
+    base, tree = compose(first, stored=stored)
+    swept |= frozenset(tree.hydra.sweeper.get("params") or ())
     if base.dry_run:
         out.print(config_tree(without_hydra(tree)))
         out.print(plan_table(make_plan(base)))
@@ -51,36 +54,37 @@ def run(options: Namespace, out: Console) -> int:
     out.print(f"sweep folder: {folder}")
     with _parent(base, options.overrides) as parent_id:
         try:
-            _launch([*words, f"hydra.sweep.dir={folder}"], parent_id, stored)
+            _launch([*words, f"hydra.sweep.dir={folder}"], swept, parent_id, stored)
         except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
             raise explain(error, options.overrides) from error
-        except DpTrainError:
-            pass  # a trial failed and has said so; the count below tells
         finally:
             _write_overrides(folder, options.overrides)
     return _report(folder, out)
 
 
-def first_values(overrides: Sequence[str]) -> list[str]:
-    """The overrides of the first trial: what the whole sweep has in common, with one value for the rest."""
+def first_values(overrides: Sequence[str]) -> tuple[list[str], frozenset[str]]:
+    """The overrides of the first trial, and the keys that the sweep is over."""
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise explain(error, overrides) from error
-    words = []
+    words, swept = [], set()
     for override in parsed:
         word = str(override.input_line)
-        if override.is_sweep_override() and override.is_discrete_sweep():
-            word = f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+        if override.is_sweep_override():
+            key = override.get_key_element()
+            swept.add(key)
+            if override.is_discrete_sweep():
+                word = f"{key}={next(iter(override.sweep_string_iterator()))}"
         words.append(word)
-    return words
+    return words, frozenset(swept)
 
 
-def _launch(words: list[str], parent_id: str | None, stored: Path | None) -> None:
-    """Give the sweep to Hydra, which reads the command line and raises what a trial raised."""
+def _launch(words: list[str], swept: frozenset[str], parent_id: str | None, stored: Path | None) -> None:
+    """Give the sweep to Hydra, which reads the command line."""
 
-    def trial(tree: DictConfig) -> str:
-        return _trial(tree, parent_id)
+    def trial(tree: DictConfig) -> None:
+        _trial(tree, parent_id, swept)
 
     prepare_hydra(stored)
     old_words, old_setting = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
@@ -96,8 +100,11 @@ def _launch(words: list[str], parent_id: str | None, stored: Path | None) -> Non
             os.environ["HYDRA_FULL_ERROR"] = old_setting
 
 
-def _trial(tree: DictConfig, parent_id: str | None) -> str:
-    """One trial, in whichever process the launcher put it; what it raises has been told."""
+def _trial(tree: DictConfig, parent_id: str | None, swept: frozenset[str]) -> None:
+    """One trial, in whichever process the launcher put it.
+
+    It tells its failure and does not raise it: Hydra would print all overrides, a seed among them.
+    """
     from dp_train.cli.assemble import check_device, material
     from dp_train.cli.show import console
     from dp_train.cli.trial import Family, open_store, run_trial
@@ -105,15 +112,17 @@ def _trial(tree: DictConfig, parent_id: str | None) -> str:
     job = HydraConfig.get()
     number, path = job.job.num, Path(job.runtime.output_dir)
     out = console()
-    out.print(f"[bold]trial {number}[/] {' '.join(public_overrides(job.overrides.task))}")
+    words = list(job.overrides.task)
+    shown = [word for word in public_overrides(words) if word.partition("=")[0].lstrip("+") in swept]
+    out.print(f"[bold]trial {number}[/] {escape(' '.join(shown))}")
     try:
         config = check(tree)
         plan = make_plan(config)
         check_device(config)
         made = material(config)
         store = open_store(config)
-        folder = RunFolder.create(path, tree, list(job.overrides.task))
-        outcome = run_trial(
+        folder = RunFolder.create(path, tree, words)
+        run_trial(
             config,
             tree,
             made,
@@ -121,15 +130,11 @@ def _trial(tree: DictConfig, parent_id: str | None) -> str:
             folder,
             store=store,
             out=out,
-            overrides=list(job.overrides.task),
+            overrides=words,
             family=Family(parent_id=parent_id),
         )
     except Exception as error:
         told(f"trial {number}", error)
-        if isinstance(error, DpTrainError):
-            raise
-        raise DpTrainError(f"trial {number}: internal error") from error
-    return outcome.label
 
 
 @contextmanager
@@ -173,7 +178,7 @@ def _report(folder: Path, out: Console) -> int:
                 path.name,
                 str(result.get("label", "")),
                 str(result.get("status", "FAILED")),
-                "" if result.get("epsilon") is None else f"{result['epsilon']:.3g}",
+                rounded_up(result.get("epsilon")),
                 "" if score is None else f"{result['metric']} {score:.4g}",
             )
         )

@@ -87,8 +87,8 @@ def run_studies(studies: Sequence[Study], path: Path, out: Console, *, demo: boo
         return 0
 
     from dp_train.cli.assemble import check_device, material, metric_of, snapshot
-    from dp_train.cli.frontier import draw, show_address, show_table
-    from dp_train.cli.trial import experiment_name, open_store
+    from dp_train.cli.frontier import draw, show_address, show_claims, show_table
+    from dp_train.cli.trial import RESULT, experiment_name, open_store
     from dp_train.tracking.run import RunKind
 
     first = studies[0].config
@@ -96,7 +96,8 @@ def run_studies(studies: Sequence[Study], path: Path, out: Console, *, demo: boo
         check_device(study.config)
     moment = snapshot(first)
     store = open_store(first)
-    RunFolder.create(path, studies[0].tree, studies[0].overrides)
+    folder = RunFolder.create(path, studies[0].tree, studies[0].overrides)
+    name = "demo" if demo else f"tradeoff {first.task.name.value}"
     reports: list[StudyReport] = []
     with ExitStack() as stack:
         parent = None
@@ -107,7 +108,7 @@ def run_studies(studies: Sequence[Study], path: Path, out: Console, *, demo: boo
             parent = stack.enter_context(
                 store.start_run(
                     experiment,
-                    name="demo" if demo else f"tradeoff {first.task.name.value}",
+                    name=name,
                     kind=RunKind.DEMO if demo else RunKind.TRADEOFF,
                 )
             )
@@ -119,6 +120,7 @@ def run_studies(studies: Sequence[Study], path: Path, out: Console, *, demo: boo
             reports.append(_run_study(study, made, path, store, parent, out))
         figure = draw(reports, path / "frontier", parent)
     show_table(reports, out)
+    show_claims(reports, out)
     for report in reports:
         if report.outcomes:
             best_private = [outcome for outcome in report.outcomes if outcome.plan.private] or report.outcomes
@@ -130,6 +132,7 @@ def run_studies(studies: Sequence[Study], path: Path, out: Console, *, demo: boo
     if store is not None and parent is not None:
         show_address(store, parent, out)
     failed = sum(report.failed for report in reports)
+    folder.write_json(RESULT, {"label": name, "status": "FAILED" if failed else "FINISHED"})
     if failed:
         raise DpTrainError(f"tradeoff: {failed} runs failed, see above; the others are whole in {path}")
     return 0

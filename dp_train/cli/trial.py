@@ -225,7 +225,7 @@ def _save_model(model: Any, material: Material, folder: RunFolder) -> None:
     """Weights and tokenizer as transformers reads them."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # of writing a file
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of writing a file
     try:
         model.save_pretrained(folder.model)
         material.tokenizer.save_pretrained(folder.model)
