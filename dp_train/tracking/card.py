@@ -91,7 +91,7 @@ def card_document(facts: CardFacts) -> Document:
             "trust model": "central: who trains sees the consented text; the ε protects against who gets the model",
             "what is protected": "one person's words" if plan.unit is Unit.USER else "one example, not one person",
             "neighbouring relation": f"{plan.neighboring_relation.value}: {_RELATIONS[plan.neighboring_relation]}",
-            "what is released": "the model of every step, the last one included",
+            "what is released": "the last model; the models of the steps before it are covered too",
             "noise": "from the system's CSPRNG" if facts.secure_noise else "from a seeded generator (Philox)",
             "seeds": "fixed by somebody: the ε holds only while that seed is secret"
             if facts.seed_is_fixed
@@ -206,7 +206,7 @@ def _not_covered(facts: CardFacts) -> Sequence[str]:
     else:
         limits.append("who met whom and who wrote in which thread: the meeting graph is taken as fixed")
     limits += [
-        "which people consented, and the counts of them in this card",
+        "which people consented, and how many",
         "what the public text itself tells about people",
         "floating-point attacks on the noise (not hardened), and timing",
         "an audit: no empirical lower bound and no conformance test was run with this card",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -12,6 +13,7 @@ from statistics import median
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from dp_train.errors import TrackingError
 from dp_train.tracking.connection import client, tracking_errors
 from dp_train.tracking.figures import FrontierPoint
 from dp_train.tracking.provenance import git_state, public_config, public_overrides, versions
@@ -65,9 +67,12 @@ class TrackedRun:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is not None:
-            self._status = "FAILED" if issubclass(kind, Exception) else "KILLED"
-        self._terminate()
+        if kind is None:
+            self._terminate()
+            return
+        self._status = "FAILED" if issubclass(kind, Exception) else "KILLED"
+        with suppress(TrackingError):  # the first error is the one to tell
+            self._terminate()
 
     def finish(self, status: RunStatus) -> None:
         """Set the status now; what is logged later (scores, samples) still lands in the run."""

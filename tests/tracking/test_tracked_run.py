@@ -64,6 +64,19 @@ def test_a_failing_child_closes_its_parent_too(store: TrackingStore) -> None:
     assert [row.status for row in store.runs()] == ["FAILED", "FAILED"]
 
 
+def test_an_error_within_is_told_rather_than_a_store_that_cannot_be_written(
+    run: TrackedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: TrackedRun) -> None:
+        raise TrackingError("tracking: the disk is full; free some")
+
+    monkeypatch.setattr(TrackedRun, "_terminate", refuse)
+    with pytest.raises(ValueError, match="the cause"), run:
+        raise ValueError("the cause")
+    with pytest.raises(TrackingError), run:
+        pass
+
+
 def test_scores_have_no_step_at_the_end_and_one_within(run: TrackedRun) -> None:
     run.log_scores({"rougeL": 0.25})
     run.log_scores({"rougeL": 0.125}, step=7)
