@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from dp_accounting import NeighboringRelation, dp_event
 from dp_accounting.pld import PLDAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from dp_train.errors import PlanError
 from dp_train.privacy.accounting import (
@@ -153,6 +154,39 @@ def test_a_negative_number_of_steps_is_refused() -> None:
 )
 def test_hardly_any_noise_is_an_epsilon_of_no_meaning_and_no_error(fields: dict[str, Any]) -> None:
     assert plan(**fields).epsilon() > 1000
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_people_who_are_hardly_ever_drawn_spend_nothing(k: int) -> None:
+    rare = plan(sample_rate=5e-324, noise_multiplier=10.0, max_contributions=k)
+    assert rare.epsilon() == 0
+    assert epsilon_schedule(rare, [50, 100]) == (0.0, 0.0)
+
+
+def test_the_shortcut_for_rare_people_ends_where_delta_does() -> None:
+    edge = plan(sample_rate=1e-8, steps=100, noise_multiplier=0.5)
+    assert edge.epsilon() == 0 < edge.epsilon(steps=200)
+
+
+def test_a_mixture_too_rare_for_the_accountant_is_refused_and_not_underpaid() -> None:
+    rare = plan(sample_rate=1e-8, steps=1000, noise_multiplier=0.5, max_contributions=2)
+    with pytest.raises(PlanError, match="accountant of mixtures is not exact; raise sample_rate"):
+        rare.epsilon()
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.002])
+def test_one_step_of_a_mixture_agrees_with_quadrature(rate: float) -> None:
+    shared = plan(sample_rate=rate, steps=1, delta=1e-5, noise_multiplier=2.0, max_contributions=3)
+    spent = shared.epsilon()
+    outcomes = np.linspace(-24, 27, 400_001)
+    weights = binom.pmf(range(4), 3, rate)
+    present = sum(weight * norm.pdf(outcomes, units, 2.0) for units, weight in enumerate(weights))
+    absent = norm.pdf(outcomes, 0, 2.0)
+    delta = max(
+        np.maximum(one - math.exp(spent) * other, 0).sum() * (outcomes[1] - outcomes[0])
+        for one, other in ((present, absent), (absent, present))
+    )
+    assert delta == pytest.approx(shared.delta, rel=0.05)
 
 
 def test_much_noise_over_many_steps_is_not_overcharged() -> None:

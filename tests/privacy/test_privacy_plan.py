@@ -52,7 +52,7 @@ def test_a_plan_without_noise_set_has_no_sigma() -> None:
 
 
 def test_the_digest_follows_every_field() -> None:
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"sample_rate": 0.03},
         {"expected_units": 255},
         {"steps": 299},
