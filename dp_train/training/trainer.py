@@ -101,6 +101,7 @@ class Trainer:
 
         Raises:
           ConsentError: the units were consented for another purpose.
+          PlanError: the units were bounded otherwise than the private plan says.
           CheckpointError: the folder holds another plan or other people, or cannot be written.
           ModelError: nothing to train, or a layer that the engine cannot clip.
         """
@@ -109,6 +110,8 @@ class Trainer:
                 f"units: consented for {units.purpose.value}; task {self.task.name} needs {self.task.purpose.value}; "
                 "gate the corpus for that purpose"
             )
+        if self.plan.private:
+            units.check(self.plan)
         trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         if not trainable:
             raise ModelError("model: no trainable parameter; expected at least one with requires_grad")

@@ -17,7 +17,7 @@ from letters import LetterModel, LetterTask
 
 from dp_train.consent.events import Purpose
 from dp_train.engines.base import EngineName
-from dp_train.errors import CheckpointError, ConsentError, EpsilonWithheld, ModelError
+from dp_train.errors import CheckpointError, ConsentError, EpsilonWithheld, ModelError, PlanError
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
 from dp_train.training.callbacks import Result, RunStart, RunStatus, StepEnd
@@ -261,6 +261,11 @@ def test_units_of_another_purpose_are_refused(units_of: UnitsOf, plan: PrivacyPl
     units = units_of(5, Purpose.TRAIN_MEETING_SUMMARY)
     with pytest.raises(ConsentError, match="train_chat_compose"):
         train(units, plan)
+
+
+def test_units_bounded_otherwise_than_the_plan_are_refused(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    with pytest.raises(PlanError, match="rows_per_unit"):
+        train(units_of(5), plan.replace(rows_per_unit=1))
 
 
 def test_nothing_trainable_is_refused(units_of: UnitsOf, plan: PrivacyPlan) -> None:
