@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from dp_train.consent.events import ConsentEvent
 from dp_train.consent.principals import PrincipalKey
@@ -40,15 +40,7 @@ _GUEST_EVERY, _GUEST_AT = 60, 17
 _MAX_WORDS = 5000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Knobs:
-    seed: int
-    meetings_per_person: float
-    threads_per_person: float
-    meeting_words: int
-    kinds: tuple[ConversationKind, ...]
-
-
+@dataclass(frozen=True, slots=True)
 class SyntheticCorpus:
     """Meetings, chat threads and consent of an invented population; a `Corpus`.
 
@@ -64,41 +56,32 @@ class SyntheticCorpus:
       seed: a public number; another one gives other people *under the same ids*.
       meetings_per_person: mean number of meetings that a person is in.
       threads_per_person: mean number of chat threads that a person is in, at about 1.6 messages each.
-      meeting_words: about how many words are said in a meeting, 40 to 5000. A summary has up to eight
-        topics.
+      meeting_words: about how many words are said in a meeting, 40 to 5000; to come to one decision takes
+        some 80 in any case. A summary has up to eight topics.
       kinds: which conversations to yield.
 
     Raises:
       ConfigError: a number is out of range.
     """
 
-    def __init__(
-        self,
-        people: int,
-        population: Population,
-        *,
-        seed: int = 0,
-        meetings_per_person: float = 3.0,
-        threads_per_person: float = 6.0,
-        meeting_words: int = 105,
-        kinds: tuple[ConversationKind, ...] = (ConversationKind.MEETING, ConversationKind.THREAD),
-    ) -> None:
-        if people < 2:
-            raise ConfigError(f"synthetic corpus: people={people}; expected at least 2, who can talk to each other")
-        for name, value in (("meetings_per_person", meetings_per_person), ("threads_per_person", threads_per_person)):
-            if not 0 <= value <= 1000:
-                raise ConfigError(f"synthetic corpus: {name}={value}; expected a number from 0 to 1000")
-        if not 40 <= meeting_words <= _MAX_WORDS:
-            raise ConfigError(f"synthetic corpus: meeting_words={meeting_words}; expected 40 to {_MAX_WORDS}")
-        self.people = people
-        self.population = population
-        self._knobs = _Knobs(
-            seed=seed,
-            meetings_per_person=meetings_per_person,
-            threads_per_person=threads_per_person,
-            meeting_words=meeting_words,
-            kinds=kinds,
-        )
+    people: int
+    population: Population
+    _: KW_ONLY
+    seed: int = 0
+    meetings_per_person: float = 3.0
+    threads_per_person: float = 6.0
+    meeting_words: int = 105
+    kinds: tuple[ConversationKind, ...] = (ConversationKind.MEETING, ConversationKind.THREAD)
+
+    def __post_init__(self) -> None:
+        def check(ok: bool, name: str, expected: str) -> None:
+            if not ok:
+                raise ConfigError(f"synthetic corpus: {name}={getattr(self, name)}; expected {expected}")
+
+        check(self.people >= 2, "people", "at least 2, who can talk to each other")
+        for name in ("meetings_per_person", "threads_per_person"):
+            check(0 <= getattr(self, name) <= 1000, name, "a number from 0 to 1000")
+        check(40 <= self.meeting_words <= _MAX_WORDS, "meeting_words", f"40 to {_MAX_WORDS}")
 
     @property
     def name(self) -> str:
@@ -111,11 +94,11 @@ class SyntheticCorpus:
     def scripts(self) -> Iterator[Script]:
         """The same conversations, each with the truth about it: topics, personal data, personal facts."""
         for block in self._blocks():
-            if ConversationKind.MEETING in self._knobs.kinds:
-                for number in range(self._meetings(block)):
+            if ConversationKind.MEETING in self.kinds:
+                for number in range(self._meetings(len(block.people))):
                     yield self._meeting(block, number)
-            if ConversationKind.THREAD in self._knobs.kinds:
-                for number in range(self._threads(block)):
+            if ConversationKind.THREAD in self.kinds:
+                for number in range(self._threads(len(block.people))):
                     yield self._thread(block, number)
 
     def consent_events(self, key: PrincipalKey) -> Iterator[ConsentEvent]:
@@ -125,68 +108,69 @@ class SyntheticCorpus:
         """
         seq = 0
         for block in self._blocks():
-            for event in consent_events(self._knobs.seed, self.population, block, key, seq):
+            for event in consent_events(self.seed, self.population, block, key, seq):
                 yield event
                 seq = event.seq + 1
 
+    def census(self) -> Iterator[tuple[Person, ConsentCase]]:
+        """Everyone who has an account, with the case of their consent."""
+        for block in self._blocks():
+            case_of = cases(self.seed, self.population, block)
+            for person in block.people:
+                yield person, case_of[person.index]
+
     def cases(self) -> dict[ConsentCase, int]:
         """How many people there are of each case; for GUEST, in how many meetings there is one."""
-        counts: Counter[ConsentCase] = Counter()
-        for block in self._blocks():
-            counts.update(cases(self._knobs.seed, self.population, block).values())
-            if self.population is Population.PRIVATE:
-                meetings = range(self._meetings(block))
-                counts[ConsentCase.GUEST] += len(meetings[_GUEST_AT::_GUEST_EVERY])
+        counts = Counter(case for _, case in self.census())
+        if self.population is Population.PRIVATE:
+            for size in self._block_sizes():
+                counts[ConsentCase.GUEST] += len(range(self._meetings(size))[_GUEST_AT::_GUEST_EVERY])
         return {case: counts[case] for case in ConsentCase if counts[case]}
-
-    def case_of(self, index: int) -> ConsentCase:
-        """The case of person `index`."""
-        if not 0 <= index < self.people:
-            raise ConfigError(f"synthetic corpus: person {index}; expected 0 to {self.people - 1}")
-        return cases(self._knobs.seed, self.population, self._block(index // BLOCK))[index]
 
     def person(self, index: int) -> Person:
         """Person `index`, by itself."""
         if not 0 <= index < self.people:
             raise ConfigError(f"synthetic corpus: person {index}; expected 0 to {self.people - 1}")
-        return next(person for person in self._block(index // BLOCK).people if person.index == index)
+        size = min(BLOCK, self.people - index // BLOCK * BLOCK)
+        block = build_block(self.seed, self.population, index // BLOCK, size)
+        return next(person for person in block.people if person.index == index)
 
     def describe(self) -> dict[str, str | int | float]:
         """Public facts: what the corpus was asked to be, and how many conversations that makes."""
-        knobs = self._knobs
         meetings = threads = 0
-        for number in range(-(-self.people // BLOCK)):
-            size = min(BLOCK, self.people - number * BLOCK)
-            meetings += _count(knobs.meetings_per_person, size, _MEAN_MEETING)
-            threads += _count(knobs.threads_per_person, size, _MEAN_THREAD)
+        for size in self._block_sizes():
+            meetings += self._meetings(size)
+            threads += self._threads(size)
         return {
             "corpus": self.name,
             "population": self.population.value,
             "people": self.people,
-            "seed": knobs.seed,
-            "meetings": meetings if ConversationKind.MEETING in knobs.kinds else 0,
-            "threads": threads if ConversationKind.THREAD in knobs.kinds else 0,
-            "meetings_per_person": knobs.meetings_per_person,
-            "threads_per_person": knobs.threads_per_person,
-            "meeting_words": knobs.meeting_words,
+            "seed": self.seed,
+            "meetings": meetings if ConversationKind.MEETING in self.kinds else 0,
+            "threads": threads if ConversationKind.THREAD in self.kinds else 0,
+            "meetings_per_person": self.meetings_per_person,
+            "threads_per_person": self.threads_per_person,
+            "meeting_words": self.meeting_words,
         }
 
+    def _block_sizes(self) -> Iterator[int]:
+        """People of each block: 200, and fewer in the last."""
+        return (min(BLOCK, self.people - first) for first in range(0, self.people, BLOCK))
+
     def _blocks(self) -> Iterator[Block]:
-        for number in range(-(-self.people // BLOCK)):
-            yield self._block(number)
+        for number, size in enumerate(self._block_sizes()):
+            yield build_block(self.seed, self.population, number, size)
 
-    def _block(self, number: int) -> Block:
-        size = min(BLOCK, self.people - number * BLOCK)
-        return build_block(self._knobs.seed, self.population, number, size)
+    def _meetings(self, people: int) -> int:
+        """Meetings of a block of so many people."""
+        return _count(self.meetings_per_person, people, _MEAN_MEETING)
 
-    def _meetings(self, block: Block) -> int:
-        return _count(self._knobs.meetings_per_person, len(block.people), _MEAN_MEETING)
-
-    def _threads(self, block: Block) -> int:
-        return _count(self._knobs.threads_per_person, len(block.people), _MEAN_THREAD)
+    def _threads(self, people: int) -> int:
+        """Threads of a block of so many people."""
+        return _count(self.threads_per_person, people, _MEAN_THREAD)
 
     def _meeting(self, block: Block, number: int) -> Script:
-        seed, population = self._knobs.seed, self.population
+        seed, population = self.seed, self.population
         dice = Dice(seed, population.value, "meeting", block.number, number)
         people, absent = _gather(dice, block, number, _MEETING_SIZES[dice.weighted(_MEETING_SIZE_WEIGHTS)])
         guests: list[Person] = []
@@ -195,23 +179,21 @@ class SyntheticCorpus:
             guests = [build_person(seed, population, index, people[0].company, guest=True)]
         return write_meeting(
             dice,
-            population.register,
             conversation_id=f"{population.prefix}-meeting-{block.number:05d}-{number:05d}",
             people=people,
             guests=guests,
             absent=absent,
             slip=_slip(number),
             created_at=day_and_time(dice),
-            words=self._knobs.meeting_words,
+            words=self.meeting_words,
         )
 
     def _thread(self, block: Block, number: int) -> Script:
         population = self.population
-        dice = Dice(self._knobs.seed, population.value, "thread", block.number, number)
+        dice = Dice(self.seed, population.value, "thread", block.number, number)
         people, absent = _gather(dice, block, number, _THREAD_SIZES[dice.weighted(_THREAD_SIZE_WEIGHTS)])
         return write_thread(
             dice,
-            population.register,
             conversation_id=f"{population.prefix}-thread-{block.number:05d}-{number:05d}",
             people=people,
             absent=absent,
@@ -231,7 +213,7 @@ def _gather(dice: Dice, block: Block, number: int, size: int) -> tuple[list[Pers
     team = block.team_of[host.index]
     people = team.gather(dice, host, size)
     absent = dice.pick(team.members) if dice.chance(0.4) else None
-    return people, None if absent in people else absent
+    return people, None if any(absent is person for person in people) else absent
 
 
 def _slip(number: int) -> SecretKind | None:

@@ -1,8 +1,8 @@
 """The phrases that the synthetic people use, read from `phrases/*.toml`.
 
-There are two registers. GENERAL is how the public population speaks, writes and keeps minutes.
-HOUSE is how the private and the evaluation population do: other matters, other idioms and one
-style of summaries, shared by many people, which is what a model can learn from all of them together.
+There are two registers. The general one is how most of the public population speaks, writes and keeps
+minutes. The house's is how the private and the evaluation population do: other matters, other idioms and
+one style of summaries, shared by many people, which is what a model can learn from all of them together.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Names:
 
 @cache
 def general_register() -> Register:
-    """How the public population speaks and writes."""
+    """How most of the public population speaks and writes."""
     return _register("general")
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from dp_train.conversations import Conversation, ConversationKind
 from dp_train.corpora.synthetic.dice import Dice, cumulative_weights
-from dp_train.corpora.synthetic.lexicon import Register, Style
+from dp_train.corpora.synthetic.lexicon import Style
 from dp_train.corpora.synthetic.people import Person
 from dp_train.corpora.synthetic.phrasing import Fill, heading, sentence
 from dp_train.corpora.synthetic.script import Outcome, Script, Topic
@@ -30,7 +30,6 @@ _OTHER_WEIGHTS = cumulative_weights((0.34, 0.38, 0.18, 0.1))
 
 def write_meeting(
     dice: Dice,
-    register: Register,
     *,
     conversation_id: str,
     people: list[Person],
@@ -49,10 +48,10 @@ def write_meeting(
       words: about how many words are said; the summary grows with the topics, of which there are
         at most MAX_TOPICS.
     """
-    room = Room(dice, register.frames, people + guests, absent, created_at)
     company = people[0].company
+    room = Room(dice, company.register.frames, people + guests, absent, created_at)
     count = min(MAX_TOPICS, max(1, round(words / _TOPIC_WORDS * math.exp(0.25 * dice.normal()))))
-    matters = dice.some([register.matters[index] for index in company.matters], count)
+    matters = dice.some(company.matters, count)
     # Somewhere a decision is made: without one a short meeting would soon have been held before.
     decided = 0 if dice.chance(_DECIDED_FIRST) else count - 1
     aside = dice.below(count) if dice.chance(_DIGRESS) else -1
@@ -76,7 +75,7 @@ def write_meeting(
             turns=tuple(room.turns),
             roster=room.roster(),
             guests=frozenset(guest.person_id for guest in guests),
-            summary=summarise(topics, company.style, dice),
+            summary=summarise(topics, people[0].minutes, dice),
         ),
         topics=tuple(topics),
         slips=slips,

@@ -13,29 +13,31 @@ from dataclasses import dataclass
 from enum import Enum
 
 from dp_train.corpora.synthetic.dice import Dice, cumulative_weights
-from dp_train.corpora.synthetic.lexicon import Register, Style, general_register, house_register, names
+from dp_train.corpora.synthetic.lexicon import Matter, Register, Style, general_register, house_register, names
 
 BLOCK = 200
 COMPANY_SIZES = (62, 44, 32, 24, 18, 12, 8)
 """People per company of a full block."""
+_FIRM_SIZES, _HOUSE_LIKE_SIZES = (32, 24), (12,)
+"""Public companies of these sizes meet about what the house meets about; of the second, talk like it as well.
+
+So a public starting point has seen the house's words, if rarely, and never with its minutes as a rule:
+fine-tuning has habits to shift, which many people's data can do together, and not a language to learn.
+"""
 
 
 class Population(Enum):
     """Three populations without a person in common.
 
-    PUBLIC writes in a general register and agreed to publication and training: starting point and
-    vocabulary come from it. PRIVATE and EVALUATION write in the register of one house; PRIVATE has a
-    consent history of every kind, EVALUATION agreed to publication alone.
+    PUBLIC is the wide world: mostly clubs and shops, some firms that meet about what the house meets
+    about, and a few that talk like it; it agreed to publication and training, and starting point and
+    vocabulary come from it. PRIVATE and EVALUATION are companies of one house; PRIVATE has a consent history of
+    every kind, EVALUATION agreed to publication alone.
     """
 
     PUBLIC = "public"
     PRIVATE = "private"
     EVALUATION = "evaluation"
-
-    @property
-    def register(self) -> Register:
-        """How its people speak and write."""
-        return general_register() if self is Population.PUBLIC else house_register()
 
     @property
     def prefix(self) -> str:
@@ -45,13 +47,13 @@ class Population(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Company:
-    """An organisation, with the products, places and partners its people talk about."""
+    """An organisation: how its people talk, and the matters, products and places they talk about."""
 
     org_id: str
     name: str
     domain: str
-    style: Style
-    matters: tuple[int, ...]
+    register: Register
+    matters: tuple[Matter, ...]
     slots: Mapping[str, tuple[str, ...]]
     size: int
     """People it has in a full block."""
@@ -76,6 +78,8 @@ class Person:
     smiley: str | None
     proper: bool
     """Writes chat with capitals and full stops."""
+    minutes: Style
+    """How the person writes minutes."""
 
     @property
     def email(self) -> str:
@@ -151,7 +155,8 @@ def build_block(seed: int, population: Population, number: int, size: int = BLOC
 def build_person(seed: int, population: Population, index: int, company: Company, *, guest: bool = False) -> Person:
     """Person `index` of a population; guests are counted apart."""
     dice = Dice(seed, population.value, "guest" if guest else "person", index)
-    habits = population.register.habits
+    register, styles = company.register, _world(population).styles
+    habits = register.habits
     given, family = dice.pick(names().first), dice.pick(names().family)
     return Person(
         index=-1 - index if guest else index,
@@ -166,21 +171,33 @@ def build_person(seed: int, population: Population, index: int, company: Company
         assents=dice.some(habits.assents, 2),
         signoff=dice.pick(habits.signoffs),
         pets=dice.some(habits.pets, 2),
-        smiley=dice.pick(population.register.smileys) if dice.chance(0.4) else None,
+        smiley=dice.pick(register.smileys) if dice.chance(0.4) else None,
         proper=dice.chance(0.35),
+        minutes=styles[dice.weighted(cumulative_weights([style.share for style in styles]))],
     )
+
+
+def _world(population: Population) -> Register:
+    """The register that most of a population has; slots and styles of minutes are always its own."""
+    return general_register() if population is Population.PUBLIC else house_register()
 
 
 def _company(seed: int, population: Population, block: int, position: int, size: int) -> Company:
     dice = Dice(seed, population.value, "company", block, position)
-    register = population.register
+    world = _world(population)
+    register, matters = world, world.matters
+    if population is Population.PUBLIC and size in _FIRM_SIZES:
+        matters = house_register().matters
+    if population is Population.PUBLIC and size in _HOUSE_LIKE_SIZES:
+        register = house_register()
+        matters = register.matters
     name = f"{dice.pick(names().companies)} {dice.pick(names().branches)}"
     return Company(
         org_id=f"{population.prefix}-org-{block:05d}-{position}",
         name=name,
         domain=name.lower().replace(" ", "-") + ".example",
-        style=register.styles[dice.weighted(cumulative_weights([style.share for style in register.styles]))],
-        matters=dice.some(range(len(register.matters)), 6),
-        slots={slot: dice.some(values, 4) for slot, values in register.slots.items()},
+        register=register,
+        matters=dice.some(matters, 6),
+        slots={slot: dice.some(values, 4) for slot, values in world.slots.items()},
         size=size,
     )

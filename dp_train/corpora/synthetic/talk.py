@@ -61,8 +61,7 @@ class Room:
             text, mentions = f"{last.text} {text}", last.mentions + mentions
         self.turns.append(Turn(person_id=person.person_id, text=text, kind=kind, mentions=mentions))
         self._last = person
-        if person in self._silent:
-            self._silent.remove(person)
+        self._silent = [silent for silent in self._silent if silent is not person]
 
     def phrase(self, phrases: tuple[str, ...]) -> str:
         """One of `phrases`; the same again only when all were said."""

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Turn
 from dp_train.corpora.synthetic.dice import Dice, cumulative_weights
-from dp_train.corpora.synthetic.lexicon import Register
 from dp_train.corpora.synthetic.people import Person
 from dp_train.corpora.synthetic.phrasing import Fill, address, due_date, excerpt, written
 from dp_train.corpora.synthetic.script import Script, Slip
@@ -15,11 +14,11 @@ from dp_train.corpora.synthetic.slips import SecretKind, let_slip
 _LENGTHS = (3, 4, 5, 6, 7, 8)
 _LENGTH_WEIGHTS = cumulative_weights((0.2, 0.25, 0.22, 0.15, 0.1, 0.08))
 _QUOTE = 0.12
+_CALL = 0.08
 
 
 def write_thread(
     dice: Dice,
-    register: Register,
     *,
     conversation_id: str,
     people: list[Person],
@@ -33,7 +32,7 @@ def write_thread(
       absent: a colleague who does not write but may be mentioned.
       slip: what somebody lets slip in it, if anything.
     """
-    thread = _Thread(dice, register, people, absent, created_at)
+    thread = _Thread(dice, people, absent, created_at)
     length = _LENGTHS[dice.weighted(_LENGTH_WEIGHTS)]
     slips = thread.run(length, slip)
     return Script(
@@ -52,17 +51,15 @@ def write_thread(
 class _Thread:
     """The messages so far, and the words of the matter they are about."""
 
-    def __init__(
-        self, dice: Dice, register: Register, people: list[Person], absent: Person | None, created_at: datetime
-    ) -> None:
+    def __init__(self, dice: Dice, people: list[Person], absent: Person | None, created_at: datetime) -> None:
         self.turns: list[Turn] = []
         self._dice = dice
-        self._register = register
+        self._register = people[0].company.register
         self._people = people
         self._known = people if absent is None else [*people, absent]
         self._called = address(self._known)
         self._fill = Fill(dice, people[0].company.slots)
-        self._matter = register.matters[dice.pick(people[0].company.matters)]
+        self._matter = dice.pick(people[0].company.matters)
         self._created_at = created_at
         for slot, phrases in (
             ("s", self._matter.subjects),
@@ -140,6 +137,9 @@ class _Thread:
             return Turn(person_id=person.person_id, text=text, kind=ContentKind.CHAT, mentions=mentions)
         target = previous if self._dice.chance(0.8) else self._dice.below(len(self.turns))
         quoted = self.turns[target]
+        strange = quoted.person_id not in (person.person_id, *mentions)
+        if strange and text[0] != "@" and self._dice.chance(_CALL):
+            text, mentions = f"@{self._called[quoted.person_id]} {text}", (*mentions, quoted.person_id)
         if quoted.person_id == person.person_id or not self._dice.chance(_QUOTE):
             return Turn(
                 person_id=person.person_id, text=text, kind=ContentKind.CHAT, mentions=mentions, reply_to=target

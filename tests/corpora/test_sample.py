@@ -1,0 +1,54 @@
+"""The sample that ships is what its command writes, and its consent fits its conversations."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dp_train.consent.decisions import Reason
+from dp_train.consent.events import Purpose, read_events
+from dp_train.consent.gate import ConsentPolicy, gate
+from dp_train.consent.principals import PrincipalKey
+from dp_train.consent.registry import ConsentRegistry
+from dp_train.conversations import ConversationKind
+from dp_train.corpora.readers import read_jsonl
+from dp_train.corpora.sample import CONSENT, CONVERSATIONS, KEY, sample_key, write_sample
+from dp_train.corpora.synthetic import HISTORY_END, RULES
+from dp_train.errors import DataError
+
+
+def test_the_command_writes_what_ships(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dp_train.corpora.sample", str(tmp_path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for shipped in (CONVERSATIONS, CONSENT, KEY):
+        assert (tmp_path / shipped.name).read_bytes() == shipped.read_bytes()
+    assert stat.S_IMODE((tmp_path / KEY.name).stat().st_mode) == 0o600
+    assert PrincipalKey.load(tmp_path / KEY.name).secret == sample_key().secret
+
+
+def test_the_sample_is_small_and_of_both_kinds() -> None:
+    kinds = Counter(conversation.kind for conversation in read_jsonl(CONVERSATIONS).conversations())
+    assert kinds == {ConversationKind.MEETING: 5, ConversationKind.THREAD: 5}
+
+
+def test_consent_of_the_sample_keeps_some_and_denies_some() -> None:
+    registry = ConsentRegistry(read_events(CONSENT), rules=RULES, key=sample_key())
+    snapshot = registry.snapshot(as_of=HISTORY_END)
+    corpus = read_jsonl(CONVERSATIONS)
+    denials: Counter[Reason] = Counter()
+    for purpose in (Purpose.TRAIN_MEETING_SUMMARY, Purpose.TRAIN_CHAT_COMPOSE):
+        report = gate(corpus, snapshot, ConsentPolicy(purpose=purpose)).report
+        assert 0 < report.conversations_kept < report.conversations_seen
+        denials.update(report.denials)
+    assert {Reason.GUEST, Reason.ORGANISATION_DENIES, Reason.WITHDRAWN, Reason.OLD_NOTICE} <= set(denials)
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^conversations.jsonl: No such file or directory; choose a folder"):
+        write_sample(tmp_path / "no")
