@@ -88,6 +88,8 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> str:
     value = next((text.partition("=")[2] for text in overrides if text.partition("=")[0].lstrip("+~") == key), "")
     shown = f"{key}={value}" if value else key
     names = list(_fields(TrainConfig))
+    if key in names:  # a mapping, to which Hydra adds nothing unasked
+        return f"{shown}: expected a new entry as +{key}.NAME=VALUE"
     part = key.rpartition(".")[0]
     siblings = [name for name in names if name.rpartition(".")[0] == part]
     meant = _meant(key, [*names, *groups()])

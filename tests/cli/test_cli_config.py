@@ -1,0 +1,156 @@
+"""What a configuration may say, and how it is told that it may not."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+import pytest
+from small_runs import Run
+
+from dp_train.cli import names
+from dp_train.cli.assemble import model_spec
+from dp_train.cli.compose import compose, without_hydra
+from dp_train.cli.folders import plain
+from dp_train.cli.names import PrivacyMode
+from dp_train.cli.places import options
+from dp_train.cli.plan import make_plan
+from dp_train.engines.base import EngineName
+from dp_train.errors import ConfigError
+from dp_train.models.build import Architecture
+from dp_train.models.trainable import Trainable
+from dp_train.tasks.chat_compose import ChatCompose, ContextKind
+from dp_train.tasks.meeting_summary import MeetingSummary
+
+BAD = {
+    "privacy.epsilonn=1": "unknown key; did you mean privacy.epsilon?",
+    "modell=tiny": "unknown key; did you mean model?",
+    "consent.material_versions={notice: 2}": "expected a new entry as +consent.material_versions.NAME=VALUE",
+    "+surprise=1": "surprise: unknown key",
+    "privacy.epsilon=abc": "privacy.epsilon=abc; expected a number or null",
+    "trainer.steps=1.5": "trainer.steps=1.5; expected a whole number",
+    "trainer.steps=null": "expected a whole number",
+    "privacy.unit=PERSON": "expected one of USER, EXAMPLE",
+    "tradeoff.epsilons=[1,x]": "expected a list, each of it a number",
+    "model=tinny": "model=tinny does not exist; did you mean tiny?",
+    "experiments=summary/quick": "did you mean summary/quickstart?",
+    "privacy.epsilon=1,2": "add -m to run one trial a value",
+    "trainer.steps=${nowhere}": "expected the name of a key",
+    "~model": "model is missing; choose model=tiny",
+    "privacy.epsilon=-1": "privacy.epsilon=-1.0; expected a number > 0",
+    "privacy.epsilon=inf": "privacy=none for no privacy",
+    "privacy.epsilon=null": "give one, or privacy=none",
+    "privacy.noise_multiplier=1": "set one of them to null",
+    "privacy.delta=0.5": "privacy.delta=0.5; expected δ in",
+    "privacy.delta=1e-12": "expected δ in",
+    "privacy.clip_norm=0": "expected a norm > 0",
+    "trainer.population=10": "at least trainer.expected_units=64",
+    "trainer.sample_rate=0.1": "exactly one of trainer.sample_rate and trainer.population",
+    "model.width=127": "a multiple of 2 × model.heads",
+    "corpus=jsonl": "give corpus.private=PATH",
+    "corpus.private=x.jsonl": "choose corpus=jsonl",
+    "consent.as_of=yesterday": "a time with an offset",
+    "optimizer.momentum=0.9": "0 with optimizer=adamw",
+}
+
+
+@pytest.mark.parametrize("word", BAD)
+def test_a_bad_value_is_one_line_that_names_it_and_what_to_do(word: str, folder: Path, cli: Run) -> None:
+    ended = cli("train", word)
+    assert ended.code == ConfigError.exit_code
+    assert ended.err.count("\n") == 1
+    assert ended.err.startswith("config: ")
+    assert BAD[word] in ended.err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_bad_experiment_file_is_named(folder: Path, cli: Run) -> None:
+    experiments = folder / "experiments"
+    experiments.mkdir()
+    texts = {
+        "typo": "# @package _global_\nprivacy:\n  epsilonn: 3\n",
+        "kind": "# @package _global_\nprivacy:\n  epsilon: much\n",
+        "yaml": "# @package _global_\nprivacy: [\n",
+    }
+    for name, text in texts.items():
+        (experiments / f"{name}.yaml").write_text(text)
+        ended = cli("plan", f"experiments={name}")
+        assert ended.code == ConfigError.exit_code
+        assert ended.err.count("\n") == 1
+        assert f"{name}.yaml" in ended.err
+
+
+@pytest.mark.parametrize("experiment", options("experiments"))
+def test_every_shipped_experiment_composes_and_has_a_plan_and_a_hypothesis(experiment: str) -> None:
+    config, _ = compose([f"experiments={experiment}"])
+    assert config.question
+    assert config.hypothesis
+    assert make_plan(config).private
+    assert model_spec(config).positions >= config.task.max_length
+
+
+@pytest.mark.parametrize(
+    "part",
+    [f"{group}={name}" for group in ("model", "start", "engine", "optimizer", "tracking") for name in options(group)],
+)
+def test_every_part_composes(part: str) -> None:
+    compose([part])
+
+
+def test_experiments_of_the_working_folder_come_before_the_shipped_ones(folder: Path) -> None:
+    own = folder / "experiments" / "summary" / "quickstart.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("# @package _global_\nquestion: mine\n")
+    assert compose(["experiments=summary/quickstart"])[0].question == "mine"
+    assert options("experiments")["summary/quickstart"] == own
+
+
+def test_parts_of_the_working_folder_do_not_shadow_those_of_the_tool(folder: Path) -> None:
+    (folder / "model").mkdir()
+    (folder / "model" / "tiny.yaml").write_text("architecture: DECODER\nlayers: 9\nwidth: 8\nheads: 1\n")
+    (folder / "model" / "mine.yaml").write_text("architecture: DECODER\nlayers: 3\nwidth: 8\nheads: 1\n")
+    assert compose(["model=tiny"])[0].model.layers == 2
+    assert compose(["model=mine"])[0].model.layers == 3
+
+
+def test_a_stored_configuration_comes_back_equal_and_takes_values_alone(folder: Path, finished: Path) -> None:
+    stored = finished / "config.yaml"
+    config, tree = compose([], stored=stored)
+    assert plain(without_hydra(compose([], stored=stored)[1])) == plain(without_hydra(tree))
+    assert config.model.width == 16
+    assert compose(["privacy.epsilon=3"], stored=stored)[0].privacy.epsilon == 3
+    assert compose(["privacy.epsilon=null", "privacy.mode=NONE"], stored=stored)[0].privacy.mode is PrivacyMode.NONE
+    with pytest.raises(ConfigError, match="picks a part"):
+        compose(["model=tiny_seq2seq"], stored=stored)
+
+
+def test_a_stored_configuration_is_held_to_the_schema(folder: Path, finished: Path) -> None:
+    changed = folder / "config.yaml"
+    changed.write_text((finished / "config.yaml").read_text().replace("clip_norm:", "clipp_norm:"))
+    with pytest.raises(ConfigError, match="unknown key"):
+        compose([], stored=changed)
+
+
+@pytest.mark.parametrize(
+    ("words", "room"),
+    [
+        (names.ArchitectureName, Architecture),
+        (names.TrainableName, Trainable),
+        (names.ContextName, ContextKind),
+    ],
+)
+def test_words_of_the_schema_are_those_of_the_rooms(words: type[Enum], room: type[Enum]) -> None:
+    assert {word.name: word.value for word in words} == {member.name: member.value for member in room}
+
+
+def test_engines_and_tasks_of_the_schema_exist() -> None:
+    assert {word.name for word in names.PrivateEngineName} <= {member.name for member in EngineName}
+    assert {word.value for word in names.TaskName} == {MeetingSummary.name, ChatCompose.name}
+
+
+def test_plan_says_what_will_be_spent_and_spends_nothing(folder: Path, cli: Run) -> None:
+    ended = cli("plan", "privacy.delta=1e-3", "privacy.epsilon=2")
+    assert ended.code == 0
+    assert "2.00 per person, at δ=0.001" in ended.out
+    assert "warning: privacy.delta=0.001 is not below 1 ÷ trainer.population" in ended.out
+    assert list(folder.iterdir()) == []

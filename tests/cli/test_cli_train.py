@@ -1,0 +1,215 @@
+"""Runs from the command line: what a finished one leaves, how they go on, repeat, sweep and fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from small_runs import SMALL, Run
+
+from dp_train.cli.folders import RunFolder
+from dp_train.corpora.sample import CONSENT, CONVERSATIONS, KEY, write_sample
+from dp_train.training.checkpoint import CheckpointFolder
+
+QUIET = (*SMALL, "tracking=off")
+
+
+def results(root: Path) -> dict[str, dict[str, object]]:
+    return {str(path.parent.relative_to(root)): json.loads(path.read_text()) for path in root.rglob("result.json")}
+
+
+def files(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_run_leaves_config_versions_result_card_and_model(finished: Path) -> None:
+    assert {"config.yaml", "overrides.yaml", "versions.json", "result.json", "card.md", "model/config.json"} <= files(
+        finished
+    )
+    result = json.loads((finished / "result.json").read_text())
+    assert result["status"] == "FINISHED"
+    assert result["epsilon"] <= 8
+    assert "perplexity" in result["scores"]
+    assert "somebody: the ε holds only while that seed is secret" in (finished / "card.md").read_text()
+
+
+def test_a_fixed_seed_is_in_the_private_checkpoint_alone(finished: Path) -> None:
+    for path in finished.parents[2].rglob("*"):
+        if path.is_file() and "checkpoint" not in path.parts:
+            assert b"987654321" not in path.read_bytes(), path
+
+
+def test_the_model_of_a_run_scores_what_the_run_said(finished: Path, cli: Run) -> None:
+    ended = cli("evaluate", str(finished), "--json")
+    assert ended.code == 0
+    assert json.loads(ended.out) == pytest.approx(json.loads((finished / "result.json").read_text())["scores"])
+
+
+def test_a_draft_from_a_file_is_completed(finished: Path, tmp_path: Path, cli: Run) -> None:
+    drafts = tmp_path / "drafts.txt"
+    drafts.write_text("can you look\n\nthe [P1] build\n")
+    ended = cli("generate", str(finished), "--file", str(drafts))
+    assert ended.code == 0
+    assert [line[:12] for line in ended.out.splitlines()] == ["can you look", "the [P1] bui"]
+
+
+def test_a_finished_run_is_not_run_again(finished: Path, cli: Run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    ended = cli("train", "--resume", str(finished))
+    assert ended.code == 0
+    assert "finished already" in ended.out
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_from_run_repeats_a_run_with_values_changed(finished: Path, cli: Run) -> None:
+    ended = cli("train", "--from-run", str(finished), "privacy.epsilon=null", "privacy.noise_multiplier=3")
+    assert ended.code == 0
+    repeated = next(run for run in RunFolder.all() if run.path.resolve() != finished)
+    result = repeated.read_json("result.json")
+    assert result["plan"]["noise_multiplier"] == 3
+    assert result["starting_point"] == json.loads((finished / "result.json").read_text())["starting_point"]
+    shutil.rmtree(repeated.path)
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(folder: Path, cli: Run) -> None:
+    for words in (["train"], ["train", "-m", "privacy.epsilon=1,2"], ["tradeoff"]):
+        ended = cli(*words, *QUIET, "dry_run=true")
+        assert ended.code == 0
+        assert "noise multiplier σ" in ended.out
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [(None, "No such file"), ('{"conversation_id": "c1"}\n', "row 1"), ("not json\n", "row 1")],
+)
+def test_a_file_that_cannot_be_read_leaves_no_run(rows: str | None, told: str, folder: Path, cli: Run) -> None:
+    private, consent = folder / "private.jsonl", folder / "consent.jsonl"
+    consent.write_text("")
+    if rows is not None:
+        private.write_text(rows)
+    (folder / "p.key").write_text("11" * 32)
+    (folder / "p.key").chmod(0o600)
+    before = files(folder)
+    corpus = ("corpus=jsonl", f"corpus.private={private}", f"consent.events={consent}", "consent.key=p.key")
+    for verb in ("train", "validate"):
+        ended = cli(verb, *QUIET, *corpus)
+        assert ended.code == 3
+        assert ended.err.count("\n") == 1
+        assert told in ended.err
+    assert files(folder) == before
+
+
+def test_a_file_of_conversations_is_trained_on_by_its_own_consent(folder: Path, cli: Run) -> None:
+    write_sample(folder)
+    corpus = (
+        *("corpus=jsonl", f"corpus.private={CONVERSATIONS.name}", f"corpus.evaluation={CONVERSATIONS.name}"),
+        *(f"consent.events={CONSENT.name}", f"consent.key={KEY.name}", "consent.as_of=2026-02-01T00:00:00+00:00"),
+        "+consent.material_versions.conversation-features=2",
+    )
+    ended = cli("validate", *QUIET, *corpus)
+    assert ended.code == 0
+    assert "valid" in ended.out.splitlines()
+    assert "denied: withdrawn" in ended.out
+    assert files(folder) == {CONVERSATIONS.name, CONSENT.name, KEY.name}
+    assert cli("train", *QUIET, *corpus).code == 0
+
+
+def test_conversations_without_consent_events_are_refused(folder: Path, cli: Run) -> None:
+    (folder / "private.jsonl").write_text("")
+    ended = cli("train", *QUIET, "corpus=jsonl", "corpus.private=private.jsonl")
+    assert ended.code == 2
+    assert "without consent nothing is trained" in ended.err
+
+
+def test_a_working_folder_that_cannot_be_written_is_one_line(folder: Path, cli: Run) -> None:
+    (folder / "runs").write_text("a file in the way")
+    ended = cli("train", *QUIET)
+    assert ended.code == 2
+    assert ended.err.count("\n") == 1
+    assert "cannot be written" in ended.err
+    assert files(folder) == {"runs"}
+
+
+def test_a_store_that_cannot_be_written_is_found_before_anything_is_trained(folder: Path, cli: Run) -> None:
+    (folder / "blocked").write_text("a file in the way")
+    ended = cli("train", *SMALL, "tracking.uri=sqlite:///blocked/mlflow.db")
+    assert ended.code == 8
+    assert ended.err.count("\n") == 1
+    assert files(folder) == {"blocked", "runs/principal.key"}
+
+
+def test_a_sweep_with_a_failing_trial_leaves_the_others_and_closes_its_parent(folder: Path, cli: Run) -> None:
+    words = ("trainer.seed=987654321", "privacy.epsilon=2,-1,8")
+    ended = cli("train", "-m", *SMALL, *words)
+    assert ended.code == 1
+    assert "trial 1: config: privacy.epsilon=-1.0; expected" in ended.err
+    assert "1 of 3 trials failed" in ended.err
+    sweep = next(folder.glob("multirun/*/*"))
+    assert {name: found["status"] for name, found in results(sweep).items()} == {"0": "FINISHED", "2": "FINISHED"}
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        parent = "select status from runs join tags using (run_uuid) where key = 'dp_train.kind' and value = ?"
+        assert database.execute(parent, ("sweep",)).fetchall() == [("FINISHED",)]
+        assert database.execute(parent, ("train",)).fetchall() == [("FINISHED",)] * 2
+        children = "select count(*) from tags where key = 'mlflow.parentRunId'"
+        assert database.execute(children).fetchone() == (2,)
+        assert "987654321" not in "".join(database.iterdump())
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix in {".yaml", ".json", ".md", ".txt"}:
+            assert "987654321" not in path.read_text(), path
+
+
+def test_a_tradeoff_shows_every_point_and_the_baselines(folder: Path, cli: Run) -> None:
+    ended = cli("tradeoff", *QUIET)
+    assert ended.code == 0
+    for word in (
+        "public starting point",
+        "2.00",
+        "8.00",
+        "without privacy",
+        "trigram",
+        "frontier.png",
+        "together: at most",
+    ):
+        assert word in ended.out
+    run = next(folder.glob("runs/*/*/frontier.png")).parent
+    found = results(run)
+    assert {name for name in found if name != "."} == {
+        f"chat_compose/{name}-trial-0" for name in ("epsilon-2", "epsilon-8", "no-privacy")
+    }
+    assert len({str(one["starting_point"]) for name, one in found.items() if name != "."}) == 1
+
+
+def test_sigterm_ends_a_run_cleanly_and_resume_finishes_it(folder: Path, cli: Run) -> None:
+    command = [sys.executable, "-m", "dp_train.cli.main", "train", *QUIET, "trainer.steps=200"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("runs/*/*/checkpoint/step-*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "ended by SIGTERM" in out
+    assert "spent: ε=" in out
+    run = next(folder.glob("runs/*/*/result.json")).parent
+    assert json.loads((run / "result.json").read_text())["status"] == "KILLED"
+    assert cli("evaluate", str(run)).code == 6
+    assert cli("train", "--resume", str(run)).code == 0
+    result = json.loads((run / "result.json").read_text())
+    assert (result["status"], result["steps"]) == ("FINISHED", 200)
+    state = CheckpointFolder(run / "checkpoint").load()
+    assert state is not None
+    assert state.seeds is None
+    assert all(torch.isfinite(tensor).all() for tensor in state.model.values())
