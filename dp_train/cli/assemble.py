@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from dp_train.anonymize import Anonymizer
+from dp_train.cli.allocator import keep_freed_memory
 from dp_train.cli.config import ModelConfig, OptimizerConfig, TaskConfig, TrainConfig
 from dp_train.cli.names import (
     CorpusSource,
@@ -370,14 +371,15 @@ def make_trainer(
     )
 
 
-def check_device(config: TrainConfig) -> None:
-    """Set threads, and see that the device is there before anything is loaded.
+def prepare_machine(config: TrainConfig) -> None:
+    """Threads, memory and device, before anything is loaded.
 
     Raises:
       ConfigError: there is no such device.
     """
     import torch
 
+    keep_freed_memory()
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     if config.trainer.device is DeviceName.CUDA and not torch.cuda.is_available():

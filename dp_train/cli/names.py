@@ -44,6 +44,8 @@ class PrivateEngineName(Enum):
 
     NAIVE = "naive"
     HOOKS = "hooks"
+    FUNCTORCH = "functorch"
+    BOOKKEEPING = "bookkeeping"
 
 
 class CorpusSource(Enum):

@@ -105,7 +105,7 @@ def _trial(tree: DictConfig, parent_id: str | None, swept: frozenset[str]) -> No
 
     It tells its failure and does not raise it: Hydra would print all overrides, a seed among them.
     """
-    from dp_train.cli.assemble import check_device, material
+    from dp_train.cli.assemble import material, prepare_machine
     from dp_train.cli.show import console
     from dp_train.cli.trial import Family, open_store, run_trial
 
@@ -118,7 +118,7 @@ def _trial(tree: DictConfig, parent_id: str | None, swept: frozenset[str]) -> No
     try:
         config = check(tree)
         plan = make_plan(config)
-        check_device(config)
+        prepare_machine(config)
         made = material(config)
         store = open_store(config)
         folder = RunFolder.create(path, tree, words)

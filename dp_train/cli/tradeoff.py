@@ -86,14 +86,14 @@ def run_studies(studies: Sequence[Study], path: Path, out: Console, *, demo: boo
     if any(study.config.dry_run for study in studies):
         return 0
 
-    from dp_train.cli.assemble import check_device, material, metric_of, snapshot
+    from dp_train.cli.assemble import material, metric_of, prepare_machine, snapshot
     from dp_train.cli.frontier import draw, show_address, show_claims, show_table
     from dp_train.cli.trial import RESULT, experiment_name, open_store
     from dp_train.tracking.run import RunKind
 
     first = studies[0].config
     for study in studies:
-        check_device(study.config)
+        prepare_machine(study.config)
     moment = snapshot(first)
     store = open_store(first)
     folder = RunFolder.create(path, studies[0].tree, studies[0].overrides)

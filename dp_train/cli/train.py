@@ -67,11 +67,11 @@ def _train(
     out: Console,
 ) -> int:
     """Train into a new folder at a path, or go on in a folder that there is."""
-    from dp_train.cli.assemble import check_device, material
+    from dp_train.cli.assemble import material, prepare_machine
     from dp_train.cli.trial import open_store, run_trial
 
     # Whatever can be wrong with files and store is found before anything is written.
-    check_device(config)
+    prepare_machine(config)
     made = material(config)
     out.print(gate_table(made.populations.reports))
     store = open_store(config)

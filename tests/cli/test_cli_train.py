@@ -17,6 +17,7 @@ import torch
 from small_runs import SMALL, Run
 
 from dp_train.cli.folders import RunFolder
+from dp_train.cli.places import options
 from dp_train.corpora.sample import CONSENT, CONVERSATIONS, KEY, write_sample
 from dp_train.training.checkpoint import CheckpointFolder
 
@@ -78,6 +79,26 @@ def test_from_run_repeats_a_run_with_values_changed(finished: Path, cli: Run) ->
     assert result["plan"]["noise_multiplier"] == 3
     assert result["starting_point"] == json.loads((finished / "result.json").read_text())["starting_point"]
     shutil.rmtree(repeated.path)
+
+
+@pytest.mark.parametrize("part", [f"engine={name}" for name in options("engine")] + ["optimizer=sgd", "start=random"])
+def test_every_engine_optimizer_and_start_trains(part: str, folder: Path, cli: Run) -> None:
+    assert cli("train", *QUIET, part).code == 0
+
+
+@pytest.mark.parametrize("trainable", ["ALL", "NORMS_AND_BIASES", "LAST_LAYERS", "LORA"])
+def test_an_encoder_decoder_trains_whatever_part_of_it_is_trained(trainable: str, folder: Path, cli: Run) -> None:
+    words = (
+        "experiments=summary/quickstart",
+        "model=tiny_seq2seq",
+        "task.max_new_tokens=8",
+        f"model.trainable={trainable}",
+    )
+    assert cli("train", *QUIET, *words).code == 0
+    run = next(RunFolder.all())
+    assert json.loads(cli("evaluate", str(run.path), "--json").out) == pytest.approx(
+        run.read_json("result.json")["scores"]
+    )
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(folder: Path, cli: Run) -> None:
