@@ -155,6 +155,8 @@ class BookkeepingEngine:
             return
         for parameter in self._parameters.values():
             parameter.grad = None
+        if not self._checked:
+            self._hooks.probe(lambda inputs: self._row_losses(self._model, inputs), batch.inputs)
         unit_rows = UnitRows(batch.units, batch.num_units)
         weights = row_weights(batch)
         repeat = None if self._checked else Repeat(batch.units.device)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dp_train.engines.bookkeeping_hooks import BookkeepingHooks, Pass
 from dp_train.engines.units import clip_factors
+from dp_train.errors import ConfigError
 
 _STABILITY = 0.01  # γ of automatic clipping
 
@@ -59,6 +60,11 @@ class BookkeepingOptimizer(DPOptimizer):  # type: ignore[misc]
         self.max_grad_norms = None if isinstance(max_grad_norm, int | float) else list(max_grad_norm)
         whole = max_grad_norm if isinstance(max_grad_norm, int | float) else math.hypot(*max_grad_norm)
         super().__init__(optimizer, max_grad_norm=whole, **kwargs)
+        if self.max_grad_norms is not None and len(self.max_grad_norms) != len(self.params):
+            raise ConfigError(
+                f"max_grad_norm: {len(self.max_grad_norms)} norms for {len(self.params)} tensors; "
+                "give one for each trainable tensor, in the optimizer's order"
+            )
         self._hooks = hooks
         self._clipping = clipping
         self._iterations = 1

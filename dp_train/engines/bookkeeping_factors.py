@@ -89,7 +89,7 @@ class UnitRows:
             return
         counts = torch.bincount(self.owner, minlength=self.num_units)
         order, starts = self.owner.argsort(stable=True), counts.cumsum(0) - counts
-        for size in counts.unique().tolist():
+        for size in counts.unique().tolist():  # type: ignore[no-untyped-call]
             if size == 0:
                 continue
             units = (counts == size).nonzero().flatten()
@@ -148,7 +148,7 @@ class Lookup:
     def squared_norms(self, unit_rows: UnitRows) -> Tensor:
         """(units,) float64: values of equal ids are summed first, and no unit's table is formed."""
         keys = (unit_rows.owner[:, None] * self.entries + self.ids).flatten()
-        keys, where = torch.unique(keys, return_inverse=True)  # type: ignore[no-untyped-call]
+        keys, where = torch.unique(keys, return_inverse=True)
         values = self.values.float().reshape(where.shape[0], -1)
         summed = values.new_zeros(keys.shape[0], values.shape[1]).index_add_(0, where, values)
         squares = squared_norms(summed)

@@ -8,6 +8,7 @@ gradient there, so autograd gives it one: that is how such a use is found out.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -113,7 +114,7 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
         self._current: Pass | None = None
         self._done: list[Pass] = []
         self._held: dict[nn.Module, list[nn.Parameter]] = {}
-        self._by_row: set[nn.Module] = set()
+        self._probed: dict[nn.Module, Tensor] | None = None  # a dict while probing
         self._broadcast: set[nn.Module] = set()
         self._bias_ids: dict[nn.Module, list[Tensor]] = {}
         self._replaced: list[nn.Module] = []
@@ -142,6 +143,29 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
             self._current = None
             self._done = []
             taken.close()
+
+    def probe(self, forward: Callable[[Mapping[str, Tensor]], Tensor], inputs: Mapping[str, Tensor]) -> None:
+        """See with one row which lookups have no batch dimension: they may have as many positions as there are rows.
+
+        Args:
+          forward: runs the model. inputs: of a microbatch, rows first.
+
+        Raises:
+          ModelError: a lookup of more than one dimension without rows.
+        """
+        devices = [tensor.device.index or 0 for tensor in inputs.values() if tensor.device.type == "cuda"]
+        self._probed = {}
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="None of the inputs have requires_grad")  # checkpoints
+                forward({name: tensor[:1] for name, tensor in inputs.items()})
+            for module, ids in self._probed.items():
+                if module not in self._bias_ids and ids.shape[0] != 1:
+                    if ids.dim() > 1:
+                        raise self._not_rows_first(module)
+                    self._broadcast.add(module)
+        finally:
+            self._probed = None
 
     def take_passes(self) -> list[Pass]:
         """The passes that ran backward since this was last called; what they hold is the caller's now."""
@@ -196,6 +220,8 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
         self, module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any
     ) -> Tensor | None:
         """Keep the layer's inputs and wait for the gradient of its output."""
+        if self._probed is not None and isinstance(module, nn.Embedding) and output is not None:
+            self._probed[module] = looked_up(module, inputs, named)
         held = self._held.pop(module, ())
         for parameter in held:
             parameter.requires_grad = True
@@ -283,22 +309,15 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
         return self._anchors[device]
 
     def _is_broadcast(self, module: nn.Module, ids: Tensor) -> bool:
-        """Whether one lookup serves all rows.
-
-        Ids without a batch dimension can be as many as there are rows. The first microbatch's check against
-        autograd tells the two apart; after it, a layer does not change sides.
-        """
+        """Whether one lookup, (1, T) or (T,), serves all rows."""
         assert self._current is not None
         rows, first = self._current.rows, self._rows_first(ids).shape[0]
-        if module in self._broadcast or (first == 1 and ids.dim() > 1):
-            return self._current.rows > 1 or module in self._broadcast
+        if module in self._broadcast:
+            return True
         if first == rows:
-            if rows > 1:
-                self._by_row.add(module)
             return False
-        if module in self._by_row or self._rows_dim == 1:
+        if self._rows_dim == 1 or (first != 1 and ids.dim() > 1):
             raise self._not_rows_first(module)
-        self._broadcast.add(module)
         return True
 
     def _give_bias_rows(self, attention: nn.Module, bias: nn.Embedding) -> None:

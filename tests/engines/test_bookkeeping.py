@@ -1,9 +1,421 @@
 from __future__ import annotations
 
-from engine_contract import EngineContract
+from collections.abc import Callable, Mapping
 
-from dp_train.engines.base import EngineName
+import peft
+import pytest
+import torch
+import transformers
+from engine_contract import (
+    NOISY,
+    PLAN,
+    SEED,
+    UNITS,
+    EngineContract,
+    clipped_sum,
+    difference,
+    released,
+    trainable,
+    unit_gradients,
+)
+from engine_models import MODELS, PAD, batch, gpt2, llama, row_losses, rows, select
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_hooks import Net, Scale, net_batch, net_losses
+from torch import Tensor, nn
+
+from dp_train.engines import bookkeeping, bookkeeping_factors, bookkeeping_rules
+from dp_train.engines.base import EngineName, MicroBatch, RowLosses
+from dp_train.engines.bookkeeping import BookkeepingEngine
+from dp_train.engines.bookkeeping_clip import Clipping
+from dp_train.engines.bookkeeping_factors import GramMemory, Lookup, Product, UnitGradient, UnitRows
+from dp_train.engines.bookkeeping_rules import Received
+from dp_train.engines.cross_check import cross_check
+from dp_train.engines.noise import SeededNoise
+from dp_train.errors import ModelError
+from dp_train.privacy.plan import PrivacyPlan
 
 
 class TestBookkeeping(EngineContract):
     engine = EngineName.BOOKKEEPING
+
+
+def engine_of(
+    model: nn.Module,
+    losses: RowLosses = row_losses,
+    plan: PrivacyPlan = PLAN,
+    clipping: Clipping = Clipping.FLAT,
+) -> BookkeepingEngine:
+    optimizer = torch.optim.SGD(trainable(model), lr=0.1)
+    return BookkeepingEngine(
+        model=model, row_losses=losses, plan=plan, noise=SeededNoise(SEED), optimizer=optimizer, clipping=clipping
+    )
+
+
+def sum_of(engine: BookkeepingEngine, model: nn.Module, microbatch: MicroBatch) -> Tensor:
+    engine.accumulate(microbatch)
+    engine.release(0)
+    engine.detach()
+    return released(model) * PLAN.expected_units
+
+
+def row_gradients(model: nn.Module, losses: RowLosses, inputs: Mapping[str, Tensor]) -> Tensor:
+    """(rows, parameters) float64, a row at a time."""
+    count = len(next(iter(inputs.values())))
+    found = []
+    for row in range(count):
+        loss = losses(model, {name: tensor[row : row + 1] for name, tensor in inputs.items()}).sum()
+        gradients = torch.autograd.grad(loss, trainable(model), allow_unused=True, materialize_grads=True)
+        found.append(torch.cat([gradient.flatten().double() for gradient in gradients]))
+    return torch.stack(found)
+
+
+def equals_the_loop(model: nn.Module, losses: RowLosses, inputs: Mapping[str, Tensor]) -> None:
+    gradients = row_gradients(model, losses, inputs)
+    clip_norm = 1.001 * float(gradients.norm(dim=1).median())
+    engine = engine_of(model, losses, PLAN.replace(clip_norm=clip_norm))
+    found = sum_of(engine, model, batch(inputs, range(len(gradients))))
+    assert difference(found, clipped_sum(gradients, clip_norm)) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["gpt2_tied", "llama", "t5"])
+def test_lora_equals_the_loop(kind: str) -> None:
+    target = {"gpt2_tied": ["c_attn", "c_fc"], "llama": ["q_proj", "down_proj"], "t5": ["q", "wo"]}[kind]
+    base, whole = MODELS[kind](), batch(rows(len(UNITS)), UNITS)
+    adapters = peft.LoraConfig(r=2, target_modules=target, lora_dropout=0.0, fan_in_fan_out=kind == "gpt2_tied")
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = peft.get_peft_model(base, adapters)
+        for parameter in trainable(model):  # B starts at zero, where A's gradient vanishes
+            parameter.data.normal_(0.0, 0.3)
+    expected = clipped_sum(unit_gradients(model, whole), PLAN.clip_norm)
+    assert difference(sum_of(engine_of(model), model, whole), expected) < 1e-5
+
+
+def test_dora_vectors_have_no_rule_and_are_refused() -> None:
+    model = peft.get_peft_model(llama(), peft.LoraConfig(r=2, target_modules=["q_proj"], use_dora=True))
+    with pytest.raises(ModelError, match="no rule for layer"):
+        engine_of(model)
+
+
+class Convolutions(nn.Module):
+    """Layers that only Opacus has rules for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv1d(3, 4, 2), nn.GroupNorm(2, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.convolution(x))
+
+
+def test_layers_that_opacus_knows_equal_the_loop() -> None:
+    torch.manual_seed(0)
+    equals_the_loop(
+        Convolutions(),
+        lambda model, inputs: (model(inputs["x"]) ** 3).sum((1, 2)),
+        {"x": torch.randn(4, 3, 5)},
+    )
+
+
+class Sharing(nn.Module):
+    """One weight as two linear layers, as GPT-2's kind of layer the other way round, and as an embedding, run twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6, bias=False)
+        self.third = transformers.pytorch_utils.Conv1D(6, 6)
+        self.table = nn.Embedding(6, 6, padding_idx=2)
+        self.norm = nn.LayerNorm(6)
+        self.second.weight = self.third.weight = self.table.weight = self.first.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        hidden = self.norm(self.first(self.table(ids)).tanh())
+        return self.norm(self.third(self.second(self.first(hidden)).tanh()) + self.table(ids.flip(1)))
+
+
+def test_every_cross_term_of_a_shared_weight_counts() -> None:
+    torch.manual_seed(0)
+    equals_the_loop(
+        Sharing(),
+        lambda model, inputs: (model(inputs["ids"]) ** 3).sum((1, 2)),
+        {"ids": torch.randint(0, 6, (5, 4))},
+    )
+
+
+@pytest.mark.parametrize("positions", ["(T,)", "(1, T)", "(rows, T)"])
+@pytest.mark.parametrize("count", [1, 2, 5])  # 5 rows of 5 positions: the shapes alone say nothing
+def test_positions_that_broadcast_get_rows_of_their_own(positions: str, count: int) -> None:
+    torch.manual_seed(0)
+    equals_the_loop(Net(positions), net_losses, net_batch(count).inputs)
+
+
+def test_relative_bias_has_rows_when_there_are_as_many_as_positions() -> None:
+    count = rows(1)["input_ids"].shape[1]
+    model, whole = MODELS["t5"](), batch(rows(count), range(count))
+    expected = clipped_sum(unit_gradients(model, whole), PLAN.clip_norm)
+    assert difference(sum_of(engine_of(model), model, whole), expected) < 1e-5
+
+
+def test_padding_tokens_train_no_embedding_as_in_torch() -> None:
+    model, inputs = llama(), rows(3)
+    inputs["input_ids"][:, 1] = PAD
+    whole = batch(inputs, range(3))
+    expected = clipped_sum(unit_gradients(model, whole), PLAN.clip_norm)
+    assert difference(sum_of(engine_of(model), model, whole), expected) < 1e-5
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradient_checkpointing_changes_nothing(reentrant: bool) -> None:
+    model, whole = llama(), batch(rows(len(UNITS)), UNITS)
+    expected = sum_of(engine_of(model), model, whole)
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    assert difference(sum_of(engine_of(model), model, whole), expected) < 1e-6
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_autocast_bounds_a_unit_and_stays_near_the_float32_sum(kind: str) -> None:
+    def half(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return row_losses(model, inputs)
+
+    model, whole = MODELS[kind](), batch(rows(len(UNITS)), UNITS)
+    plan = PLAN.replace(clip_norm=0.1)
+    expected = clipped_sum(unit_gradients(model, whole), plan.clip_norm)
+    assert difference(sum_of(engine_of(model, half, plan), model, whole), expected) < 0.1
+    alone = sum_of(engine_of(model, half, plan), model, select(whole, [3]))
+    assert float(alone.norm()) <= plan.clip_norm * (1 + 1e-6)
+
+
+def test_dropout_is_the_same_for_the_sum_and_its_check_and_leaves_the_random_state_alone() -> None:
+    model, whole = gpt2(tied=True), batch(rows(len(UNITS)), UNITS)
+    for block in model.transformer.h:
+        block.mlp.dropout.p = 0.5
+    outcomes = []
+    for fresh in (True, False):
+        engine = engine_of(model)
+        if not fresh:  # has checked already, like the engine of a run that was not interrupted
+            engine.accumulate(select(whole, [0]))
+            engine.release(0)
+        torch.manual_seed(11)
+        outcomes.append(sum_of(engine, model, whole))
+    assert torch.equal(*outcomes)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_automatic_clipping_is_its_formula_and_stays_below_the_clip_norm(kind: str) -> None:
+    model, whole = MODELS[kind](), batch(rows(len(UNITS)), UNITS)
+    gradients = unit_gradients(model, whole)
+    expected = (gradients * PLAN.clip_norm / (gradients.norm(dim=1, keepdim=True) + 0.01)).sum(0)
+    engine = engine_of(model, clipping=Clipping.AUTOMATIC)
+    assert difference(sum_of(engine, model, whole), expected) < 1e-5
+    alone = sum_of(engine_of(model, clipping=Clipping.AUTOMATIC), model, select(whole, [3]))
+    assert float(alone.norm()) <= PLAN.clip_norm
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_per_layer_clipping_bounds_each_tensor_and_all_together(kind: str) -> None:
+    model, inputs = MODELS[kind](), rows(len(UNITS))
+    whole, tensors = batch(inputs, UNITS), [parameter.numel() for parameter in trainable(model)]
+    bound = PLAN.clip_norm / len(tensors) ** 0.5
+    parts = unit_gradients(model, whole).split(tensors, dim=1)
+    found = sum_of(engine_of(model, clipping=Clipping.PER_LAYER), model, whole)
+    assert difference(found, torch.cat([clipped_sum(part, bound) for part in parts])) < 1e-5
+    inputs["scale"][:] = 1e6
+    alone = sum_of(engine_of(model, clipping=Clipping.PER_LAYER), model, select(whole, [3]))
+    assert float(alone.norm()) == pytest.approx(PLAN.clip_norm, rel=0.1)
+    assert all(float(part.norm()) <= bound * (1 + 1e-6) for part in alone.split(tensors))
+
+
+@pytest.mark.parametrize("clipping", Clipping)
+def test_a_nonfinite_unit_is_zero_under_every_clipping(clipping: Clipping) -> None:
+    model, inputs = MODELS["t5"](), rows(len(UNITS))
+    healthy = sum_of(engine_of(model, clipping=clipping), model, select(batch(inputs, UNITS), [0, 1, 2, 4]))
+    inputs["spoil"][5] = torch.nan
+    assert difference(sum_of(engine_of(model, clipping=clipping), model, batch(inputs, UNITS)), healthy) < 1e-5
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_lookup_without_rows_is_refused_by_name(count: int) -> None:
+    with pytest.raises(ModelError, match=r"layer positions \(Embedding\) does not have the batch as its first"):
+        engine_of(Net("(T, T)"), net_losses).accumulate(net_batch(count))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_weight_used_outside_its_layer_is_refused_by_name_and_leaves_nothing(inside: bool) -> None:
+    def losses(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        return model(inputs["ids"]) + (model.positions.weight[inputs["ids"]].sum((1, 2)) if inside else 0)
+
+    model = Net("(T,)" if inside else "weight")
+    engine = engine_of(model, losses)
+    with pytest.raises(ModelError, match=r"positions\.weight is used outside its layer"):
+        engine.accumulate(net_batch(3))
+    assert engine.release(0).units == 0
+    assert not released(model).any()
+
+
+def test_rows_that_depend_on_each_other_are_refused() -> None:
+    def losses(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        return row_losses(model, inputs) * row_losses(model, inputs).mean()
+
+    model = gpt2(tied=True)
+    with pytest.raises(ModelError, match="rows depend on each other"):
+        engine_of(model, losses).accumulate(batch(rows(4), range(4)))
+
+
+def test_an_input_that_is_changed_in_place_is_refused() -> None:
+    class Changed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.outer = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.inner(x) * 2
+            output = self.outer(hidden)
+            hidden.zero_()
+            return output
+
+    engine = engine_of(Changed(), lambda model, inputs: model(inputs["x"]).sum(1))
+    with pytest.raises(ModelError, match="input of layer outer was changed in place"):
+        engine.accumulate(batch({"x": torch.randn(2, 3)}, range(2)))
+
+
+def test_a_layer_without_a_rule_is_refused_by_name_before_any_data() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Sequential(Scale()))
+    with pytest.raises(ModelError, match=r"no rule for layer 1\.0 \(Scale\); freeze it, or use engine naive"):
+        engine_of(model)
+    model[1].requires_grad_(False)
+    engine_of(model)
+
+
+@pytest.mark.parametrize("option", [{"max_norm": 1.0}, {"scale_grad_by_freq": True}, {"sparse": True}])
+def test_embeddings_that_couple_rows_are_refused(option: dict[str, object]) -> None:
+    with pytest.raises(ModelError, match="couple rows"):
+        engine_of(nn.Sequential(nn.Embedding(3, 3, **option)))
+
+
+def test_two_engines_on_one_model_are_refused() -> None:
+    model = gpt2(tied=True)
+    engine = engine_of(model)
+    with pytest.raises(ModelError, match="another engine is attached"):
+        engine_of(model)
+    engine.detach()
+    engine_of(model)
+
+
+def test_an_optimizer_over_other_parameters_is_refused() -> None:
+    model = gpt2(tied=True)
+    with pytest.raises(ModelError, match="exactly the model's parameters"):
+        BookkeepingEngine(
+            model=model,
+            row_losses=row_losses,
+            plan=PLAN,
+            noise=SeededNoise(SEED),
+            optimizer=torch.optim.SGD(trainable(model)[1:], lr=0.1),
+        )
+
+
+def test_parameters_out_of_reach_count_as_zero() -> None:
+    model, whole = gpt2(tied=True), batch(rows(3), range(3))
+    model.register_module("spare", nn.Linear(2, 2))
+    sum_of(engine_of(model), model, whole)
+    assert not model.spare.weight.grad.any()
+
+
+def test_opacus_step_hook_hears_of_every_release() -> None:
+    model, whole = gpt2(tied=True), batch(rows(len(UNITS)), UNITS)
+    engine = engine_of(model, plan=NOISY)
+    engine.accumulate(whole)
+    for step in range(4):
+        engine.release(step)
+    assert engine.opacus_history() == [(NOISY.sigma, NOISY.sample_rate, 4)]
+    assert cross_check(NOISY, history=engine.opacus_history()).agrees
+
+
+sizes = st.integers(1, 7)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    owners=st.lists(st.integers(0, 4), min_size=1, max_size=9),
+    positions=sizes,
+    shape=st.tuples(sizes, sizes),
+    seed=st.integers(0, 99),
+)
+def test_norms_and_sums_of_factors_are_those_of_the_gradients(
+    owners: list[int], positions: int, shape: tuple[int, int], seed: int
+) -> None:
+    random = torch.Generator().manual_seed(seed)
+    present = sorted(set(owners))
+    unit_rows = UnitRows(torch.tensor([present.index(owner) for owner in owners]), len(present))
+    left = torch.randn(len(owners), positions, shape[0], generator=random)
+    right = torch.randn(len(owners), positions, shape[1], generator=random)
+    ids = torch.randint(0, shape[0], (len(owners), positions), generator=random)
+    factors = torch.rand(len(present), generator=random)
+    for gradient, dense in (
+        (_of_product(Product(left, right), unit_rows), torch.einsum("rpm,rpn->rmn", left, right)),
+        (UnitGradient(lookup=Lookup(ids, right, shape[0])), _one_hot(ids, shape[0]).mT @ right),
+    ):
+        expected = torch.zeros(len(present), *shape).index_add_(0, unit_rows.owner, dense)
+        norms = gradient.squared_norms(unit_rows).sqrt()
+        torch.testing.assert_close(norms.float(), expected.flatten(1).norm(dim=1), rtol=1e-4, atol=1e-5)
+        found = gradient.weighted_sum(factors, unit_rows, None, None)
+        torch.testing.assert_close(found, torch.tensordot(factors, expected, dims=1), rtol=1e-4, atol=1e-5)
+
+
+def _of_product(product: Product, unit_rows: UnitRows) -> UnitGradient:
+    gradient, memory = UnitGradient(), GramMemory()
+    squares = unit_rows.per_unit(
+        lambda left, right: bookkeeping_factors.product_squared_norms(left, right, memory), product.left, product.right
+    )
+    gradient.add_product(product, squares)
+    return gradient
+
+
+def _one_hot(ids: Tensor, entries: int) -> Tensor:
+    return nn.functional.one_hot(ids, entries).float()
+
+
+def _no_cross_term(*tensors: Tensor) -> Tensor:
+    return torch.zeros(len(tensors[0]), dtype=torch.float64)
+
+
+def _without_bias(layer: nn.Module, inputs: list[Tensor], grads: Tensor) -> Received:
+    return (pair for pair in bookkeeping_rules._conv1d(layer, inputs, grads) if pair[0] is not layer.bias)
+
+
+def _padding_counted(layer: nn.Module, inputs: list[Tensor], grads: Tensor) -> Received:
+    yield layer.weight, Lookup(inputs[0], grads, layer.num_embeddings)
+
+
+def _each_row_alone(unit_rows: UnitRows, function: Callable[..., Tensor], *values: Tensor) -> Tensor:
+    """The norms of a unit's rows instead of the unit's: products between its rows left out."""
+    return unit_rows.sum_rows(function(*values))
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("mistake", ["cross term", "bias", "padding", "rows as units"])
+def test_a_wrong_rule_is_caught_by_the_engine_itself_and_by_the_contract(
+    mistake: str, checked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = bookkeeping_rules._FACTOR_RULES
+    if mistake == "cross term":
+        monkeypatch.setattr(bookkeeping_factors, "_product_dot_lookup", _no_cross_term)
+    elif mistake == "bias":
+        monkeypatch.setitem(rules, "transformers.pytorch_utils.Conv1D", _without_bias)
+    elif mistake == "padding":
+        monkeypatch.setitem(rules, "torch.nn.modules.sparse.Embedding", _padding_counted)
+    else:
+        monkeypatch.setattr(UnitRows, "per_unit", _each_row_alone)
+    model = llama() if mistake == "padding" else gpt2(tied=True)
+    inputs = rows(len(UNITS))
+    inputs["input_ids"][:, 1] = PAD
+    whole = batch(inputs, UNITS)
+    if checked:
+        with pytest.raises(ModelError, match="in a way that its rule does not cover"):
+            engine_of(model).accumulate(whole)
+        return
+    monkeypatch.setattr(bookkeeping, "agrees_with_autograd", lambda *arguments: True)
+    gradients = unit_gradients(model, whole)
+    plan = PLAN.replace(clip_norm=0.5 * float(gradients.norm(dim=1).min()))
+    assert difference(sum_of(engine_of(model, plan=plan), model, whole), clipped_sum(gradients, plan.clip_norm)) > 1e-3
