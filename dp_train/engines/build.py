@@ -61,16 +61,14 @@ def build_engine(
         from dp_train.engines.bookkeeping import BookkeepingEngine
 
         return BookkeepingEngine(model=model, row_losses=row_losses, plan=plan, noise=noise, optimizer=optimizer)
-    raise PlanError(f"engine {name.value}: not installed; use bookkeeping, hooks or naive")
+    raise PlanError(
+        f"engine {name.value}: Opacus' ghost clipping takes norms of rows, not of units, and refuses tied weights; "
+        "use hooks or bookkeeping"
+    )
 
 
 def _check(name: EngineName, plan: PrivacyPlan) -> None:
     sigma = plan.sigma  # refuses a plan that is not calibrated
-    if name is EngineName.GHOST:
-        raise PlanError(
-            "engine ghost: Opacus' ghost clipping takes norms of rows, not of units, and refuses tied weights; "
-            "use hooks or bookkeeping"
-        )
     if name is EngineName.NON_PRIVATE:
         if sigma > 0 or math.isfinite(plan.clip_norm):
             raise PlanError(

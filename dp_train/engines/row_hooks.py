@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from opacus.grad_sample import GradSampleHooks
-from opacus.grad_sample.functorch import prepare_layer
+from opacus.grad_sample.functorch import ft_compute_per_sample_gradient, prepare_layer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -115,9 +115,6 @@ class UnitGradSampleHooks(GradSampleHooks):  # type: ignore[misc]
             raise self._not_rows_first(module)
         if not forward_output.requires_grad:
             return
-        for parameter in module.parameters():
-            if parameter.requires_grad:
-                parameter._forward_counter += 1  # type: ignore[attr-defined]
         hook = partial(self._take_output_gradient, module, tensors)
         forward_output.register_hook(hook)  # type: ignore[no-untyped-call]
 
@@ -207,9 +204,14 @@ class UnitGradSampleHooks(GradSampleHooks):  # type: ignore[misc]
         attention.compute_bias = by_row
 
     def _take_output_gradient(self, module: nn.Module, tensors: list[Tensor], gradient: Tensor) -> None:
-        if self.hooks_enabled:
-            module.activations = [tensors]  # type: ignore[assignment]
-            self.capture_backprops_hook(module, None, (gradient,), loss_reduction="sum", batch_first=True)
+        """Add what this call of the layer gives to its parameters' per-row gradients; tied layers meet there."""
+        if not self.hooks_enabled:
+            return
+        rule = self.GRAD_SAMPLERS.get(type(module), ft_compute_per_sample_gradient)
+        for parameter, rows in rule(module, tensors, gradient.detach()).items():
+            if parameter.requires_grad:
+                # Not in place: a rule may give a view of the gradient that autograd still passes on.
+                parameter.grad_sample = rows if parameter.grad_sample is None else parameter.grad_sample + rows
 
     def _not_rows_first(self, module: nn.Module) -> ModelError:
         return ModelError(
@@ -219,11 +221,6 @@ class UnitGradSampleHooks(GradSampleHooks):  # type: ignore[misc]
 
     def _forget(self) -> None:
         """A pass that broke off must not be taken for a part of the next."""
-        for module in self._names:
-            module.__dict__.pop("activations", None)
-            module.__dict__.pop("max_batch_len", None)
         for parameter in self._module.parameters():
             if parameter.requires_grad:
                 parameter.grad_sample = None
-                parameter._forward_counter = 0
-                parameter.__dict__.pop("_current_grad_sample", None)
