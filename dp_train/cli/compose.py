@@ -9,9 +9,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -34,7 +35,7 @@ from dp_train.cli.config import TrainConfig
 from dp_train.cli.explain import explain
 from dp_train.cli.folders import RunFolder
 from dp_train.cli.places import conf_folder, groups, search_folders
-from dp_train.errors import ConfigError
+from dp_train.errors import ConfigError, TrackingError
 
 ROOT = "config"
 HYDRA_VERSION = "1.3"
@@ -49,22 +50,22 @@ class _SearchPath(SearchPathPlugin):
             search_path.append("dp-train", f"file://{folder}")
 
 
-def prepare_hydra(stored: Path | None = None) -> None:
+def prepare_hydra(stored: Mapping[str, Any] | None = None) -> None:
     """Make schema, search path and resolvers known to Hydra; may be called again.
 
     Args:
-      stored: config.yaml of an earlier run, which then stands on top of the parts as `+from_run=stored`.
+      stored: configuration of an earlier run, which then stands on top of the parts as `+from_run=stored`.
     """
     Plugins.instance().register(_SearchPath)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     if stored is not None:
-        store.store(group="from_run", name=_STORED, node=_load(stored), package="_global_")
+        store.store(group="from_run", name=_STORED, node=dict(stored), package="_global_")
     # Cached, so that a configuration names one folder however often it is read.
     OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
 
 
-def overrides_for(overrides: Sequence[str], stored: Path | None) -> list[str]:
+def overrides_for(overrides: Sequence[str], stored: Mapping[str, Any] | None) -> list[str]:
     """The overrides as Hydra is to see them.
 
     Raises:
@@ -83,7 +84,7 @@ def overrides_for(overrides: Sequence[str], stored: Path | None) -> list[str]:
     return [f"+from_run={_STORED}", *overrides]
 
 
-def compose(overrides: Sequence[str], *, stored: Path | None = None) -> tuple[TrainConfig, DictConfig]:
+def compose(overrides: Sequence[str], *, stored: Mapping[str, Any] | None = None) -> tuple[TrainConfig, DictConfig]:
     """The checked configuration, and the tree it was made from, with Hydra's own node in it.
 
     Raises:
@@ -102,8 +103,34 @@ def compose(overrides: Sequence[str], *, stored: Path | None = None) -> tuple[Tr
 
 def compose_from(options: Namespace) -> tuple[TrainConfig, DictConfig]:
     """`compose` for a verb that takes key=value words and `--from-run`."""
-    stored = getattr(options, "from_run", None)
-    return compose(options.overrides, stored=None if stored is None else RunFolder.find(stored).config)
+    return compose(options.overrides, stored=stored_by(options))
+
+
+def stored_by(options: Namespace) -> dict[str, Any] | None:
+    """The configuration that `--from-run` names: of a folder, or of a run in the tracking store."""
+    name = getattr(options, "from_run", None)
+    if name is None:
+        return None
+    try:
+        return load(RunFolder.find(name).config)
+    except ConfigError:
+        text = _tracked_config(name)
+        if text is None:
+            raise
+        return _parsed(text, name)
+
+
+def _tracked_config(name: str) -> str | None:
+    """What the store that is there holds of run `name`; no store is made to look into."""
+    if "MLFLOW_TRACKING_URI" not in os.environ and not Path("mlflow.db").exists():
+        return None
+    from dp_train.tracking.run import CONFIG_FILE
+    from dp_train.tracking.store import TrackingStore
+
+    try:
+        return TrackingStore.open().read_text(name, CONFIG_FILE)
+    except TrackingError:
+        return None
 
 
 def check(tree: DictConfig) -> TrainConfig:
@@ -134,15 +161,25 @@ def is_sweep(tree: DictConfig) -> bool:
     return mode is RunMode.MULTIRUN
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> dict[str, Any]:
+    """The configuration that a run wrote.
+
+    Raises:
+      ConfigError: it cannot be read.
+    """
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path))
+        return _parsed(path.read_text(), str(path))
     except OSError as error:
         raise ConfigError(f"config: {path}: {error.strerror}; expected the config.yaml of a run") from error
-    except Exception as error:  # the YAML reader has a tree of errors of its own
-        raise ConfigError(f"config: {path}: not YAML; expected the config.yaml that a run wrote") from error
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError:
+        values = None
     if not isinstance(values, dict):
-        raise ConfigError(f"config: {path}: not a tree of keys; expected the config.yaml that a run wrote")
+        raise ConfigError(f"config: {where}: not a tree of keys in YAML; expected the config.yaml that a run wrote")
     return {str(key): value for key, value in values.items()}
 
 

@@ -178,7 +178,7 @@ class StartConfig:
     cache: str = "runs/starting_points"
 
     def __post_init__(self) -> None:
-        _expect(self, "start.steps", self.steps >= 1, "at least 1; start=random trains no starting point")
+        _expect(self, "start.steps", self.steps >= 1, "at least 1; start=none trains no starting point")
         _expect(self, "start.expected_units", self.expected_units >= 1, "at least 1")
         _expect(self, "start.learning_rate", self.learning_rate > 0, "a rate > 0")
         _expect(self, "start.warmup", 0 <= self.warmup <= 1, "a share in [0, 1]")

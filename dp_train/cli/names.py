@@ -61,7 +61,7 @@ class StartMode(Enum):
     """From which weights a run starts."""
 
     PUBLIC = "public"
-    RANDOM = "random"
+    NONE = "none"
 
 
 class PrivacyMode(Enum):

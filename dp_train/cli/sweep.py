@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
 import yaml
@@ -23,7 +24,16 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.markup import escape
 
-from dp_train.cli.compose import HYDRA_VERSION, ROOT, check, compose, overrides_for, prepare_hydra, without_hydra
+from dp_train.cli.compose import (
+    HYDRA_VERSION,
+    ROOT,
+    check,
+    compose,
+    overrides_for,
+    prepare_hydra,
+    stored_by,
+    without_hydra,
+)
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.explain import explain
 from dp_train.cli.folders import RunFolder
@@ -40,7 +50,7 @@ def run(options: Namespace, out: Console) -> int:
     Raises:
       DpTrainError: some trials failed; the others are whole. Or the sweep cannot be composed.
     """
-    stored = None if options.from_run is None else RunFolder.find(options.from_run).config
+    stored = stored_by(options)
     words = overrides_for(options.overrides, stored)
     first, swept = first_values(options.overrides)
     base, tree = compose(first, stored=stored)
@@ -80,7 +90,7 @@ def first_values(overrides: Sequence[str]) -> tuple[list[str], frozenset[str]]:
     return words, frozenset(swept)
 
 
-def _launch(words: list[str], swept: frozenset[str], parent_id: str | None, stored: Path | None) -> None:
+def _launch(words: list[str], swept: frozenset[str], parent_id: str | None, stored: Mapping[str, Any] | None) -> None:
     """Give the sweep to Hydra, which reads the command line."""
 
     def trial(tree: DictConfig) -> None:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from dp_train.cli import sweep
-from dp_train.cli.compose import compose, compose_from, is_sweep, without_hydra
+from dp_train.cli.compose import compose, compose_from, is_sweep, load, without_hydra
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder
 from dp_train.cli.plan import make_plan, plan_table, warnings
@@ -46,7 +46,7 @@ def _resume(options: Namespace, out: Console) -> int:
     if done.get("status") == "FINISHED":
         out.print(f"{folder.path}: finished already, {done.get('claim')}")
         return 0
-    config, tree = compose([], stored=folder.config)
+    config, tree = compose([], stored=load(folder.config))
     return _train(config, without_hydra(tree), _show_plan(config, out), folder, [], out)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dp_train.cli.assemble import MODEL_SEED, AnyTask, choose_trainable, make_task, model_spec
 from dp_train.cli.compose import compose
+from dp_train.cli.compose import load as load_config
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder
 from dp_train.errors import ModelError
@@ -33,7 +34,7 @@ def load(folder: RunFolder) -> Trained:
     Raises:
       ModelError: the run has not finished, or its checkpoint was taken away.
     """
-    config, _ = compose([], stored=folder.config)
+    config, _ = compose([], stored=load_config(folder.config))
     state = CheckpointFolder(folder.checkpoint).load()
     if state is None or not state.finished:
         raise ModelError(

@@ -10,7 +10,7 @@ from small_runs import Run
 
 from dp_train.cli import names
 from dp_train.cli.assemble import model_spec
-from dp_train.cli.compose import compose, without_hydra
+from dp_train.cli.compose import compose, load, without_hydra
 from dp_train.cli.folders import plain
 from dp_train.cli.names import PrivacyMode
 from dp_train.cli.places import options
@@ -114,7 +114,7 @@ def test_parts_of_the_working_folder_do_not_shadow_those_of_the_tool(folder: Pat
 
 
 def test_a_stored_configuration_comes_back_equal_and_takes_values_alone(folder: Path, finished: Path) -> None:
-    stored = finished / "config.yaml"
+    stored = load(finished / "config.yaml")
     config, tree = compose([], stored=stored)
     assert plain(without_hydra(compose([], stored=stored)[1])) == plain(without_hydra(tree))
     assert config.model.width == 16
@@ -128,7 +128,7 @@ def test_a_stored_configuration_is_held_to_the_schema(folder: Path, finished: Pa
     changed = folder / "config.yaml"
     changed.write_text((finished / "config.yaml").read_text().replace("clip_norm:", "clipp_norm:"))
     with pytest.raises(ConfigError, match="unknown key"):
-        compose([], stored=changed)
+        compose([], stored=load(changed))
 
 
 @pytest.mark.parametrize(

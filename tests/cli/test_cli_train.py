@@ -81,7 +81,7 @@ def test_from_run_repeats_a_run_with_values_changed(finished: Path, cli: Run) ->
     shutil.rmtree(repeated.path)
 
 
-@pytest.mark.parametrize("part", [f"engine={name}" for name in options("engine")] + ["optimizer=sgd", "start=random"])
+@pytest.mark.parametrize("part", [f"engine={name}" for name in options("engine")] + ["optimizer=sgd", "start=none"])
 def test_every_engine_optimizer_and_start_trains(part: str, folder: Path, cli: Run) -> None:
     assert cli("train", *QUIET, part).code == 0
 
@@ -177,6 +177,7 @@ def test_a_sweep_with_a_failing_trial_leaves_the_others_and_closes_its_parent(fo
     assert "1 of 3 trials failed" in ended.err
     sweep = next(folder.glob("multirun/*/*"))
     assert {name: found["status"] for name, found in results(sweep).items()} == {"0": "FINISHED", "2": "FINISHED"}
+    tracked = results(sweep)["2"]["mlflow_run_id"]
     with sqlite3.connect(folder / "mlflow.db") as database:
         parent = "select status from runs join tags using (run_uuid) where key = 'dp_train.kind' and value = ?"
         assert database.execute(parent, ("sweep",)).fetchall() == [("FINISHED",)]
@@ -184,6 +185,9 @@ def test_a_sweep_with_a_failing_trial_leaves_the_others_and_closes_its_parent(fo
         children = "select count(*) from tags where key = 'mlflow.parentRunId'"
         assert database.execute(children).fetchone() == (2,)
         assert "987654321" not in "".join(database.iterdump())
+    shutil.rmtree(sweep)
+    ended = cli("plan", "--json", "--from-run", str(tracked))
+    assert json.loads(ended.out)["epsilon"] == pytest.approx(8, rel=0.01)
     for path in folder.rglob("*"):
         if path.is_file() and path.suffix in {".yaml", ".json", ".md", ".txt"}:
             assert "987654321" not in path.read_text(), path
