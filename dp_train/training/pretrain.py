@@ -26,7 +26,7 @@ from dp_train.tasks.base import Task
 from dp_train.training.callbacks import Callback, RunStatus
 from dp_train.training.optimizers import OptimizerFactory, Schedule, constant
 from dp_train.training.seeds import Seeds
-from dp_train.training.trainer import Trainer
+from dp_train.training.trainer import Trainer, cohort_digest
 
 _WEIGHTS = "model.safetensors"
 _FACTS = "facts.json"
@@ -71,7 +71,7 @@ def starting_point(
             "here is not covered by any ε"
         )
     plan = plan.without_privacy()
-    described = {**facts, "task": task.name, "plan": plan.digest, "consent_root": units.consent_root}
+    described = {**facts, "task": task.name, "plan": plan.digest, "units": cohort_digest(units)}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
     folder = cache / digest[:16]
     if (folder / _WEIGHTS).is_file():

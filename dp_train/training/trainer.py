@@ -115,7 +115,7 @@ class Trainer:
         trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         if not trainable:
             raise ModelError("model: no trainable parameter; expected at least one with requires_grad")
-        cohort = _cohort_digest(units)
+        cohort = cohort_digest(units)
         state = self._resume(cohort)
         monitor = RunMonitor(self.plan)
         if state is not None:
@@ -321,7 +321,7 @@ class _Run:
         )
 
 
-def _cohort_digest(units: Units) -> str:
+def cohort_digest(units: Units) -> str:
     """Names the very units of a run: which examples, of whom, under which consent."""
     digest = hashlib.sha256(units.consent_root.encode())
     for index in range(len(units)):
@@ -350,4 +350,4 @@ def _step_randomness(seeds: Seeds, step: int) -> Iterator[None]:
         yield
 
 
-__all__ = ["Trainer"]
+__all__ = ["Trainer", "cohort_digest"]
