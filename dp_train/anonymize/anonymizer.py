@@ -82,7 +82,7 @@ class Anonymizer:
     ) -> str:
         covered = [match.span() for match in _SURROGATE.finditer(text)] if "[" in text else []
         patterns = find_patterns(text, covered) if self.patterns else []
-        taken = [*covered, *((span.start, span.end) for span in patterns)]
+        taken = sorted([*covered, *((span.start, span.end) for span in patterns)])
         names = index.find(text, hints=hints, covered=taken, declarative=declarative) if self.names else []
         edits = [(span.start, span.end, span.token) for span in patterns]
         edits += [(span.start, span.end, surrogates[span.person_id]) for span in names]

@@ -9,9 +9,12 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
+
+from dp_train.consent.names import is_free
 
 EMAIL, PHONE, URL, IP, CARD = "[EMAIL]", "[PHONE]", "[URL]", "[IP]", "[CARD]"
 IBAN, SSN, MEETING_ID, PASSCODE, SECRET = "[IBAN]", "[SSN]", "[MEETING_ID]", "[PASSCODE]", "[SECRET]"
@@ -35,7 +38,7 @@ def find_patterns(text: str, covered: Sequence[tuple[int, int]] = ()) -> list[Pa
     """Identifiers in the text, left to right, without overlap; none touches a covered span.
 
     Kinds are looked for in a fixed order, and what one kind has claimed the next leaves alone: a link
-    with a passcode in it is one URL.
+    with a passcode in it is one URL. The covered spans are sorted and do not overlap.
     """
     if _plain(text):
         return []
@@ -44,8 +47,8 @@ def find_patterns(text: str, covered: Sequence[tuple[int, int]] = ()) -> list[Pa
     for token, applies, find in _KINDS:
         if applies(text):
             for start, end in find(text):
-                if all(end <= left or right <= start for left, right in taken):
-                    taken.append((start, end))
+                if is_free(taken, start, end):
+                    insort(taken, (start, end))
                     spans.append(PatternSpan(start, end, token))
     return sorted(spans)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -78,6 +79,12 @@ def words(text: str) -> list[str]:
     return [fold(word) for word in _WORD.findall(text)]
 
 
+def is_free(taken: Sequence[tuple[int, int]], start: int, end: int) -> bool:
+    """Whether a span touches none of the taken ones, which are sorted and do not overlap."""
+    after = bisect_left(taken, (start, end))
+    return (after == 0 or taken[after - 1][1] <= start) and (after == len(taken) or end <= taken[after][0])
+
+
 class NameIndex:
     """The names of some people of one conversation, ready to be looked for.
 
@@ -136,8 +143,9 @@ class NameIndex:
         """
         if not self._unspaced and self._forms.keys().isdisjoint(words(text)):
             return []
-        spans = list(self._find_unspaced(text, covered))
-        found = _words_of(text, [*covered, *((span.start, span.end) for span in spans)])
+        taken = list(covered)
+        spans = list(self._find_unspaced(text, taken))
+        found = _words_of(text, taken)
         reached = 0
         for index, word in enumerate(found):
             if word.start < reached or word.folded not in self._forms:
@@ -153,24 +161,22 @@ class NameIndex:
         """Forms that stand at a word, longest first."""
         return [form for form in self._forms.get(found[index].folded, ()) if _matches(form, text, found, index)]
 
-    def _find_unspaced(self, text: str, covered: Iterable[tuple[int, int]]) -> Iterator[NameSpan]:
-        taken = list(covered)
+    def _find_unspaced(self, text: str, taken: list[tuple[int, int]]) -> Iterator[NameSpan]:
+        """Occurrences in scripts without spaces; each is added to the taken spans."""
         for written, person_id in self._unspaced:
             start = text.find(written)
             while start >= 0:
                 end = start + len(written)
-                if all(end <= left or right <= start for left, right in taken):
-                    taken.append((start, end))
+                if is_free(taken, start, end):
+                    insort(taken, (start, end))
                     yield NameSpan(start, end, person_id)
                 start = text.find(written, end)
 
 
-def _words_of(text: str, covered: Iterable[tuple[int, int]]) -> list[_Word]:
-    """Words with their places, without those that overlap a covered span."""
+def _words_of(text: str, taken: Sequence[tuple[int, int]]) -> list[_Word]:
+    """Words with their places, without those that touch a taken span."""
     found = [_Word(match.start(), match.end(), fold(match.group())) for match in _WORD.finditer(text)]
-    for left, right in covered:
-        found = [word for word in found if word.end <= left or right <= word.start]
-    return found
+    return [word for word in found if is_free(taken, word.start, word.end)] if taken else found
 
 
 def _matches(form: _Form, text: str, found: Sequence[_Word], index: int) -> bool:

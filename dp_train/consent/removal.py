@@ -11,7 +11,7 @@ from dp_train.consent.decisions import Reason
 from dp_train.consent.events import Purpose
 from dp_train.consent.names import NameIndex, words
 from dp_train.consent.snapshot import ConsentSnapshot
-from dp_train.conversations import ContentKind, Conversation
+from dp_train.conversations import ContentKind, Conversation, Turn
 
 RUN_OF_WORDS = 6
 """So many words in a row, shared with an earlier turn that was left out, are a quotation of it."""
@@ -129,10 +129,8 @@ def _denied_names(conversation: Conversation, answers: _Answers, kind: ContentKi
 
 def _rest(conversation: Conversation, places: Mapping[int, int], answers: _Answers) -> Conversation:
     """The turns that stay, with their links among themselves."""
-    turns = tuple(
-        dataclasses.replace(turn, reply_to=_moved(turn.reply_to, places), quotes=_moved(turn.quotes, places))
-        for turn in (conversation.turns[index] for index in places)
-    )
+    whole = len(places) == len(conversation.turns)
+    turns = conversation.turns if whole else tuple(_relinked(conversation.turns[index], places) for index in places)
     kinds = {turn.kind for turn in turns}
     roster = {
         person_id: name
@@ -144,12 +142,14 @@ def _rest(conversation: Conversation, places: Mapping[int, int], answers: _Answe
         turns=turns,
         roster=roster,
         guests=frozenset(),  # a guest never agrees, so none is left
-        summary=conversation.summary if len(turns) == len(conversation.turns) else None,
+        summary=conversation.summary if whole else None,
     )
 
 
-def _moved(link: int | None, places: Mapping[int, int]) -> int | None:
-    return None if link is None else places.get(link)
+def _relinked(turn: Turn, places: Mapping[int, int]) -> Turn:
+    reply_to = None if turn.reply_to is None else places.get(turn.reply_to)
+    quotes = None if turn.quotes is None else places[turn.quotes]  # what quotes a turn that is gone is gone too
+    return dataclasses.replace(turn, reply_to=reply_to, quotes=quotes)
 
 
 class _Echoes:

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import os
 import stat
 from pathlib import Path
 
@@ -45,7 +44,6 @@ def test_a_key_is_never_printed(tmp_path: Path) -> None:
     assert b"super".hex() not in repr(key)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="file modes of POSIX")
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "principal.key"
     PrincipalKey.create(path)
