@@ -3,8 +3,8 @@
 The decoder is a GPT-NeoX and the encoder–decoder a Pegasus (a BART with norms before the blocks and
 fixed sinusoids for positions). Both consist of `nn.Linear`, `nn.Embedding` and `nn.LayerNorm` only, and
 no trainable tensor of theirs is broadcast over the batch, as GPT-2's position embeddings and T5's
-relative biases are: every layer has a known per-sample gradient. At this size NeoX also learns the most
-in a second; experiments/LOG.md has the comparison with GPT-2 and Llama.
+relative biases are: every layer has a known per-sample gradient. Positions of the decoder are rotary, over
+the whole head.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ TINY = ModelSpec(architecture=Architecture.DECODER, layers=2, width=128, heads=4
 """Decoder for the demo and for tests of whole runs: 0.7 M parameters with a vocabulary of 2048."""
 
 TINY_SEQ2SEQ = ModelSpec(architecture=Architecture.ENCODER_DECODER, layers=2, width=128, heads=4, positions=512)
-"""Encoder–decoder of the same width: 1.2 M parameters with a vocabulary of 2048."""
+"""Encoder–decoder of the same width: 1.3 M parameters with a vocabulary of 2048."""
 
 
 def build_model(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast, *, seed: int) -> PreTrainedModel:
@@ -125,6 +125,8 @@ def _decoder(spec: ModelSpec, shared: dict[str, Any]) -> GPTNeoXConfig:
         hidden_dropout=spec.dropout,
         attention_dropout=spec.dropout,
         use_parallel_residual=False,
+        # NeoX rotates a quarter of each head by default, which is made for heads of 64 and more.
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 1.0},
         tie_word_embeddings=spec.tied,
         **shared,
     )
