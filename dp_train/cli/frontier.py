@@ -9,11 +9,10 @@ from pathlib import Path
 from rich.console import Console
 
 from dp_train.cli.config import TrainConfig
-from dp_train.cli.show import rounded_up, table
+from dp_train.cli.show import rounded_up, samples, table
 from dp_train.cli.trial import Outcome
 from dp_train.tracking.figures import FrontierPanel, FrontierPoint, draw_frontier, frontier_rows
 from dp_train.tracking.run import TrackedRun
-from dp_train.tracking.store import TrackingStore
 from dp_train.tracking.ui import DEFAULT_PORT, ui_url
 
 _AXES = {"rougeL": "ROUGE-L F1", "perplexity": "perplexity per word"}
@@ -77,7 +76,18 @@ def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) 
     return written[0]
 
 
-def show_table(reports: Sequence[StudyReport], out: Console) -> None:
+def show_reports(reports: Sequence[StudyReport], out: Console) -> None:
+    """The table, what its ε mean, and samples of each task at its largest ε."""
+    _show_table(reports, out)
+    _show_claims(reports, out)
+    for report in reports:
+        if report.outcomes:
+            chosen = ([outcome for outcome in report.outcomes if outcome.plan.private] or report.outcomes)[-1]
+            out.print(f"[bold]{chosen.label}[/]")
+            samples(out, chosen.samples)
+
+
+def _show_table(reports: Sequence[StudyReport], out: Console) -> None:
     """One row a baseline, the public starting point, and each ε with the median of its repeats."""
     rows: list[tuple[str, ...]] = []
     for report in reports:
@@ -116,7 +126,7 @@ def show_table(reports: Sequence[StudyReport], out: Console) -> None:
     out.print(table(_COLUMNS, rows, title="utility against ε"))
 
 
-def show_claims(reports: Sequence[StudyReport], out: Console) -> None:
+def _show_claims(reports: Sequence[StudyReport], out: Console) -> None:
     """What the ε of the table mean: one claim in full, and what all runs on the same people spend together."""
     for report in reports:
         private = [outcome for outcome in report.outcomes if outcome.epsilon is not None]
@@ -131,7 +141,7 @@ def show_claims(reports: Sequence[StudyReport], out: Console) -> None:
             )
 
 
-def show_address(store: TrackingStore, parent: TrackedRun, out: Console) -> None:
+def show_address(parent: TrackedRun, out: Console) -> None:
     """The command that starts the UI, and the address that opens the saved view."""
     out.print(f"MLflow: start the UI with [bold]dp-train ui --port {DEFAULT_PORT}[/], then open")
     out.print(ui_url(parent.experiment_id), soft_wrap=True, markup=False)

@@ -11,6 +11,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,13 @@ def run(options: Namespace, out: Console) -> int:
     """
     stored = stored_by(options)
     words = overrides_for(options.overrides, stored)
-    first, swept = first_values(options.overrides)
-    base, tree = compose(first, stored=stored)
-    swept |= frozenset(tree.hydra.sweeper.get("params") or ())
+    typed = grid(options.overrides)
+    base, tree = compose(typed.first, stored=stored)
+    # An experiment file may bring combinations of its own; what is typed replaces them.
+    set_by_hand = {word.partition("=")[0].lstrip("+~") for word in options.overrides}
+    params = tree.hydra.sweeper.get("params") or {}
+    written = grid([f"{key}={value}" for key, value in params.items() if key not in set_by_hand])
+    sweep = Grid(typed.first, typed.keys | written.keys, typed.trials * written.trials)
     if base.dry_run:
         out.print(config_tree(without_hydra(tree)))
         out.print(plan_table(make_plan(base)))
@@ -64,7 +69,7 @@ def run(options: Namespace, out: Console) -> int:
     out.print(f"sweep folder: {folder}")
     with _parent(base, options.overrides) as parent_id:
         try:
-            _launch([*words, f"hydra.sweep.dir={folder}"], swept, parent_id, stored)
+            _launch([*words, f"hydra.sweep.dir={folder}"], sweep, parent_id, stored)
         except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
             raise explain(error, options.overrides) from error
         finally:
@@ -72,29 +77,44 @@ def run(options: Namespace, out: Console) -> int:
     return _report(folder, out)
 
 
-def first_values(overrides: Sequence[str]) -> tuple[list[str], frozenset[str]]:
-    """The overrides of the first trial, and the keys that the sweep is over."""
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What a sweep is over: the overrides of its first trial, the keys that change, and how many trials there are."""
+
+    first: list[str]
+    keys: frozenset[str]
+    trials: int
+
+
+def grid(overrides: Sequence[str]) -> Grid:
+    """Read the combinations out of overrides such as `a=1,2`.
+
+    Raises:
+      ConfigError: an override cannot be read.
+    """
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise explain(error, overrides) from error
-    words, swept = [], set()
+    words, keys, trials = [], set(), 1
     for override in parsed:
         word = str(override.input_line)
         if override.is_sweep_override():
             key = override.get_key_element()
-            swept.add(key)
+            keys.add(key)
             if override.is_discrete_sweep():
-                word = f"{key}={next(iter(override.sweep_string_iterator()))}"
+                values = list(override.sweep_string_iterator())
+                word = f"{key}={values[0]}"
+                trials *= len(values)
         words.append(word)
-    return words, frozenset(swept)
+    return Grid(words, frozenset(keys), trials)
 
 
-def _launch(words: list[str], swept: frozenset[str], parent_id: str | None, stored: Mapping[str, Any] | None) -> None:
+def _launch(words: list[str], sweep: Grid, parent_id: str | None, stored: Mapping[str, Any] | None) -> None:
     """Give the sweep to Hydra, which reads the command line."""
 
     def trial(tree: DictConfig) -> None:
-        _trial(tree, parent_id, swept)
+        _trial(tree, parent_id, sweep)
 
     prepare_hydra(stored)
     old_words, old_setting = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
@@ -110,7 +130,7 @@ def _launch(words: list[str], swept: frozenset[str], parent_id: str | None, stor
             os.environ["HYDRA_FULL_ERROR"] = old_setting
 
 
-def _trial(tree: DictConfig, parent_id: str | None, swept: frozenset[str]) -> None:
+def _trial(tree: DictConfig, parent_id: str | None, sweep: Grid) -> None:
     """One trial, in whichever process the launcher put it.
 
     It tells its failure and does not raise it: Hydra would print all overrides, a seed among them.
@@ -123,7 +143,7 @@ def _trial(tree: DictConfig, parent_id: str | None, swept: frozenset[str]) -> No
     number, path = job.job.num, Path(job.runtime.output_dir)
     out = console()
     words = list(job.overrides.task)
-    shown = [word for word in public_overrides(words) if word.partition("=")[0].lstrip("+") in swept]
+    shown = [word for word in public_overrides(words) if word.partition("=")[0].lstrip("+") in sweep.keys]
     out.print(f"[bold]trial {number}[/] {escape(' '.join(shown))}")
     try:
         config = check(tree)
@@ -141,7 +161,7 @@ def _trial(tree: DictConfig, parent_id: str | None, swept: frozenset[str]) -> No
             store=store,
             out=out,
             overrides=words,
-            family=Family(parent_id=parent_id),
+            family=Family(parent_id=parent_id, trials=sweep.trials),
         )
     except Exception as error:
         told(f"trial {number}", error)

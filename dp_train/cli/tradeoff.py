@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 from argparse import Namespace
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,11 +19,12 @@ from rich.console import Console
 
 from dp_train.cli.compose import check, compose_from, without_hydra
 from dp_train.cli.config import TrainConfig
-from dp_train.cli.folders import RunFolder
+from dp_train.cli.folders import RunFolder, plain
 from dp_train.cli.names import PrivacyMode
 from dp_train.cli.plan import make_plan, plan_table, warnings
-from dp_train.cli.show import config_tree, console, gate_table, samples, told
+from dp_train.cli.show import config_tree, console, gate_table, told
 from dp_train.errors import DpTrainError
+from dp_train.tracking.provenance import public_config
 
 if TYPE_CHECKING:
     from dp_train.cli.assemble import Material
@@ -86,56 +87,56 @@ def run_studies(studies: Sequence[Study], path: Path, out: Console, *, demo: boo
     if any(study.config.dry_run for study in studies):
         return 0
 
-    from dp_train.cli.assemble import material, metric_of, prepare_machine, snapshot
-    from dp_train.cli.frontier import draw, show_address, show_claims, show_table
-    from dp_train.cli.trial import RESULT, experiment_name, open_store
-    from dp_train.tracking.run import RunKind
+    from dp_train.cli.assemble import material, prepare_machine, snapshot
+    from dp_train.cli.frontier import draw, show_address, show_reports
+    from dp_train.cli.trial import RESULT, open_store
 
     first = studies[0].config
-    for study in studies:
-        prepare_machine(study.config)
-    moment = snapshot(first)
+    prepare_machine(first)
+    moment = snapshot(first)  # before anything is written: it reads every file of consent
     store = open_store(first)
-    folder = RunFolder.create(path, studies[0].tree, studies[0].overrides)
     name = "demo" if demo else f"tradeoff {first.task.name.value}"
+    folder = RunFolder.create(path, studies[0].tree, studies[0].overrides)
     reports: list[StudyReport] = []
-    with ExitStack() as stack:
-        parent = None
-        if store is not None:
-            experiment = store.experiment(
-                experiment_name(first), metrics=[metric_of(study.config) for study in studies]
-            )
-            parent = stack.enter_context(
-                store.start_run(
-                    experiment,
-                    name=name,
-                    kind=RunKind.DEMO if demo else RunKind.TRADEOFF,
-                )
-            )
+    with _parent(store, studies, name, demo=demo) as parent:
         for study in studies:
-            if (study.config.corpus, study.config.consent) != (first.corpus, first.consent):
-                moment = snapshot(study.config)
-            made = material(study.config, moment=moment)
+            shared = (study.config.corpus, study.config.consent) == (first.corpus, first.consent)
+            made = material(study.config, moment=moment if shared else None)
             out.print(gate_table(made.populations.reports))
             reports.append(_run_study(study, made, path, store, parent, out))
         figure = draw(reports, path / "frontier", parent)
-    show_table(reports, out)
-    show_claims(reports, out)
-    for report in reports:
-        if report.outcomes:
-            best_private = [outcome for outcome in report.outcomes if outcome.plan.private] or report.outcomes
-            out.print(f"[bold]{best_private[-1].label}[/]")
-            samples(out, best_private[-1].samples)
+    show_reports(reports, out)
     if figure is not None:
         out.print(f"frontier: {figure}")
     out.print(f"run folder: {path}")
-    if store is not None and parent is not None:
-        show_address(store, parent, out)
+    if parent is not None:
+        show_address(parent, out)
     failed = sum(report.failed for report in reports)
     folder.write_json(RESULT, {"label": name, "status": "FAILED" if failed else "FINISHED"})
     if failed:
         raise DpTrainError(f"tradeoff: {failed} runs failed, see above; the others are whole in {path}")
     return 0
+
+
+@contextmanager
+def _parent(
+    store: TrackingStore | None, studies: Sequence[Study], name: str, *, demo: bool
+) -> Iterator[TrackedRun | None]:
+    """The run that the trials of all studies are children of; None without a store."""
+    from dp_train.cli.assemble import metric_of
+    from dp_train.cli.trial import experiment_name
+    from dp_train.tracking.run import RunKind
+
+    if store is None:
+        yield None
+        return
+    metrics = [metric_of(study.config) for study in studies]
+    experiment = store.experiment(experiment_name(studies[0].config), metrics=metrics)
+    with store.start_run(experiment, name=name, kind=RunKind.DEMO if demo else RunKind.TRADEOFF) as run:
+        # Each without its seed: one level down, the tracker would not know it for a seed.
+        trees = {study.config.task.name.value: public_config(plain(study.tree)) for study in studies}
+        run.log_provenance(trees, studies[0].overrides)
+        yield run
 
 
 def _announce(study: Study, out: Console) -> None:

@@ -15,6 +15,7 @@ from dp_train.cli.folders import plain
 from dp_train.cli.names import PrivacyMode
 from dp_train.cli.places import options
 from dp_train.cli.plan import make_plan
+from dp_train.cli.sweep import grid
 from dp_train.engines.base import EngineName
 from dp_train.errors import ConfigError
 from dp_train.models.build import Architecture
@@ -154,3 +155,20 @@ def test_plan_says_what_will_be_spent_and_spends_nothing(folder: Path, cli: Run)
     assert "2.00 per person, at δ=0.001" in ended.out
     assert "warning: privacy.delta=0.001 is not below 1 ÷ trainer.population" in ended.out
     assert list(folder.iterdir()) == []
+
+
+def test_an_experiment_file_can_ask_for_a_sweep(folder: Path, cli: Run) -> None:
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "grid.yaml").write_text(
+        "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      privacy.epsilon: 1,4\n"
+    )
+    ended = cli("train", "experiments=grid", "dry_run=true")
+    assert ended.code == 0
+    assert "the plan of the first trial" in ended.out
+
+
+def test_a_grid_counts_its_trials() -> None:
+    found = grid(["privacy.epsilon=1,2,4", "model=tiny,tiny_seq2seq", "trainer.steps=5", "tradeoff.epsilons=[1,2]"])
+    assert found.trials == 6
+    assert found.keys == {"privacy.epsilon", "model"}
+    assert found.first == ["privacy.epsilon=1", "model=tiny", "trainer.steps=5", "tradeoff.epsilons=[1,2]"]

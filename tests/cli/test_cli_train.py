@@ -214,6 +214,24 @@ def test_a_tradeoff_shows_every_point_and_the_baselines(folder: Path, cli: Run) 
     assert len({str(one["starting_point"]) for name, one in found.items() if name != "."}) == 1
 
 
+def test_the_demo_trains_both_tasks_and_prints_one_address(folder: Path, cli: Run) -> None:
+    words = [word for word in SMALL if not word.startswith(("experiments=", "task."))]
+    ended = cli("demo", *words, "task.max_length=64", "task.max_new_tokens=8", "trainer.seed=987654321")
+    assert ended.code == 0, ended.err
+    for word in ("rougeL", "perplexity", "lead 3", "trigram", "denied: withdrawn", "sample 1", "dp-train ui"):
+        assert word in ended.out
+    assert "#/experiments/1/runs?viewStateShareKey=" in ended.out
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        kinds = "select value, count(*) from tags where key = 'dp_train.kind' group by value order by value"
+        assert database.execute(kinds).fetchall() == [("demo", 1), ("train", 6)]
+        assert "987654321" not in "".join(database.iterdump())
+    artifacts = {path.name for path in (folder / "mlartifacts").rglob("*") if path.is_file()}
+    assert {"frontier.png", "config.yaml", "overrides.yaml", "card.md", "samples.json"} <= artifacts
+    for path in folder.rglob("*"):
+        if path.is_file() and "checkpoint" not in path.parts:
+            assert b"987654321" not in path.read_bytes(), path
+
+
 def test_sigterm_ends_a_run_cleanly_and_resume_finishes_it(folder: Path, cli: Run) -> None:
     command = [sys.executable, "-m", "dp_train.cli.main", "train", *QUIET, "trainer.steps=200"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
