@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dp_train.engines.base import MicroBatch
 from dp_train.privacy.units import Units
@@ -25,7 +27,7 @@ class UnitBatches:
         self._device = device
         self._encoded: dict[int, tuple[Row, ...]] = {}
 
-    def __call__(self, draw: Sequence[int]) -> Iterator[MicroBatch]:
+    def __call__(self, draw: NDArray[np.int64]) -> Iterator[MicroBatch]:
         encoded = sorted((self._encode(int(index)) for index in draw), key=_length, reverse=True)
         start = 0
         while start < len(encoded):
