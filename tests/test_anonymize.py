@@ -74,6 +74,21 @@ def test_every_surrogate_of_a_small_conversation_is_one_token() -> None:
     assert done.summary == "[P16] met [P18]"
 
 
+def test_a_declared_mention_decides_who_is_meant() -> None:
+    roster = {"u-0001": "Anna Berg", "u-0002": "Grant Brix", "u-0003": "Grant Cole"}
+    done = Anonymizer()(
+        talk(
+            Turn(person_id="u-0001", text="Grant takes it", mentions=("u-0003",)),
+            Turn(person_id="u-0001", text="Grant takes it", mentions=("u-0002",)),
+            Turn(person_id="u-0001", text="Grant takes it"),
+            roster=roster,
+            summary="Grant takes it.",
+        )
+    )
+    assert [turn.text for turn in done.turns] == ["[P2] takes it", "[P3] takes it", "Grant takes it"]
+    assert done.summary == "[P2] takes it."
+
+
 PATTERNS: list[tuple[str, str]] = [
     ("mail bob.x@example.co.uk, or ann+a@münchen.de.", "mail [EMAIL], or [EMAIL]."),
     ("see https://zoom.us/j/12345?pwd=aZ9). And www.x.org/a", "see [URL]). And [URL]"),
@@ -81,6 +96,8 @@ PATTERNS: list[tuple[str, str]] = [
     ("+44 7700 900123", "[PHONE]"),
     ("(415) 555-0100 or 415-555-0100 or 555-0142", "[PHONE] or [PHONE] or [PHONE]"),
     ("030 901820, 020 7946 0958, 01 23 45 67 89", "[PHONE], [PHONE], [PHONE]"),
+    ("555-0142 192.168.1.1 on 2024-03-15 0170 1234567", "[PHONE] [IP] on 2024-03-15 [PHONE]"),
+    ("+91 98765 43210 4111 1111 1111 1111 12", "[PHONE] [CARD] 12"),
     ("call 89301234567 or +91 98765 43210", "call [PHONE] or [PHONE]"),
     ("192.168.1.1 and 2001:db8::ff00:42:8329 and ::1", "[IP] and [IP] and [IP]"),
     ("4111 1111 1111 1111, 378282246310005", "[CARD], [CARD]"),
@@ -94,6 +111,7 @@ PATTERNS: list[tuple[str, str]] = [
     ("ghp_16C7e42F292c6912E7710c838347Ae178B4a", "[SECRET]"),
     ("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "[SECRET]"),
     ("d41d8cd98f00b204e9800998ecf8427e", "[SECRET]"),
+    ("use this token for now: 6c7d2Sq!6ISq.", "use this token for now: [SECRET]."),
     ("Bearer abcdefgh.ijkl", "Bearer [SECRET]"),
     ("api_key=9f8e7d6c5b4a, token: zz-90ab-77x", "api_key=[SECRET], token: [SECRET]"),
     ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc", "[SECRET]"),
@@ -115,6 +133,7 @@ def test_every_pattern_is_replaced_by_its_token(text: str, expected: str) -> Non
         "the password is wrong, I need a password reset",
         "4111-1111-1111-1112 is no card",
         "the feature-branch-2024-fix-login-page is merged",
+        "the key point of today: 2024-05-01",
         "a one-time-use code, version 10.0.0.256",
         "The plan is to move it before Friday; thanks all!",
     ],

@@ -80,19 +80,26 @@ class Anonymizer:
         hints: Collection[str] = (),
         declarative: bool = False,
     ) -> str:
+        """The text when nothing more is found: what one surrogate set free may be a pattern of its own."""
+        while edits := self._edits(text, index, surrogates, hints, declarative):
+            parts, end = [], 0
+            for start, stop, token in edits:
+                parts += [text[end:start], token]
+                end = stop
+            text = "".join([*parts, text[end:]])
+        return text
+
+    def _edits(
+        self, text: str, index: NameIndex, surrogates: Mapping[str, str], hints: Collection[str], declarative: bool
+    ) -> list[tuple[int, int, str]]:
+        """(start, end, surrogate) of all that is found, left to right; never part of a surrogate."""
         covered = [match.span() for match in _SURROGATE.finditer(text)] if "[" in text else []
         patterns = find_patterns(text, covered) if self.patterns else []
         taken = sorted([*covered, *((span.start, span.end) for span in patterns)])
         names = index.find(text, hints=hints, covered=taken, declarative=declarative) if self.names else []
         edits = [(span.start, span.end, span.token) for span in patterns]
         edits += [(span.start, span.end, surrogates[span.person_id]) for span in names]
-        if not edits:
-            return text
-        parts, end = [], 0
-        for start, stop, token in sorted(edits):
-            parts += [text[end:start], token]
-            end = stop
-        return "".join([*parts, text[end:]])
+        return sorted(edits)
 
 
 def _surrogates(conversation: Conversation) -> dict[str, str]:

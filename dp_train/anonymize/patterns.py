@@ -88,7 +88,8 @@ _KNOWN_SECRET = re.compile(
 )
 _BEARER = re.compile(r"\bbearer\s+([\w\-.~+/=]{8,})", re.IGNORECASE)
 _ASSIGNED = re.compile(
-    r"(?:key|secret|token|credential)s?[\"']?\s*(?:\bis\b|[:=])\s*[\"'`“]?([^\s\"'`”,;\[]{8,})", re.IGNORECASE
+    r"(?:key|secret|token|credential)s?[\"']?(?:\s+[^\W\d]+){0,4}?\s*(?:\bis\b|[:=])\s*[\"'`“]?([^\s\"'`”,;\[]{8,})",
+    re.IGNORECASE,
 )
 _LONG = re.compile(r"(?<![\w+/=\-])[\w+/=\-]{20,}+")
 _SEGMENT = re.compile(r"[A-Za-z0-9+=]{16,}")
@@ -117,7 +118,7 @@ _IBAN_LENGTHS = {
     for country in countries.split()
 }
 
-_CARD = re.compile(r"(?<![\d+])[2-6](?:[ \-]?\d){12,18}(?![\d])")
+_CARD = re.compile(r"(?<![\d+])(?=([2-6](?:[ \-]?\d){12,18}))\d")
 _SSN = re.compile(r"(?<![\d\-])\d{3}-\d{2}-\d{4}(?![\d\-])")
 _SSN_NAMED = re.compile(
     r"\b(?:ssn|social security)(?:\s+(?:number|no\.?|is|#))*\W{0,3}(\d{3}[ .\-]?\d{2}[ .\-]?\d{4})(?!\d)", re.IGNORECASE
@@ -145,7 +146,8 @@ _PASSCODE_SAID = re.compile(
     re.IGNORECASE,
 )
 
-_PHONE = re.compile(r"(?<![\w+.,/\-])(?:\+|00|\()?\d(?:[ .\-()/–]{0,3}\d){6,14}(?![\w]|[,./\-]\d)")
+_PHONE = re.compile(r"(?<![\w+.,/\-])(?:\+|00|\()?\d(?:[ .\-()/–]{0,3}\d){6,}+(?![\w]|[,./\-]\d)")
+_PART, _MOST_PARTS = re.compile(r"\S+"), 8
 _DATE = re.compile(
     r"(?:(?:19|20)\d\d[\-–/ ]+(?:19|20)\d\d|\d{4}[\-./]\d{1,2}[\-./]\d{1,2}|\d{1,2}[\-./]\d{1,2}[\-./]\d{4})(?!\d)"
 )
@@ -171,7 +173,7 @@ def _secrets(text: str) -> Iterator[Place]:
     yield from (match.span() for match in _KNOWN_SECRET.finditer(text))
     yield from (match.span(1) for match in _BEARER.finditer(text))
     for match in _ASSIGNED.finditer(text):
-        if any(char.isdigit() for char in match[1]):
+        if any(map(str.isdigit, match[1])) and any(map(str.isalpha, match[1])):
             yield match.start(1), match.start(1) + len(match[1].rstrip(".!?)"))
     yield from (match.span() for match in _LONG.finditer(text) if _looks_random(match.group()))
 
@@ -202,7 +204,17 @@ def _ibans(text: str) -> Iterator[Place]:
 
 
 def _cards(text: str) -> Iterator[Place]:
-    return (match.span() for match in _CARD.finditer(text) if _luhn(match.group()))
+    """The longest that passes Luhn from each start: other numbers may stand before and after."""
+    for match in _CARD.finditer(text):
+        start, longest = match.span(1)
+        if _DATE.match(text, start):
+            continue
+        for end in range(longest, start + 12, -1):
+            number = text[start:end]
+            ends = number[-1].isdigit() and not text[end : end + 1].isdigit()
+            if ends and sum(map(str.isdigit, number)) >= 13 and _luhn(number):
+                yield start, end
+                break
 
 
 def _luhn(number: str) -> bool:
@@ -246,20 +258,38 @@ def _phones(text: str) -> Iterator[Place]:
             named = bool(_CALLED.search(text))
         if _is_phone(match.group(), named):
             yield match.span()
+        else:
+            yield from _phones_within(text, match)
+
+
+def _phones_within(text: str, match: re.Match[str]) -> Iterator[Place]:
+    """Parts, between spaces, that have the shape of a number: others may stand before and after."""
+    parts = [part.span() for part in _PART.finditer(text, *match.span())]
+    reached = 0
+    for index, (start, _) in enumerate(parts):
+        ends = [end for _, end in parts[index : index + _MOST_PARTS] if _has_shape(text[start:end])]
+        if ends and start >= reached:
+            reached = ends[-1]
+            yield start, reached
 
 
 def _is_phone(written: str, named: bool) -> bool:
-    digits = "".join(char for char in written if char.isdigit())
-    if _DATE.match(written) or not 7 <= len(digits) <= 15:
+    digits = sum(map(str.isdigit, written))
+    if _has_shape(written):
+        return True
+    if _DATE.match(written) or not 7 <= digits <= 15 or not (named or digits < len(written) or digits >= 10):
+        return False
+    return _valid_somewhere(written)
+
+
+def _has_shape(written: str) -> bool:
+    """International, North American, or national with a leading zero and separators."""
+    digits = sum(map(str.isdigit, written))
+    if _DATE.match(written) or not 7 <= digits <= 15:
         return False
     if written.startswith("+") or _NORTH_AMERICA.fullmatch(written):
         return True
-    separated = len(digits) < len(written)
-    if digits.startswith("0") and separated and len(digits) >= 9:
-        return True
-    if not (named or separated or len(digits) >= 10):
-        return False
-    return _valid_somewhere(written)
+    return written.lstrip("(").startswith("0") and 9 <= digits < len(written)
 
 
 def _valid_somewhere(written: str) -> bool:

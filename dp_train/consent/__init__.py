@@ -1,4 +1,5 @@
 """Who agreed to what: events, the registry that decides, frozen snapshots, and the gate (CONSENT.md).
 
-Nothing here knows a name: people are keyed pseudonyms, and the only way to training data is `gate.gate`.
+Records hold pseudonyms and never a name; the only way to training data is `gate.gate`. `names` knows how the
+people of one conversation are called in its text, for the gate and for anonymisation.
 """

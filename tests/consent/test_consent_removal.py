@@ -68,6 +68,12 @@ def test_a_short_turn_is_quoted_by_repeating_all_of_it() -> None:
     assert _texts(says("ann", "ok"), says("cy", "thanks all"), says("bob", "thanks all")) == ["ok", "thanks all"]
 
 
+def test_a_quotation_of_a_turn_that_names_somebody_goes_with_it() -> None:
+    said = "Cy told me that the lease of the house is gone"
+    again = "he told me that the lease of the house is gone"
+    assert _texts(says("ann", "ok"), says("ann", said), says("bob", again)) == ["ok"]
+
+
 def test_what_was_said_before_is_no_quotation() -> None:
     first = "We should move the launch to May 5"
     assert _texts(says("ann", first), says("cy", first)) == [first]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from records import AS_OF, CHAT, COMPANY, COMPOSE, KEY, ORG, SUMMARY, day, event, registry, snapshot
 
 from dp_train.consent.decisions import Reason
-from dp_train.consent.events import EventState
+from dp_train.consent.events import AgeBand, EntityRole, EventState
 from dp_train.consent.merkle import merkle_root
 from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.errors import ConsentError
@@ -54,6 +54,15 @@ def test_equal_decisions_have_equal_roots() -> None:
     assert (
         snapshot(event("ann"), event("bob", entity_role=event("ann").entity_role)).root != snapshot(event("ann")).root
     )
+
+
+def test_an_empty_window_has_one_root_whatever_its_ends() -> None:
+    minor = {"age_band": AgeBand.FROM_13_TO_15}
+    own = event("ann", when=20, **minor)
+    guardians = [event("ann", entity_role=EntityRole.GUARDIAN, data_to=day(end), **minor) for end in (5, 6, 30)]
+    empty, other, some = (snapshot(own, guardian).root for guardian in guardians)
+    assert empty == other
+    assert empty != some
 
 
 @pytest.mark.parametrize(
