@@ -18,7 +18,7 @@ from opacus.accountants import RDPAccountant
 from torch import Tensor, nn
 
 from dp_train.engines.base import EngineName, MicroBatch, RowLosses, StepRecord
-from dp_train.engines.bookkeeping_check import Repeat, agrees_with_autograd
+from dp_train.engines.bookkeeping_check import agrees_with_autograd, refuse_uses_outside_layers
 from dp_train.engines.bookkeeping_clip import BookkeepingOptimizer, Clipping
 from dp_train.engines.bookkeeping_factors import UnitRows
 from dp_train.engines.bookkeeping_hooks import BookkeepingHooks, Pass
@@ -157,17 +157,13 @@ class BookkeepingEngine:
             parameter.grad = None
         if not self._checked:
             self._hooks.probe(lambda inputs: self._row_losses(self._model, inputs), batch.inputs)
+            self._checked = agrees_with_autograd(self._hooks, self._model, self._row_losses, batch, self._parameters)
         unit_rows = UnitRows(batch.units, batch.num_units)
         weights = row_weights(batch)
-        repeat = None if self._checked else Repeat(batch.units.device)
         with self._hooks.recording(unit_rows) as taken:
             losses = check_losses(self._row_losses(self._model, batch.inputs), batch)
             (losses * weights).sum().backward()  # type: ignore[no-untyped-call]
-        self._refuse_uses_outside_layers()
-        if repeat is not None:
-            with repeat:
-                again = check_losses(self._row_losses(self._model, batch.inputs), batch)
-            self._checked = agrees_with_autograd(taken, again * weights, self._parameters)
+        refuse_uses_outside_layers(self._parameters)
         self._optimizer.take(taken, unit_rows.sum_rows((losses.detach() * weights).double()))
 
     def release(self, step: int) -> StepRecord:
@@ -184,12 +180,3 @@ class BookkeepingEngine:
         for parameter in self._model.parameters():
             if hasattr(parameter, "summed_grad"):
                 del parameter.summed_grad
-
-    def _refuse_uses_outside_layers(self) -> None:
-        for name, parameter in self._parameters.items():
-            if parameter.grad is not None:
-                parameter.grad = None
-                raise ModelError(
-                    f"model: {name} is used outside its layer, where no hook sees it; "
-                    "call the layer, or use engine naive"
-                )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dp_train.engines.units import squared_norms
 
+_MOST_ROOM = 2.5  # size of kept per-unit gradients ÷ size of the factors they replace
 _CHUNK_ELEMENTS = 1 << 22  # of per-unit gradients that live at a time while their norms are taken
 
 
@@ -265,9 +266,14 @@ class GramMemory:
         self._of = self._gram = None
 
 
-def smaller_as_gradient(positions: int, m: int, n: int) -> bool:
-    """Whether one unit's gradient (m, n) takes less room, and so less time to sum, than its factors."""
-    return m * n <= positions * (m + n)
+def better_as_gradient(positions: int, m: int, n: int) -> bool:
+    """Whether to form each unit's (m, n) gradient at once and keep it, instead of its factors.
+
+    It saves the Gram matrices, `positions`² · (m + n) products, and costs m · n numbers written and read again:
+    worth it on a CPU up to positions ÷ 36 times the size of the factors (measured from 48 to 256 positions). What
+    is kept stays within a small multiple of the factors, which are the layer's own activations.
+    """
+    return m * n <= min(_MOST_ROOM, positions / 36) * positions * (m + n)
 
 
 def product_squared_norms(left: Tensor, right: Tensor, memory: GramMemory) -> Tensor:

@@ -25,8 +25,8 @@ from dp_train.engines.bookkeeping_factors import (
     Lookup,
     UnitGradient,
     UnitRows,
+    better_as_gradient,
     product_squared_norms,
-    smaller_as_gradient,
 )
 from dp_train.engines.bookkeeping_rules import (
     T5_ATTENTION,
@@ -70,7 +70,7 @@ class Pass:
             gradient.add_lookup(factor)
             return
         positions = self.unit_rows.longest * factor.left.shape[1]
-        if self.uses[parameter] <= 1 and smaller_as_gradient(positions, factor.left.shape[2], factor.right.shape[2]):
+        if self.uses[parameter] <= 1 and better_as_gradient(positions, factor.left.shape[2], factor.right.shape[2]):
             gradient.add_dense(factor.instantiate(self.unit_rows))
             return
         norms = partial(product_squared_norms, memory=self._memory)
@@ -294,7 +294,9 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
         def fetch(name: str) -> list[Tensor]:
             if [value._version for value in inputs] != versions:
                 raise ModelError(f"model: the input of layer {name} was changed in place after its use; copy it before")
-            return inputs
+            taken = list(inputs)
+            inputs.clear()  # the graph lives on as long as the losses do, and this with it
+            return taken
 
         return fetch
 

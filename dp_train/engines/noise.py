@@ -23,6 +23,8 @@ class NoiseSource(Protocol):
     def add(self, tensor: Tensor, std: float, *, step: int, index: int) -> None:
         """Add N(0, std²) to every element of a contiguous float32 tensor, in place.
 
+        Called from several threads at a time, for different tensors.
+
         Args:
           tensor: any shape, any device.
           std: standard deviation, ≥ 0; at 0 the tensor stays as it is.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -115,12 +116,15 @@ class StepSum:
     def release(self, step: int) -> StepRecord:
         """Noise each sum once, divide by the public `expected_units`, write ``p.grad``, start afresh."""
         noise_std = 0.0 if self._noise is None else self._plan.sigma * self._plan.clip_norm
-        for index, parameter in enumerate(self.parameters):
-            total = self._sums[index]
-            if total is None:
-                total = torch.zeros_like(parameter, dtype=torch.float32, memory_format=torch.contiguous_format)
-            if self._noise is not None:
-                self._noise.add(total, noise_std, step=step, index=index)
+        totals = [
+            torch.zeros_like(parameter, dtype=torch.float32, memory_format=torch.contiguous_format)
+            if held is None
+            else held
+            for parameter, held in zip(self.parameters, self._sums, strict=True)
+        ]
+        if self._noise is not None:
+            self._add_noise(self._noise, totals, noise_std, step)
+        for parameter, total in zip(self.parameters, totals, strict=True):
             parameter.grad = total.div_(self._plan.expected_units).to(parameter.dtype)
         tally, self.tally = self.tally, Tally()
         self._sums = [None] * len(self.parameters)
@@ -135,3 +139,10 @@ class StepSum:
             clipped_units=tally.clipped_units,
             loss_sum=tally.loss_sum,
         )
+
+    def _add_noise(self, noise: NoiseSource, totals: Sequence[Tensor], std: float, step: int) -> None:
+        """A thread a core: a tensor's noise has a stream of its own, so the order does not matter."""
+        largest_first = sorted(range(len(totals)), key=lambda index: -totals[index].numel())
+        with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as threads:
+            for _ in threads.map(lambda index: noise.add(totals[index], std, step=step, index=index), largest_first):
+                pass  # an error in a thread is raised here
