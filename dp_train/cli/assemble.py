@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from dp_train.anonymize import Anonymizer
-from dp_train.cli.allocator import keep_freed_memory
+from dp_train.engines.allocator import keep_freed_memory
 from dp_train.cli.config import ModelConfig, OptimizerConfig, TaskConfig, TrainConfig
 from dp_train.cli.names import (
     CorpusSource,
@@ -267,15 +267,14 @@ def evaluation_examples(config: TrainConfig, task: AnyTask, gated: Populations) 
 
 
 def model_spec(config: TrainConfig) -> ModelSpec:
-    """The model's numbers, its positions following from the task's."""
+    """The model's numbers; it has as many positions as the task needs."""
     model = config.model
     return ModelSpec(
         architecture=Architecture[model.architecture.name],
         layers=model.layers,
         width=model.width,
         heads=model.heads,
-        # A batch lays prompts beside targets, each padded by itself: at most twice as wide as a row is long.
-        positions=2 * config.task.max_length,
+        positions=config.task.max_length,
         dropout=model.dropout,
         tied=model.tied,
     )

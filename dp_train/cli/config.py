@@ -171,7 +171,7 @@ class StartConfig:
     """The public starting point: a non-private run on published text, made once and kept in `cache`."""
 
     mode: StartMode
-    steps: int = 300
+    steps: int = 100
     expected_units: int = 32
     learning_rate: float = 1e-3
     warmup: float = 0.1
@@ -275,7 +275,7 @@ class TrainerConfig:
       threads: CPU threads; 0 leaves it to torch.
     """
 
-    steps: int = 300
+    steps: int = 100
     expected_units: int = 64
     sample_rate: float | None = None
     population: int | None = None
@@ -284,7 +284,7 @@ class TrainerConfig:
     seed: int | None = None
     noise: NoiseSourceName = NoiseSourceName.SEEDED
     device: DeviceName = DeviceName.CPU
-    threads: int = 0
+    threads: int = 1
 
     def __post_init__(self) -> None:
         for name in ("steps", "expected_units", "microbatch_rows", "checkpoint_every"):

@@ -174,6 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     old = signal.signal(signal.SIGTERM, _terminated)
+    # Read when torch is loaded: threads that wait by spinning take the core from the one that works.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return _run(words)
     except DpTrainError as error:

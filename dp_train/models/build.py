@@ -85,10 +85,10 @@ class ModelSpec:
         return {**dataclasses.asdict(self), "architecture": self.architecture.value}
 
 
-TINY = ModelSpec(architecture=Architecture.DECODER, layers=2, width=128, heads=4, positions=512)
-"""Decoder for the demo and for tests of whole runs: 0.7 M parameters with a vocabulary of 2048."""
+TINY = ModelSpec(architecture=Architecture.DECODER, layers=2, width=64, heads=4, positions=512)
+"""Decoder for the demo and for tests of whole runs: 0.23 M parameters with a vocabulary of 2048."""
 
-TINY_SEQ2SEQ = ModelSpec(architecture=Architecture.ENCODER_DECODER, layers=2, width=128, heads=4, positions=512)
+TINY_SEQ2SEQ = ModelSpec(architecture=Architecture.ENCODER_DECODER, layers=2, width=64, heads=4, positions=512)
 """Encoder–decoder of the same width: 1.3 M parameters with a vocabulary of 2048."""
 
 

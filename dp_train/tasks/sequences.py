@@ -116,7 +116,7 @@ class Sequences:
           ModelError: rows are longer than the model's positions.
         """
         labels = inputs["labels"]  # (rows, S)
-        self._check_length(model, max(inputs["input_ids"].shape[1], labels.shape[1]))
+        self._check_length(model, self._longest(inputs))
         losses = token_losses(self._logits(model, inputs), labels)
         return losses.sum(1) / (labels != IGNORE).sum(1).clamp_min(1)
 
@@ -195,6 +195,12 @@ class Sequences:
             return row.input_ids, row.labels
         border = next((i for i, label in enumerate(row.labels) if label != IGNORE), len(row.labels))
         return row.input_ids[:border], row.input_ids[border:]
+
+    def _longest(self, inputs: Mapping[str, Tensor]) -> int:
+        """Positions that the longest row takes; padding takes none in a decoder."""
+        if self.one_sequence:
+            return int(inputs["position_ids"].max()) + 1
+        return max(inputs["input_ids"].shape[1], inputs["labels"].shape[1])
 
     def _check_length(self, model: nn.Module, length: int) -> None:
         positions = getattr(_config(model), "max_position_embeddings", None)

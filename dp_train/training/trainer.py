@@ -70,7 +70,7 @@ class Trainer:
         plan: PrivacyPlan,
         *,
         optimizer: OptimizerFactory,
-        engine: EngineName = EngineName.HOOKS,
+        engine: EngineName = EngineName.BOOKKEEPING,
         callbacks: Sequence[Callback] = (),
         microbatch_rows: int = 64,
         checkpoint: CheckpointFolder | None = None,
