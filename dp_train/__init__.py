@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dp_train.corpora.synthetic import SyntheticCorpus as SyntheticCorpus
     from dp_train.engines.base import EngineName as EngineName
     from dp_train.errors import DpTrainError as DpTrainError
+    from dp_train.models.build import TINY as TINY
     from dp_train.models.build import Architecture as Architecture
     from dp_train.models.build import ModelSpec as ModelSpec
     from dp_train.models.build import build_model as build_model
@@ -71,6 +72,7 @@ _HOMES = {
     "Result": "training.callbacks",
     "Seeds": "training.seeds",
     "SyntheticCorpus": "corpora.synthetic",
+    "TINY": "models.build",
     "Trainer": "training.trainer",
     "Turn": "conversations",
     "Unit": "privacy.plan",

@@ -52,24 +52,24 @@ def from_row(row: object) -> Conversation:
       DataError: the row is not a conversation.
     """
     values = _record(row, "row", FIELDS, REQUIRED)
-    kind = read_enum(ConversationKind, values["kind"], "kind")
+    kind = _enum(ConversationKind, values["kind"], "kind")
     turns = _list(values["turns"], "turns")
     try:
         return Conversation(
-            conversation_id=read_id(values["conversation_id"], "conversation_id"),
-            org_id=read_id(values["org_id"], "org_id"),
-            created_at=read_time(values["created_at"], "created_at"),
+            conversation_id=_id(values["conversation_id"], "conversation_id"),
+            org_id=_id(values["org_id"], "org_id"),
+            created_at=_time(values["created_at"], "created_at"),
             kind=kind,
             turns=tuple(_turn(turn, f"turn {index}", DEFAULT_KIND[kind]) for index, turn in enumerate(turns)),
             roster=_roster(values.get("roster")),
-            guests=frozenset(read_id(guest, "guests") for guest in _list(values.get("guests"), "guests")),
-            summary=read_text(values["summary"], "summary") if "summary" in values else None,
+            guests=frozenset(_id(guest, "guests") for guest in _list(values.get("guests"), "guests")),
+            summary=_text(values["summary"], "summary") if "summary" in values else None,
         )
     except DataError as error:
         raise DataError(str(error).removeprefix("conversation: ")) from None
 
 
-def read_text(value: object, name: str) -> str:
+def _text(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{name} is not text; expected a string")
     try:
@@ -79,16 +79,16 @@ def read_text(value: object, name: str) -> str:
     return value
 
 
-def read_id(value: object, name: str) -> str:
-    text = read_text(value, name)
+def _id(value: object, name: str) -> str:
+    text = _text(value, name)
     if not text:
         raise DataError(f"{name} is empty; expected an id")
     return text
 
 
-def read_time(value: object, name: str) -> datetime:
+def _time(value: object, name: str) -> datetime:
     try:
-        time = value if isinstance(value, datetime) else datetime.fromisoformat(read_text(value, name))
+        time = value if isinstance(value, datetime) else datetime.fromisoformat(_text(value, name))
     except ValueError:
         raise DataError(f"{name} is not a time; write it as ISO 8601 with an offset") from None
     if time.tzinfo is None:
@@ -96,14 +96,14 @@ def read_time(value: object, name: str) -> datetime:
     return time
 
 
-def read_enum(kind: type[E], value: object, name: str) -> E:
+def _enum(kind: type[E], value: object, name: str) -> E:
     try:
         return kind(value)
     except ValueError:
         raise DataError(f"{name} is unknown; expected one of {', '.join(member.value for member in kind)}") from None
 
 
-def read_link(value: object, name: str) -> int:
+def _link(value: object, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise DataError(f"{name} is not a whole number; expected the position of an earlier turn, from 0")
     return value
@@ -127,12 +127,14 @@ def _turn(row: object, name: str, kind: ContentKind) -> Turn:
     if "text" not in values:
         raise DataError(f"{name} has no text; every turn needs one")
     return Turn(
-        person_id=read_id(values["person_id"], f"{name}: person_id"),
-        text=read_text(values["text"], f"{name}: text"),
-        kind=read_enum(ContentKind, values.get("content_kind", kind), f"{name}: content_kind"),
-        mentions=tuple(read_id(person, f"{name}: mentions") for person in _list(values.get("mentions"), "mentions")),
-        reply_to=_optional(values.get("reply_to"), f"{name}: reply_to", read_link),
-        quotes=_optional(values.get("quotes"), f"{name}: quotes", read_link),
+        person_id=_id(values["person_id"], f"{name}: person_id"),
+        text=_text(values["text"], f"{name}: text"),
+        kind=_enum(ContentKind, values.get("content_kind", kind), f"{name}: content_kind"),
+        mentions=tuple(
+            _id(person, f"{name}: mentions") for person in _list(values.get("mentions"), f"{name}: mentions")
+        ),
+        reply_to=_optional(values.get("reply_to"), f"{name}: reply_to", _link),
+        quotes=_optional(values.get("quotes"), f"{name}: quotes", _link),
     )
 
 
@@ -141,11 +143,11 @@ def _roster(value: object) -> dict[str, str]:
     if value is None:
         return {}
     if isinstance(value, Mapping):
-        return {read_id(person, "roster"): read_text(name, "roster") for person, name in value.items()}
+        return {_id(person, "roster"): _text(name, "roster") for person, name in value.items()}
     records = [
         _record(entry, "roster", ("person_id", "name"), ("person_id", "name")) for entry in _list(value, "roster")
     ]
-    return {read_id(entry["person_id"], "roster"): read_text(entry["name"], "roster") for entry in records}
+    return {_id(entry["person_id"], "roster"): _text(entry["name"], "roster") for entry in records}
 
 
 def _record(row: object, name: str, fields: tuple[str, ...], required: tuple[str, ...]) -> dict[str, Any]:

@@ -49,9 +49,9 @@ class Dice:
         return bisect_right(cumulative, self._draw() * cumulative[-1], 0, len(cumulative) - 1)
 
     def normal(self) -> float:
-        """A standard normal number (Box–Muller)."""
+        """A standard normal number (Box–Muller), rounded: libraries differ in the last digits of a logarithm."""
         radius = math.sqrt(-2.0 * math.log(1.0 - self._draw()))
-        return radius * math.cos(math.tau * self._draw())
+        return round(radius * math.cos(math.tau * self._draw()), 6)
 
     def order(self, items: Sequence[T]) -> list[T]:
         """`items` in a random order."""

@@ -1,7 +1,7 @@
 """Who is in a population: people with habits of speech, in companies, in blocks of 200.
 
-Person `i` belongs to block `i // 200` and is a function of (seed, population, i) alone, so a
-population of any size is read block by block in the memory of one.
+Person `i` belongs to block `i // 200` and is a function of (seed, population, i), save that a last block of
+fewer people may cut a company short. So a population of any size is read block by block in the memory of one.
 """
 
 from __future__ import annotations

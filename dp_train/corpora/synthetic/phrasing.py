@@ -60,10 +60,8 @@ def day_and_time(dice: Dice) -> datetime:
 
 def due_date(dice: Dice, today: datetime) -> str:
     """A date after `today` as people say it, with its preposition."""
-    if dice.chance(0.25):
-        return dice.pick(
-            ("by the end of the week", "by the end of the month", "by tomorrow", "before the next meeting")
-        )
+    if dice.chance(0.12):
+        return dice.pick(("by tomorrow", "by the end of the week", "before the next meeting"))
     day = today + timedelta(days=dice.between(2, 25))
     if day.weekday() > 4:
         day += timedelta(days=2)
