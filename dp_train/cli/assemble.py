@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from dp_train.anonymize import Anonymizer
-from dp_train.engines.allocator import keep_freed_memory
 from dp_train.cli.config import ModelConfig, OptimizerConfig, TaskConfig, TrainConfig
 from dp_train.cli.names import (
     CorpusSource,
@@ -40,6 +39,7 @@ from dp_train.conversations import ConversationKind, Corpus, Example
 from dp_train.corpora.readers import read_csv, read_jsonl, read_parquet
 from dp_train.corpora.synthetic import HISTORY_END, Population, SyntheticCorpus
 from dp_train.corpora.synthetic import RULES as SYNTHETIC_RULES
+from dp_train.engines.allocator import keep_freed_memory
 from dp_train.engines.base import EngineName
 from dp_train.engines.noise import SecureNoise
 from dp_train.errors import ConfigError, ConsentError
