@@ -227,6 +227,24 @@ def test_per_layer_clipping_bounds_each_tensor_and_all_together(kind: str) -> No
     assert all(float(part.norm()) <= bound * (1 + 1e-6) for part in alone.split(tensors))
 
 
+@pytest.mark.parametrize("positions", [2, 16])
+def test_positions_that_cancel_do_not_slip_under_the_clip(positions: int) -> None:
+    """Each position's gradient is huge and their sum is not: the norm is lost in rounding, the bound is not."""
+    random = torch.Generator().manual_seed(4)
+    signs = torch.tensor([1.0, -1.0]).repeat(positions // 2)
+    inputs = torch.randn(1, 1, 64, generator=random) + 1e-5 * torch.randn(1, positions, 64, generator=random)
+
+    def losses(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        return 1e6 * (model(inputs["x"]).sum(2) * signs).sum(1)
+
+    model = nn.Sequential(nn.Linear(64, 64, bias=False))
+    engine = engine_of(model, losses)
+    engine.accumulate(batch({"x": torch.randn(1, positions, 64, generator=random)}, [0]))
+    engine.release(0)
+    moved = sum_of(engine, model, batch({"x": inputs}, [0]))
+    assert float(moved.norm()) <= PLAN.clip_norm * (1 + 1e-3)
+
+
 @pytest.mark.parametrize("clipping", Clipping)
 def test_a_nonfinite_unit_is_zero_under_every_clipping(clipping: Clipping) -> None:
     model, inputs = MODELS["t5"](), rows(len(UNITS))
