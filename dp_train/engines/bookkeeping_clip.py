@@ -132,6 +132,9 @@ class BookkeepingOptimizer(DPOptimizer):  # type: ignore[misc]
 
     def add_noise(self) -> None:
         """Write the sum and its noise to ``p.grad``: one new tensor a parameter and no other."""
+        if self.secure_mode:
+            super().add_noise()  # Opacus' remedy against floating-point attacks draws each sample from four
+            return
         std = self.noise_multiplier * self.max_grad_norm
         for parameter in self.params:
             total = parameter.summed_grad
