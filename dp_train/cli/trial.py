@@ -17,6 +17,7 @@ from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder, plain
 from dp_train.cli.names import NoiseSourceName, PrivacyMode, TrackerName
 from dp_train.cli.progress import ShowProgress
+from dp_train.engines.cross_check import cross_check as opacus_cross_check
 from dp_train.errors import CheckpointError
 from dp_train.privacy.accounting import cross_check
 from dp_train.privacy.plan import PrivacyPlan
@@ -259,6 +260,15 @@ def _result(
     }
 
 
+def _second_opinions(plan: PrivacyPlan) -> dict[str, float]:
+    """ε of the plan by every accountant that knows plans of its kind."""
+    opinions = dict(cross_check(plan))
+    # Opacus' PRV knows no mixtures, no rate of 1, and overflows where an ε means nothing any more.
+    if plan.max_contributions == 1 and plan.sample_rate < 1 and opinions["pld"] < 100:
+        opinions["prv (Opacus)"] = opacus_cross_check(plan).prv
+    return opinions
+
+
 def _card_facts(
     outcome: Outcome, material: Material, start: StartingPoint | None, family: Family, *, seed_is_fixed: bool
 ) -> CardFacts:
@@ -274,7 +284,7 @@ def _card_facts(
         status=outcome.result.status.value,
         plan=plan,
         claim=outcome.result.epsilon,
-        cross_check=cross_check(plan) if plan.private else {},
+        cross_check=_second_opinions(plan) if plan.private else {},
         seed_is_fixed=seed_is_fixed,
         secure_noise=config.trainer.noise is NoiseSourceName.SECURE,
         consent_root=material.units.consent_root,
