@@ -1,0 +1,366 @@
+#!/usr/bin/env python
+"""What a private step costs beside an ordinary one: time, peak memory and matrix products, as ratios.
+
+    python scripts/bench_step.py                        # every case, every engine, a table
+    python scripts/bench_step.py --json                 # the same as a list of objects
+    python scripts/bench_step.py --case lora --engine bookkeeping --rounds 9
+
+1. a process a case holds a model for each engine and takes their steps by turns; a ratio is the median over
+   rounds of the engine's time ÷ the non-private time of the same round, so that a noisy machine is noisy to both;
+2. a process a case and engine takes two steps alone and reports the peak of its resident memory;
+3. the matrix products of a microbatch are counted, without Opacus' and Python's own work: the physical limit.
+
+All sides have the same allocator (`dp_train.engines.allocator`; `--no-allocator` leaves glibc's defaults), the same
+float32 optimizer (AdamW) and the same data. `opacus_hooks` and `opacus_ghost` are Opacus as it comes, one clip
+a row; `opacus_bookkeeping` is the same loop with one word changed. With a GPU, computation is in bf16 (autocast),
+tokens per second are those of the GPU, and so is the memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROWS, POSITIONS, VOCABULARY = 16, 128, 8192
+ENGINES = ("non_private", "bookkeeping", "hooks", "opacus_bookkeeping", "opacus_hooks", "opacus_ghost")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A model to train and the microbatches of one step."""
+
+    width: int
+    layers: int
+    tied: bool = False
+    seq2seq: bool = False
+    lora: bool = False
+    positions: int = POSITIONS
+
+
+CASES = {
+    "decoder": Case(width=384, layers=6),
+    "decoder_tied": Case(width=384, layers=6, tied=True),
+    "decoder_768": Case(width=768, layers=4),
+    "lora": Case(width=384, layers=6, tied=True, lora=True),
+    "seq2seq": Case(width=256, layers=4, tied=True, seq2seq=True),
+}
+GPU_CASES = {**CASES, "decoder_135m": Case(width=768, layers=18, positions=512)}
+
+
+def build_model(case: Case) -> Any:
+    """A model from config, without dropout, in training mode."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    heads = case.width // 64
+    if case.seq2seq:
+        config: Any = transformers.T5Config(
+            vocab_size=VOCABULARY,
+            d_model=case.width,
+            d_kv=64,
+            d_ff=4 * case.width,
+            num_layers=case.layers,
+            num_heads=heads,
+            dropout_rate=0.0,
+            tie_word_embeddings=case.tied,
+            decoder_start_token_id=0,
+            pad_token_id=0,
+            use_cache=False,
+        )
+        model: Any = transformers.T5ForConditionalGeneration(config)
+    else:
+        config = transformers.GPT2Config(
+            vocab_size=VOCABULARY,
+            n_positions=case.positions,
+            n_embd=case.width,
+            n_layer=case.layers,
+            n_head=heads,
+            attn_pdrop=0.0,
+            embd_pdrop=0.0,
+            resid_pdrop=0.0,
+            tie_word_embeddings=case.tied,
+            use_cache=False,
+        )
+        model = transformers.GPT2LMHeadModel(config)
+    if case.lora:
+        import peft
+
+        targets = ["c_attn", "c_proj", "c_fc"]
+        model = peft.get_peft_model(model, peft.LoraConfig(r=8, target_modules=targets, fan_in_fan_out=True))
+    return model.train()
+
+
+def row_losses(model: Any, inputs: Mapping[str, Any]) -> Any:
+    """(rows,) mean token loss."""
+    import torch
+
+    ids = inputs["input_ids"]
+    with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=ids.device.type == "cuda"):
+        if model.config.is_encoder_decoder:
+            start = torch.zeros_like(ids[:, :1])
+            logits = model(input_ids=ids, decoder_input_ids=torch.cat([start, ids[:, :-1]], 1)).logits
+            labels = ids
+        else:
+            logits = model(input_ids=ids, position_ids=inputs["position_ids"]).logits[:, :-1]
+            labels = ids[:, 1:]
+    flat = torch.nn.functional.cross_entropy(logits.reshape(-1, VOCABULARY), labels.reshape(-1), reduction="none")
+    return flat.view(labels.shape).mean(1)
+
+
+def make_inputs(case: Case, index: int, device: str) -> dict[str, Any]:
+    """Random ids of one microbatch, all positions in use."""
+    import torch
+
+    random = torch.Generator().manual_seed(index)
+    ids = torch.randint(3, VOCABULARY, (ROWS, case.positions), generator=random)
+    # Positions with a batch dimension: Opacus as it comes needs one.
+    positions = torch.arange(case.positions).repeat(ROWS, 1)
+    return {"input_ids": ids.to(device), "position_ids": positions.to(device)}
+
+
+def make_step(case: Case, engine: str, microbatches: int, device: str) -> Callable[[], None]:
+    """One optimizer step of an engine over its own copy of the model."""
+    import torch
+
+    model = build_model(case).to(device)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    inputs = [make_inputs(case, index, device) for index in range(microbatches)]
+    if engine.startswith("opacus_"):
+        return _opacus_step(engine.removeprefix("opacus_"), model, optimizer, inputs)
+
+    from dp_train.engines.base import EngineName, MicroBatch
+    from dp_train.engines.build import build_engine
+    from dp_train.engines.noise import SeededNoise
+    from dp_train.privacy.plan import PrivacyPlan
+
+    plan = PrivacyPlan(
+        sample_rate=0.1, expected_units=ROWS * microbatches, steps=1000, delta=1e-5, clip_norm=1.0, noise_multiplier=1.0
+    )
+    built = build_engine(
+        EngineName(engine),
+        model=model,
+        row_losses=row_losses,
+        plan=plan.without_privacy() if engine == "non_private" else plan,
+        noise=SeededNoise(os.urandom(32)),
+        optimizer=optimizer,
+    )
+    units = torch.arange(ROWS, device=device)
+    batches = [MicroBatch(inputs=values, units=units, num_units=ROWS) for values in inputs]
+    steps = iter(range(1 << 30))
+
+    def step() -> None:
+        for batch in batches:
+            built.accumulate(batch)
+        built.release(next(steps))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _opacus_step(mode: str, model: Any, optimizer: Any, inputs: list[dict[str, Any]]) -> Callable[[], None]:
+    """Opacus' own loop for large batches: all but the last microbatch skip the noise."""
+    import torch
+    from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from dp_train.engines.bookkeeping_opacus import BookkeepingPrivacyEngine as PrivacyEngine
+
+    loader = DataLoader(TensorDataset(torch.zeros(ROWS * len(inputs) * 10, 1)), batch_size=ROWS * len(inputs))
+    hooks, private, *_ = PrivacyEngine(accountant="rdp").make_private(
+        module=model,
+        optimizer=optimizer,
+        data_loader=loader,
+        noise_multiplier=1.0,
+        max_grad_norm=1.0,
+        poisson_sampling=False,
+        grad_sample_mode=mode,
+        wrap_model=False,
+    )
+
+    def step() -> None:
+        for index, values in enumerate(inputs):
+            private.signal_skip_step(index < len(inputs) - 1)
+            losses = row_losses(model, values)
+            if mode == "ghost":
+                DPTensorFastGradientClipping(hooks, private, losses, "mean").backward()
+            else:
+                losses.mean().backward()
+            private.step()
+            private.zero_grad()
+
+    return step
+
+
+def measure_times(name: str, engines: list[str], args: argparse.Namespace, device: str) -> dict[str, Any]:
+    """Seconds a step by turns, and products a microbatch, for the engines that run."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+    case, steps, failed, products = GPU_CASES[name], {}, {}, {}
+    aten = torch.ops.aten
+    counted = {
+        aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[aten._scaled_dot_product_flash_attention],
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+            aten._scaled_dot_product_flash_attention_backward
+        ],
+    }
+    for engine in engines:
+        try:
+            step = make_step(case, engine, args.microbatches, device)
+            step()  # engines check themselves with their first microbatch
+            with FlopCounterMode(display=False, custom_mapping=counted) as counter:
+                step()
+            steps[engine], products[engine] = step, counter.get_total_flops() / args.microbatches
+        except Exception as error:
+            failed[engine] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
+            gc.collect()
+    seconds: dict[str, list[float]] = {engine: [] for engine in steps}
+    for _ in range(args.rounds):
+        for engine, step in steps.items():
+            _synchronize(device)
+            start = time.perf_counter()
+            step()
+            _synchronize(device)
+            seconds[engine].append(time.perf_counter() - start)
+    model = build_model(case)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {"seconds": seconds, "products": products, "failed": failed, "trainable": trainable}
+
+
+def measure_memory(name: str, engine: str, args: argparse.Namespace, device: str) -> dict[str, Any]:
+    """Peak bytes of a process that takes steps with one engine alone."""
+    import torch
+
+    step = make_step(GPU_CASES[name], engine, args.microbatches, device)
+    step()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return {"peak": torch.cuda.max_memory_allocated()}
+    step()
+    return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+def _synchronize(device: str) -> None:
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def child(args: argparse.Namespace) -> None:
+    """What the processes of the docstring do; the answer is the last line of standard output."""
+    import torch
+    import transformers
+
+    warnings.simplefilter("ignore")
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    if not args.no_allocator:
+        from dp_train.engines.allocator import keep_freed_memory
+
+        keep_freed_memory()
+    torch.set_num_threads(args.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if args.child == "times":
+        answer = measure_times(args.case[0], args.engine, args, device)
+    else:
+        answer = measure_memory(args.case[0], args.engine[0], args, device)
+    print(json.dumps(answer | {"device": device}))
+
+
+def in_a_process(kind: str, case: str, engines: list[str], args: argparse.Namespace) -> dict[str, Any]:
+    """Run this script as a child; an empty answer where it died."""
+    command = [sys.executable, __file__, "--child", kind, "--case", case, "--threads", str(args.threads)]
+    command += ["--microbatches", str(args.microbatches), "--rounds", str(args.rounds)]
+    command += [option for engine in engines for option in ("--engine", engine)]
+    command += ["--no-allocator"] if args.no_allocator else []
+    root = str(Path(__file__).resolve().parent.parent)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if run.returncode != 0:
+        print(f"{case} {kind} {','.join(engines)}: exit {run.returncode} {run.stderr[-300:]}", file=sys.stderr)
+        return {}
+    answer: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return answer
+
+
+def compare(case: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """One object an engine: the ratios of the case."""
+    engines = ["non_private", *(engine for engine in args.engine if engine != "non_private")]
+    times = in_a_process("times", case, engines, args)
+    if not times:
+        return []
+    base, rows = times["seconds"]["non_private"], []
+    peaks = {engine: in_a_process("memory", case, [engine], args).get("peak") for engine in times["seconds"]}
+    for engine in engines:
+        row: dict[str, Any] = {"case": case, "engine": engine}
+        if engine in times["failed"]:
+            rows.append(row | {"unavailable": times["failed"][engine]})
+            continue
+        own, peak = times["seconds"][engine], peaks[engine]
+        seconds = statistics.median(own)
+        rows.append(
+            row
+            | {
+                "time_ratio": round(statistics.median(a / b for a, b in zip(own, base, strict=True)), 3),
+                "memory_ratio": round(peak / peaks["non_private"], 3) if peak and peaks["non_private"] else None,
+                "flop_ratio": round(times["products"][engine] / times["products"]["non_private"], 3),
+                "seconds": round(seconds, 4),
+                "fastest_ratio": round(min(own) / min(base), 3),
+                "tokens_per_second": round(ROWS * args.microbatches * GPU_CASES[case].positions / seconds),
+                "peak_mib": round(peak / 2**20) if peak else None,
+                "trainable": times["trainable"],
+                "device": times["device"],
+                "allocator": not args.no_allocator,
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--case", action="append", choices=GPU_CASES, help="may be repeated; all by default")
+    parser.add_argument("--engine", action="append", choices=ENGINES, help="may be repeated; all by default")
+    parser.add_argument("--rounds", type=int, default=7, help="steps of each engine that are timed")
+    parser.add_argument("--microbatches", type=int, default=8, help=f"microbatches of {ROWS} rows a step")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--no-allocator", action="store_true", help="leave glibc's allocator as it is")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--child", choices=("times", "memory"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    args.engine = args.engine or list(ENGINES)
+    if args.child:
+        child(args)
+        return
+    rows = [row for case in args.case or CASES for row in compare(case, args)]
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return
+    print(f"{'case':14}{'engine':14}{'time ×':>8}{'memory ×':>10}{'products ×':>12}{'s/step':>9}{'tokens/s':>10}")
+    for row in rows:
+        if "unavailable" in row:
+            print(f"{row['case']:14}{row['engine']:14}  {row['unavailable']}")
+        else:
+            print(
+                f"{row['case']:14}{row['engine']:14}{row['time_ratio']:8.3f}{row['memory_ratio'] or float('nan'):10.3f}"
+                f"{row['flop_ratio']:12.3f}{row['seconds']:9.3f}{row['tokens_per_second']:10d}"
+            )
+
+
+if __name__ == "__main__":
+    main()
