@@ -212,11 +212,19 @@ def measure_times(name: str, engines: list[str], args: argparse.Namespace, devic
 
     case, steps, failed, products = GPU_CASES[name], {}, {}, {}
     aten = torch.ops.aten
+
+    def formula(packet: Any) -> Callable[..., int]:
+        def count(*values: Any, **named: Any) -> int:
+            return int(flop_registry[packet](*values, **named))
+
+        count._get_raw = True  # type: ignore[attr-defined]  # the counter would turn tensors into shapes twice
+        return count
+
     counted = {
-        aten._scaled_dot_product_flash_attention_for_cpu: flop_registry[aten._scaled_dot_product_flash_attention],
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: flop_registry[
+        aten._scaled_dot_product_flash_attention_for_cpu: formula(aten._scaled_dot_product_flash_attention),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: formula(
             aten._scaled_dot_product_flash_attention_backward
-        ],
+        ),
     }
     for engine in engines:
         try:
