@@ -14,7 +14,8 @@ of the class; a traceback is shown only with ``--debug``.
      │    └── EpsilonWithheld   5   what ran differs from the plan, so there is no ε to show
      ├── ModelError             6   a model cannot be built, loaded or clipped
      ├── CheckpointError        7   a run cannot be stored or resumed
-     └── TrackingError          8   the tracking store cannot be used
+     ├── TrackingError          8   the tracking store cannot be used
+     └── StoreError             9   the database of consent and ledger cannot be used
 """
 
 from __future__ import annotations
@@ -78,3 +79,9 @@ class TrackingError(DpTrainError):
     """The tracking store cannot be used."""
 
     exit_code = 8
+
+
+class StoreError(DpTrainError):
+    """The database of consent registry and ledger cannot be used."""
+
+    exit_code = 9

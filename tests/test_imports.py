@@ -18,6 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 STOREYS = {
     "errors": 0,
     "conversations": 1,
+    "store": 1,
     "anonymize": 2,
     "privacy": 2,
     "consent": 2,
@@ -37,6 +38,7 @@ DOORS = {
     "hydra": {"cli"},
     "omegaconf": {"cli"},
     "dp_accounting": {"privacy"},
+    "sqlalchemy": {"store", "privacy", "consent", "tracking"},  # tracking: the errors of MLflow's store
     "torch": {"engines", "models", "tasks", "training", "audit", "cli"},
     "transformers": {"models", "tasks", "training", "cli"},
 }

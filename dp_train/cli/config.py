@@ -341,6 +341,16 @@ class TrackingConfig:
 
 
 @dataclass(kw_only=True)
+class StoreConfig:
+    """The database of consent registry and ledger: sqlite:///PATH or postgresql://…
+
+    Empty means DP_TRAIN_STORE, else dp_train.db of the working folder.
+    """
+
+    url: str | None = None
+
+
+@dataclass(kw_only=True)
 class TradeoffConfig:
     """What `dp-train tradeoff` runs: each ε, `repeats` times with fresh seeds, and the baselines."""
 
@@ -377,6 +387,7 @@ class TrainConfig:
     anonymize: AnonymizeConfig = field(default_factory=AnonymizeConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     tradeoff: TradeoffConfig = field(default_factory=TradeoffConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
     question: str = ""
     hypothesis: str = ""
     dry_run: bool = False

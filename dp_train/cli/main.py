@@ -10,14 +10,14 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from dp_train.cli.verbs import GROUPS, VERBS
 from dp_train.errors import ConfigError, DpTrainError
 
 USAGE = "dp-train <verb> [key=value …] [options]"
@@ -28,137 +28,8 @@ exit codes:
   1  internal error, failed trials   6  a model cannot be built, loaded or clipped
   2  configuration or command line   7  a run cannot be stored or resumed
   3  an input file or row            8  the tracking store cannot be used
-  4  consent is missing              130 Ctrl-C, 143 SIGTERM: ended cleanly, ε spent is printed"""
-
-OVERRIDES = "values and parts of the configuration: privacy.epsilon=4 model=tiny_seq2seq experiments=summary/quickstart"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verb:
-    """What a verb is for, the module whose `run(options)` does it, and its options."""
-
-    summary: str
-    module: str
-    options: Callable[[argparse.ArgumentParser], None]
-    example: str
-
-
-def _overrides(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-
-
-def _stored(parser: argparse.ArgumentParser) -> None:
-    _overrides(parser)
-    parser.add_argument(
-        "--from-run", metavar="RUN", help="start from the configuration of an earlier run: folder or id"
-    )
-
-
-def _train(parser: argparse.ArgumentParser) -> None:
-    _stored(parser)
-    parser.add_argument("-m", "--multirun", action="store_true", help="one trial per combination of a=1,2 b=3,4")
-    parser.add_argument(
-        "--resume", metavar="RUN", help="go on with a run that was ended: folder or id; takes no key=value"
-    )
-
-
-def _json_too(parser: argparse.ArgumentParser) -> None:
-    _stored(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-
-def _run_only(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="folder or id of a run")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-
-def _generate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="folder or id of a run")
-    parser.add_argument(
-        "--file",
-        metavar="PATH",
-        help="a transcript to summarise, or drafts to complete, as `Name: text` lines; - reads standard input. "
-        "Without it: interactive",
-    )
-
-
-def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that both tasks shall take")
-
-
-def _ui(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, default=5000, help="port of the UI (5000)")
-    parser.add_argument("--uri", help="tracking store (MLFLOW_TRACKING_URI, else mlflow.db of the working folder)")
-
-
-def _ls(parser: argparse.ArgumentParser) -> None:
-    kinds = ("experiments", "runs", "tasks", "corpora", "models", "engines", "optimizers")
-    parser.add_argument(
-        "kind", nargs="?", choices=kinds, metavar="KIND", help=f"one of {', '.join(kinds)}; all if none"
-    )
-
-
-def _none(parser: argparse.ArgumentParser) -> None:
-    pass
-
-
-VERBS = {
-    "train": Verb(
-        summary="train one model, or one a trial with -m",
-        module="train",
-        options=_train,
-        example="dp-train train experiments=summary/quickstart privacy.epsilon=4",
-    ),
-    "plan": Verb(
-        summary="σ, signal to noise, steps, expected units and ε, before anything is spent",
-        module="plan",
-        options=_json_too,
-        example="dp-train plan experiments=compose/quickstart privacy.epsilon=2",
-    ),
-    "tradeoff": Verb(
-        summary="utility against ε: every ε of a grid, the public starting point and no privacy",
-        module="tradeoff",
-        options=_stored,
-        example="dp-train tradeoff experiments=summary/quickstart tradeoff.epsilons=[1,2,4,8] tradeoff.repeats=3",
-    ),
-    "demo": Verb(
-        summary="both quickstart trade-offs, what `make demo` runs",
-        module="demo",
-        options=_demo,
-        example="dp-train demo",
-    ),
-    "evaluate": Verb(
-        summary="score a trained model on the evaluation population",
-        module="evaluate",
-        options=_run_only,
-        example="dp-train evaluate runs/2025-01-31/12-00-00-000000-a1b2c3",
-    ),
-    "generate": Verb(
-        summary="summarise a transcript or complete drafts with a trained model",
-        module="generate",
-        options=_generate,
-        example="dp-train generate RUN --file transcript.txt",
-    ),
-    "ui": Verb(summary="open the MLflow UI on utility against ε", module="ui", options=_ui, example="dp-train ui"),
-    "ls": Verb(
-        summary="experiments, runs, and the parts a configuration can choose",
-        module="ls",
-        options=_ls,
-        example="dp-train ls experiments",
-    ),
-    "validate": Verb(
-        summary="compose a configuration, check data and consent files, train nothing",
-        module="validate",
-        options=_stored,
-        example="dp-train validate corpus=jsonl corpus.private=meetings.jsonl consent.events=consent.jsonl",
-    ),
-    "env": Verb(
-        summary="versions, cores, and whether the accountant gives what it should",
-        module="env",
-        options=_none,
-        example="dp-train env",
-    ),
-}
+  4  consent is missing              9  the database of consent and ledger cannot be used
+                                     130 Ctrl-C, 143 SIGTERM: ended cleanly, ε spent is printed"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -209,10 +80,16 @@ def _run(words: list[str]) -> int:
         print(f"dp-train {version('dp_train')}")
         return 0
     name, *rest = words
+    if name in GROUPS:
+        if not rest or rest[0] in ("-h", "--help"):
+            print(_group_help(name))
+            return 0
+        name, *rest = f"{name} {rest[0]}", *rest[1:]
     verb = VERBS.get(name)
     if verb is None:
-        close = get_close_matches(name, VERBS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(VERBS)}"
+        known = [*VERBS, *GROUPS]
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
         raise ConfigError(f"dp-train: {name!r} is no verb; {hint}; see dp-train --help")
     parser = _Parser(
         prog=f"dp-train {name}",
@@ -238,9 +115,32 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
     return options
 
 
+def _table(rows: Iterable[tuple[str, str]]) -> list[str]:
+    rows = list(rows)
+    width = max(len(name) for name, _ in rows)
+    return [f"  {name:<{width}}  {summary}" for name, summary in rows]
+
+
+def _group_help(group: str) -> str:
+    inside = ((name, verb.summary) for name, verb in VERBS.items() if name.startswith(f"{group} "))
+    return "\n".join(
+        [
+            f"usage: dp-train {group} <verb> [options]",
+            "",
+            GROUPS[group],
+            "",
+            *_table(inside),
+            "",
+            f"  dp-train {group} <verb> --help shows the options of a verb.",
+        ]
+    )
+
+
 def _help() -> str:
-    width = max(map(len, VERBS))
-    lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items()]
+    lines = _table(
+        [(name, verb.summary) for name, verb in VERBS.items() if " " not in name]
+        + [(f"{group} …", summary) for group, summary in GROUPS.items()]
+    )
     return "\n".join(
         [
             f"usage: {USAGE}",

@@ -1,0 +1,143 @@
+"""The verbs of `dp-train`: what each is for, which module does it, and its options. Nothing heavy is imported here.
+
+A verb of two words (`ledger show`) belongs to a group of `GROUPS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+GROUPS: dict[str, str] = {}
+"""First words of verbs of two words, and what they are about."""
+
+OVERRIDES = "values and parts of the configuration: privacy.epsilon=4 model=tiny_seq2seq experiments=summary/quickstart"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """What a verb is for, the module whose `run(options)` does it, and its options."""
+
+    summary: str
+    module: str
+    options: Callable[[argparse.ArgumentParser], None]
+    example: str
+
+
+def _overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+
+
+def _stored(parser: argparse.ArgumentParser) -> None:
+    _overrides(parser)
+    parser.add_argument(
+        "--from-run", metavar="RUN", help="start from the configuration of an earlier run: folder or id"
+    )
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    _stored(parser)
+    parser.add_argument("-m", "--multirun", action="store_true", help="one trial per combination of a=1,2 b=3,4")
+    parser.add_argument(
+        "--resume", metavar="RUN", help="go on with a run that was ended: folder or id; takes no key=value"
+    )
+
+
+def _json_too(parser: argparse.ArgumentParser) -> None:
+    _stored(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _run_only(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder or id of a run")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _generate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder or id of a run")
+    parser.add_argument(
+        "--file",
+        metavar="PATH",
+        help="a transcript to summarise, or drafts to complete, as `Name: text` lines; - reads standard input. "
+        "Without it: interactive",
+    )
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that both tasks shall take")
+
+
+def _ui(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, default=5000, help="port of the UI (5000)")
+    parser.add_argument("--uri", help="tracking store (MLFLOW_TRACKING_URI, else mlflow.db of the working folder)")
+
+
+def _ls(parser: argparse.ArgumentParser) -> None:
+    kinds = ("experiments", "runs", "tasks", "corpora", "models", "engines", "optimizers")
+    parser.add_argument(
+        "kind", nargs="?", choices=kinds, metavar="KIND", help=f"one of {', '.join(kinds)}; all if none"
+    )
+
+
+def _none(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+VERBS = {
+    "train": Verb(
+        summary="train one model, or one a trial with -m",
+        module="train",
+        options=_train,
+        example="dp-train train experiments=summary/quickstart privacy.epsilon=4",
+    ),
+    "plan": Verb(
+        summary="σ, signal to noise, steps, expected units and ε, before anything is spent",
+        module="plan",
+        options=_json_too,
+        example="dp-train plan experiments=compose/quickstart privacy.epsilon=2",
+    ),
+    "tradeoff": Verb(
+        summary="utility against ε: every ε of a grid, the public starting point and no privacy",
+        module="tradeoff",
+        options=_stored,
+        example="dp-train tradeoff experiments=summary/quickstart tradeoff.epsilons=[1,2,4,8] tradeoff.repeats=3",
+    ),
+    "demo": Verb(
+        summary="both quickstart trade-offs, what `make demo` runs",
+        module="demo",
+        options=_demo,
+        example="dp-train demo",
+    ),
+    "evaluate": Verb(
+        summary="score a trained model on the evaluation population",
+        module="evaluate",
+        options=_run_only,
+        example="dp-train evaluate runs/2025-01-31/12-00-00-000000-a1b2c3",
+    ),
+    "generate": Verb(
+        summary="summarise a transcript or complete drafts with a trained model",
+        module="generate",
+        options=_generate,
+        example="dp-train generate RUN --file transcript.txt",
+    ),
+    "ui": Verb(summary="open the MLflow UI on utility against ε", module="ui", options=_ui, example="dp-train ui"),
+    "ls": Verb(
+        summary="experiments, runs, and the parts a configuration can choose",
+        module="ls",
+        options=_ls,
+        example="dp-train ls experiments",
+    ),
+    "validate": Verb(
+        summary="compose a configuration, check data and consent files, train nothing",
+        module="validate",
+        options=_stored,
+        example="dp-train validate corpus=jsonl corpus.private=meetings.jsonl consent.events=consent.jsonl",
+    ),
+    "env": Verb(
+        summary="versions, cores, and whether the accountant gives what it should",
+        module="env",
+        options=_none,
+        example="dp-train env",
+    ),
+}

@@ -1,0 +1,174 @@
+"""Opens the database, gives transactions that one process at a time may write in, and one-line errors.
+
+SQLite is opened in WAL mode with full synchronisation: what was committed survives a power cut. A
+writing transaction takes the lock when it begins, so that what it read is still true when it writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+
+from dp_train.errors import StoreError
+
+_SQLITE = "sqlite:///"
+_POSTGRES = ("postgresql", "postgres")
+_WRITES = "dp_train_writes"
+DEFAULT_FILE = "dp_train.db"
+
+
+def absolute_url(url: str | None, folder: Path) -> str:
+    """The one address: `url`, else DP_TRAIN_STORE, else dp_train.db in `folder`, to which relative paths belong.
+
+    Raises:
+      StoreError: an in-memory database or an unknown scheme.
+    """
+    given = url or os.environ.get("DP_TRAIN_STORE") or f"{_SQLITE}{DEFAULT_FILE}"
+    if given.startswith(_SQLITE):
+        path = given.removeprefix(_SQLITE)
+        if path in ("", ":memory:"):
+            raise StoreError("store: url names an in-memory database; expected a file: sqlite:///PATH")
+        return f"{_SQLITE}{(folder / path).absolute()}"
+    scheme, _, rest = given.partition("://")
+    if scheme.partition("+")[0] in _POSTGRES and rest:
+        return f"postgresql+psycopg://{rest}"
+    raise StoreError(f"store: url={shown(given)!r} is no database; expected sqlite:///PATH or postgresql://…")
+
+
+def shown(url: str) -> str:
+    """The address as it may stand in an error: a file, or a URL without user, password and parameters."""
+    if url.startswith(_SQLITE):
+        return url.removeprefix(_SQLITE)
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else url
+
+
+class Database:
+    """A store that is open: `reading` and `writing` give connections inside one transaction.
+
+    Args:
+      url: as `absolute_url` gives it. A missing SQLite file is created, with access for its owner alone.
+      wait_seconds: how long to wait for another process that writes.
+
+    Raises:
+      StoreError: the store cannot be reached or created.
+    """
+
+    def __init__(self, url: str, *, wait_seconds: float = 60.0) -> None:
+        self.url = url
+        self._wait = wait_seconds
+        if url.startswith(_SQLITE):
+            with self._errors():
+                _create(Path(url.removeprefix(_SQLITE)))
+        try:
+            self._engine = sa.create_engine(url, **self._options())
+        except ModuleNotFoundError as error:
+            raise StoreError(
+                "store: no driver for PostgreSQL is installed; pip install 'dp_train[postgres]'"
+            ) from error
+        if self.is_sqlite:
+            sa.event.listen(self._engine, "connect", self._prepare_sqlite)
+            sa.event.listen(self._engine, "begin", _begin_sqlite)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.startswith(_SQLITE)
+
+    def create(self, metadata: sa.MetaData) -> None:
+        """Make the tables that are missing; processes that do it at once wait for each other."""
+        with self.writing("schema") as connection:
+            metadata.create_all(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one state of the store and waits for nobody."""
+        with self._errors():
+            engine = self._engine
+            if not self.is_sqlite:
+                engine = engine.execution_options(isolation_level="REPEATABLE READ")
+            with engine.connect() as connection, connection.begin():
+                yield connection
+
+    @contextmanager
+    def writing(self, lock: str) -> Iterator[sa.Connection]:
+        """A transaction that commits as a whole or leaves nothing, one at a time for each `lock`.
+
+        On SQLite there is one writer whatever the lock's name; on PostgreSQL it is an advisory lock of the
+        transaction, so that readers and writers of other names go on.
+        """
+        with self._errors():
+            engine = self._engine.execution_options(**{_WRITES: True})
+            with engine.connect() as connection, connection.begin():
+                if not self.is_sqlite:
+                    number = int.from_bytes(
+                        hashlib.sha256(f"dp_train {lock}".encode()).digest()[:8], "big", signed=True
+                    )
+                    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+                yield connection
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._engine.dispose()
+
+    def _options(self) -> dict[str, Any]:
+        if self.url.startswith(_SQLITE):
+            return {"connect_args": {"timeout": self._wait}}
+        milliseconds = int(self._wait * 1000)
+        return {
+            "pool_pre_ping": True,
+            "connect_args": {"connect_timeout": 10, "options": f"-c lock_timeout={milliseconds}"},
+        }
+
+    def _prepare_sqlite(self, connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None  # the driver would begin on its own, and too late
+        connection.execute(f"PRAGMA busy_timeout={int(self._wait * 1000)}")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Failures of the database as one line; the message of the driver may hold values of a row."""
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            raise StoreError(f"store: {shown(self.url)} {_why(error)}") from error
+        except OSError as error:
+            raise StoreError(
+                f"store: {shown(self.url)} cannot be used ({error.strerror}); choose another store.url"
+            ) from error
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _why(error: sa.exc.DBAPIError) -> str:
+    text = str(error.orig).lower()
+    if "database is locked" in text or "lock timeout" in text or "lock_timeout" in text:
+        return "is locked by another process; wait for it to end, then repeat the command"
+    if "disk is full" in text or "no space" in text or "disk i/o" in text:
+        return "cannot be written: the disk is full; free space, then repeat the command; nothing was half-written"
+    if "not a database" in text or "malformed" in text:
+        return "is no database of dp_train, or is damaged; choose another store.url, or restore it from a backup"
+    if "readonly" in text or "unable to open" in text:
+        return "cannot be written; check its permissions, or choose another store.url"
+    if "password authentication" in text or "no password" in text:
+        return "refused the login; check user and password of store.url"
+    if isinstance(error, sa.exc.OperationalError):
+        return "cannot be reached; check store.url and that the server runs"
+    return f"refused a statement ({type(error.orig).__name__}); run again with --debug to see it"
