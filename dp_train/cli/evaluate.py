@@ -17,7 +17,8 @@ def run(options: Namespace) -> int:
       ConfigError: the run has no evaluation population.
     """
     folder = RunFolder.find(options.run)
-    from dp_train.cli.assemble import evaluation_examples, populations
+    from dp_train.cli.assemble import evaluation_examples
+    from dp_train.cli.people import populations
     from dp_train.cli.trained import load
 
     trained = load(folder)

@@ -87,8 +87,9 @@ def run_studies(studies: Sequence[Study], path: Path, out: Console, *, demo: boo
     if any(study.config.dry_run for study in studies):
         return 0
 
-    from dp_train.cli.assemble import material, prepare_machine, snapshot
+    from dp_train.cli.assemble import material, prepare_machine
     from dp_train.cli.frontier import draw, show_address, show_reports
+    from dp_train.cli.people import snapshot
     from dp_train.cli.trial import RESULT, open_store
 
     first = studies[0].config

@@ -19,7 +19,8 @@ def run(options: Namespace) -> int:
     out.print(plan_table(plan))
     for line in warnings(config, plan):
         out.print(line)
-    from dp_train.cli.assemble import model_spec, populations
+    from dp_train.cli.assemble import model_spec
+    from dp_train.cli.people import populations
 
     model_spec(config)
     if config.corpus.source is not CorpusSource.EMBEDDED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
@@ -17,15 +18,38 @@ if TYPE_CHECKING:
 
 _SEAL = object()
 
+_TELLING = 100
+"""From so many on, a whole per cent is not a count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnersShare:
+    """What was kept of the examples that belong to `owners` people each."""
+
+    owners: int
+    seen: int
+    kept: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionReport:
-    """What bounding the contributions kept. Private numbers: they are not logged unless the user asks for it."""
+    """What bounding the contributions kept.
+
+    All of it follows from who owns what, which the guarantee takes as fixed and does not protect. The counts
+    still tell how many people consented: they are for the screen of whoever runs the training, and enter no log.
+    `public_facts` is what a report may print.
+
+    Attributes:
+      most_possible: no selection within the bound keeps more examples than this; None where there was no choice.
+      by_owners: the same counts by how many people an example belongs to, rising.
+    """
 
     examples_seen: int
     examples_kept: int
     people_seen: int
     people_kept: int
+    most_possible: int | None = None
+    by_owners: tuple[OwnersShare, ...] = ()
 
     @property
     def examples_share(self) -> float:
@@ -36,6 +60,47 @@ class SelectionReport:
     def people_share(self) -> float:
         """Share of the people of whom something was kept; 0 where there were none."""
         return self.people_kept / self.people_seen if self.people_seen else 0.0
+
+    @property
+    def share_of_possible(self) -> float | None:
+        """What was kept ÷ a bound on what any selection could keep; None where there was no choice."""
+        return None if not self.most_possible else self.examples_kept / self.most_possible
+
+    def public_facts(self) -> dict[str, int | str | None]:
+        """Whole per cents for a report: a share, and no count.
+
+        Under fixed-graph DP they cost no ε, as they would be the same whatever anybody had said. They are rounded so
+        that they do not tell how many people there are, which the guarantee does not protect either.
+        None stands for a share of fewer than 100 people or examples, where a per cent would be a count.
+        """
+        enough = min(self.examples_seen, self.people_seen) >= _TELLING
+        return {
+            "examples kept, %": round(100 * self.examples_share) if enough else None,
+            "people kept, %": round(100 * self.people_share) if enough else None,
+            "leans to": "examples of few people" if self._leans else None,
+        }
+
+    @property
+    def _leans(self) -> bool:
+        """Whether a kept example has fewer owners than one that was seen, on average."""
+        seen = sum(share.owners * share.seen for share in self.by_owners)
+        kept = sum(share.owners * share.kept for share in self.by_owners)
+        return kept * self.examples_seen < seen * self.examples_kept
+
+
+def selection_report(
+    seen: Sequence[Example], kept: Sequence[Example], *, most_possible: int | None = None
+) -> SelectionReport:
+    """The counts of a selection."""
+    sizes, kept_sizes = (Counter(len(example.owners) for example in some) for some in (seen, kept))
+    return SelectionReport(
+        examples_seen=len(seen),
+        examples_kept=len(kept),
+        people_seen=_people(seen),
+        people_kept=_people(kept),
+        most_possible=most_possible,
+        by_owners=tuple(OwnersShare(owners=size, seen=sizes[size], kept=kept_sizes[size]) for size in sorted(sizes)),
+    )
 
 
 class Units(Sequence[tuple[Example, ...]]):
@@ -50,7 +115,7 @@ class Units(Sequence[tuple[Example, ...]]):
       rows_per_unit: G that the selection kept to; 1 where a unit is one example.
       consent_root: Merkle root of the consent snapshot that the gate decided by.
       purpose: what the people agreed to.
-      selection: what was kept; private.
+      selection: what was kept; its `public_facts` may be printed.
     """
 
     def __init__(
@@ -140,14 +205,15 @@ def build_units(
         if bound < 1:
             raise PlanError(f"units: {name}={bound}; expected at least 1")
     seen = list(examples)
-    k = g = 1
+    k, g, most = 1, 1, None
     rows: list[tuple[Example, ...]]
     if unit is Unit.EXAMPLE:
         rows = [(example,) for example in in_public_order(seen)]
     elif all(len(example.owners) == 1 for example in seen):
         rows, g = rows_by_owner(seen, rows_per_unit), rows_per_unit
     else:
-        rows, k = [(example,) for example in bounded_contributions(seen, max_contributions)], max_contributions
+        bounded = bounded_contributions(seen, max_contributions)
+        rows, k, most = [(example,) for example in bounded.examples], max_contributions, bounded.most
     kept = [example for unit_rows in rows for example in unit_rows]
     return Units(
         rows,
@@ -156,12 +222,7 @@ def build_units(
         rows_per_unit=g,
         consent_root=examples.root,
         purpose=examples.purpose,
-        selection=SelectionReport(
-            examples_seen=len(seen),
-            examples_kept=len(kept),
-            people_seen=_people(seen),
-            people_kept=_people(kept),
-        ),
+        selection=selection_report(seen, kept, most_possible=most),
         seal=_SEAL,
     )
 

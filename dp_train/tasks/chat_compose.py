@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import partial
 
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from dp_train.consent.events import Purpose
 from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples
-from dp_train.conversations import ContentKind, Conversation, ConversationKind, Example, Turn
+from dp_train.conversations import Example
 from dp_train.errors import ConfigError
 from dp_train.models.build import Architecture
 from dp_train.models.tokenizer import MESSAGE
 from dp_train.tasks.base import Row, Sample
 from dp_train.tasks.baselines import WordModel
+from dp_train.tasks.examples import messages_of_author, messages_of_thread
 from dp_train.tasks.metrics import MAX_CONTINUATION, Prediction, Scores, suggestion_scores, word_perplexity
 from dp_train.tasks.sequences import Sequences
 from dp_train.tasks.suggestions import Draft, Place, Suggester, places
-from dp_train.tasks.transcript import named_lines, one_line, speaker_names
 
 _MIN_LENGTH = 32
 _SUGGESTIONS = 3
@@ -89,7 +90,8 @@ class ChatCompose:
 
     def examples(self, corpus: ConsentedCorpus) -> ConsentedExamples:
         """One example a chat message of a thread."""
-        return corpus.examples(self._of_author if self.context is ContextKind.OWN else self._of_thread)
+        of = messages_of_author if self.context is ContextKind.OWN else messages_of_thread
+        return corpus.examples(partial(of, context_turns=self.context_turns))
 
     def encode(self, example: Example) -> Row:
         """Message whole where it fits, prompt cut from its beginning."""
@@ -165,32 +167,6 @@ class ChatCompose:
         suggester = Suggester(self._sequences, max_length=self.max_length)
         return suggester.continue_message(model, where)
 
-    def _of_author(self, conversation: Conversation) -> Iterator[Example]:
-        earlier: dict[str, list[str]] = {}
-        for index, turn in _messages(conversation):
-            if _voices(conversation, index) != {turn.person_id}:
-                continue
-            own = earlier.setdefault(turn.person_id, [])
-            text = one_line(turn.text)
-            yield Example(
-                example_id=f"{conversation.conversation_id}/{index}",
-                prompt="\n".join(own[max(0, len(own) - self.context_turns) :]),
-                target=text,
-                owners=frozenset({turn.person_id}),
-            )
-            own.append(text)
-
-    def _of_thread(self, conversation: Conversation) -> Iterator[Example]:
-        lines, names = named_lines(conversation), speaker_names(conversation)
-        for index, turn in _messages(conversation):
-            before = range(max(0, index - self.context_turns), index)
-            yield Example(
-                example_id=f"{conversation.conversation_id}/{index}",
-                prompt="\n".join([*(lines[earlier] for earlier in before), f"{names[turn.person_id]}:"]),
-                target=one_line(turn.text),
-                owners=frozenset().union(*(_voices(conversation, entering) for entering in (*before, index))),
-            )
-
     def _draft(self, example: Example) -> Draft:
         return self._cut(example.prompt, example.target.split())
 
@@ -219,20 +195,6 @@ class ChatCompose:
             return []
         spaced = [words[0], *(f" {word}" for word in words[1:])]
         return [tuple(ids) for ids in self._tokenizer(spaced, add_special_tokens=False)["input_ids"]]
-
-
-def _messages(conversation: Conversation) -> Iterator[tuple[int, Turn]]:
-    if conversation.kind is ConversationKind.THREAD:
-        for index, turn in enumerate(conversation.turns):
-            if turn.kind is ContentKind.CHAT and turn.text.strip():
-                yield index, turn
-
-
-def _voices(conversation: Conversation, index: int) -> frozenset[str]:
-    """Whose words are in a turn: its author's, and those of everyone it quotes, quotes of quotes included."""
-    turn = conversation.turns[index]
-    quoted = frozenset() if turn.quotes is None else _voices(conversation, turn.quotes)
-    return quoted | {turn.person_id}
 
 
 def _perplexity(nats: float, drafts: Sequence[Draft]) -> float:

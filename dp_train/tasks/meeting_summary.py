@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from dp_train.consent.events import Purpose
 from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples
-from dp_train.conversations import Conversation, ConversationKind, Example
+from dp_train.conversations import Example
 from dp_train.errors import ConfigError
 from dp_train.models.build import Architecture
 from dp_train.models.tokenizer import SUMMARY
 from dp_train.tasks.base import Row, Sample
 from dp_train.tasks.baselines import lead, longest
+from dp_train.tasks.examples import meeting_examples
 from dp_train.tasks.metrics import Scores, rouge
 from dp_train.tasks.sequences import IGNORE, Sequences
-from dp_train.tasks.transcript import named_lines, one_line
 
 _MIN_ROOM = 8
 _HEAD_SHARE = 3  # one third of what fits is the meeting's beginning
@@ -69,7 +69,7 @@ class MeetingSummary:
 
     def examples(self, corpus: ConsentedCorpus) -> ConsentedExamples:
         """One example a meeting that has a summary; each belongs to all who are in the meeting."""
-        return corpus.examples(_examples)
+        return corpus.examples(meeting_examples)
 
     def encode(self, example: Example) -> Row:
         """Summary whole, transcript cut in the middle.
@@ -155,16 +155,6 @@ class MeetingSummary:
         ids = self._tokenizer.encode(text, add_special_tokens=False)
         assert isinstance(ids, list)
         return ids
-
-
-def _examples(conversation: Conversation) -> Iterator[Example]:
-    if conversation.kind is ConversationKind.MEETING and conversation.summary and conversation.turns:
-        yield Example(
-            example_id=conversation.conversation_id,
-            prompt="\n".join(named_lines(conversation)),
-            target=one_line(conversation.summary),
-            owners=conversation.people,
-        )
 
 
 def _with_newlines(transcript: str) -> list[str]:

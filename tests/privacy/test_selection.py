@@ -29,13 +29,15 @@ def ids(selected: list[Example]) -> list[str]:
 
 @given(graph=graphs, k=st.integers(1, 4))
 def test_nobody_owns_more_than_k(graph: list[frozenset[str]], k: int) -> None:
-    owned = Counter(person for example in bounded_contributions(examples(graph), k) for person in example.owners)
+    owned = Counter(
+        person for example in bounded_contributions(examples(graph), k).examples for person in example.owners
+    )
     assert max(owned.values(), default=0) <= k
 
 
 @given(graph=graphs, k=st.integers(1, 4))
 def test_no_example_could_be_added(graph: list[frozenset[str]], k: int) -> None:
-    kept = bounded_contributions(examples(graph), k)
+    kept = bounded_contributions(examples(graph), k).examples
     owned = Counter(person for example in kept for person in example.owners)
     left = {example.example_id for example in examples(graph)} - set(ids(kept))
     for example in examples(graph):
@@ -47,13 +49,13 @@ def test_no_example_could_be_added(graph: list[frozenset[str]], k: int) -> None:
 def test_neither_words_nor_arrival_decide(graph: list[frozenset[str]], k: int, seed: int) -> None:
     shuffled = examples(graph, text="something else")
     random.Random(seed).shuffle(shuffled)
-    assert ids(bounded_contributions(shuffled, k)) == ids(bounded_contributions(examples(graph), k))
+    assert ids(bounded_contributions(shuffled, k).examples) == ids(bounded_contributions(examples(graph), k).examples)
 
 
 def test_fewest_owners_come_first_and_ties_go_by_id() -> None:
     graph = [frozenset("abc"), frozenset("ab"), frozenset("bc"), frozenset("d")]
-    assert ids(bounded_contributions(examples(graph), 1)) == ["e001", "e003"]
-    assert ids(bounded_contributions(examples(graph), 2)) == ["e001", "e002", "e003"]
+    assert ids(bounded_contributions(examples(graph), 1).examples) == ["e001", "e003"]
+    assert ids(bounded_contributions(examples(graph), 2).examples) == ["e001", "e002", "e003"]
 
 
 def test_a_repeated_id_is_refused() -> None:

@@ -16,7 +16,7 @@ from dp_train.consent.registry import ConsentRegistry
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Example, Turn
 from dp_train.errors import ConsentError, PlanError
 from dp_train.privacy.plan import PrivacyPlan, Unit
-from dp_train.privacy.units import SelectionReport, Units, build_units
+from dp_train.privacy.units import OwnersShare, SelectionReport, Units, build_units
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = PrincipalKey(b"k" * 32)
@@ -117,8 +117,27 @@ def test_units_carry_the_root_and_purpose_of_their_consent() -> None:
 
 def test_the_report_counts_what_the_bound_kept() -> None:
     report = build_units(consented("ab", "ac", "bc", "d"), unit=Unit.USER).selection
-    assert report == SelectionReport(examples_seen=4, examples_kept=2, people_seen=4, people_kept=3)
-    assert (report.examples_share, report.people_share) == (0.5, 0.75)
+    assert report == SelectionReport(
+        examples_seen=4,
+        examples_kept=2,
+        people_seen=4,
+        people_kept=3,
+        most_possible=2,
+        by_owners=(OwnersShare(owners=1, seen=1, kept=1), OwnersShare(owners=2, seen=3, kept=1)),
+    )
+    assert (report.examples_share, report.people_share, report.share_of_possible) == (0.5, 0.75, 1)
+
+
+def test_a_report_may_print_shares_and_never_counts() -> None:
+    many = SelectionReport(examples_seen=2345, examples_kept=777, people_seen=1357, people_kept=1111)
+    assert many.public_facts() == {"examples kept, %": 33, "people kept, %": 82, "leans to": None}
+    few = SelectionReport(examples_seen=2345, examples_kept=777, people_seen=99, people_kept=90)
+    assert few.public_facts() == {"examples kept, %": None, "people kept, %": None, "leans to": None}
+
+
+def test_the_report_says_that_small_meetings_are_kept_more_often() -> None:
+    assert build_units(consented("abc", "ab"), unit=Unit.USER).selection.public_facts()["leans to"] is not None
+    assert build_units(consented("abc", "abd"), unit=Unit.USER).selection.public_facts()["leans to"] is None
 
 
 def test_examples_without_consent_make_no_units() -> None:
