@@ -214,6 +214,11 @@ class ConsentedCorpus(_Sealed):
         return self._gated.snapshot.root
 
     @property
+    def lineage(self) -> str:
+        """Names the population, whichever snapshot decided: a new snapshot of the same people is no fresh start."""
+        return self._gated.snapshot.lineage
+
+    @property
     def policy(self) -> ConsentPolicy:
         """The policy that decided."""
         return self._gated.policy
@@ -283,6 +288,11 @@ class ConsentedExamples(_Sealed):
     def root(self) -> str:
         """Merkle root of the snapshot that decided."""
         return self._corpus.root
+
+    @property
+    def lineage(self) -> str:
+        """Names the population, whichever snapshot decided."""
+        return self._corpus.lineage
 
     def __iter__(self) -> Iterator[Example]:
         """Yield the examples, conversation by conversation.

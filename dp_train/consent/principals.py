@@ -42,6 +42,21 @@ class PrincipalKey:
         """The same pseudonym as its 32 bytes."""
         return hmac.digest(self.secret, person_id.encode("utf-8", "surrogatepass"), "sha256")
 
+    @property
+    def lineage(self) -> str:
+        """Names the population that this key gives pseudonyms to, whatever its snapshots say; not secret.
+
+        32 hex digits of an HMAC by another hash than `pseudonym`, so that no person's id gives it.
+        """
+        return hmac.digest(self.secret, b"dp_train population lineage 1", "sha3_256").hex()[:32]
+
+    def sealed(self, digest: str) -> str:
+        """A digest of private data as it may stand in a ledger: comparable, and of no use without the key.
+
+        A bare digest would tell somebody who knows everybody's data but one person's whether a guess at it is right.
+        """
+        return hmac.digest(self.secret, b"dp_train sealed 1\x00" + digest.encode(), "sha3_256").hex()
+
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> PrincipalKey:
         """Draw a key from the OS and write it to a new file that only its owner can read.

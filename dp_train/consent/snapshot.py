@@ -109,6 +109,11 @@ class ConsentSnapshot:
         # Derived here and nowhere else, so that no snapshot can carry the root of another.
         object.__setattr__(self, "root", _root(self._people, self._organisations))
 
+    @property
+    def lineage(self) -> str:
+        """Names the population, the same for every snapshot of it: `PrincipalKey.lineage`."""
+        return self._key.lineage
+
     def decide(
         self, person_id: str, purpose: Purpose, kind: ContentKind, created_at: datetime, org_id: str
     ) -> Decision:

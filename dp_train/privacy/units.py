@@ -114,6 +114,7 @@ class Units(Sequence[tuple[Example, ...]]):
       max_contributions: k that the selection kept to; 1 where a unit is all of one person's rows.
       rows_per_unit: G that the selection kept to; 1 where a unit is one example.
       consent_root: Merkle root of the consent snapshot that the gate decided by.
+      population: names the people whom a ledger charges, the same for every snapshot of them.
       purpose: what the people agreed to.
       selection: what was kept; its `public_facts` may be printed.
     """
@@ -126,6 +127,7 @@ class Units(Sequence[tuple[Example, ...]]):
         max_contributions: int,
         rows_per_unit: int,
         consent_root: str,
+        population: str,
         purpose: Purpose,
         selection: SelectionReport,
         seal: object = None,
@@ -137,6 +139,7 @@ class Units(Sequence[tuple[Example, ...]]):
         self.max_contributions = max_contributions
         self.rows_per_unit = rows_per_unit
         self.consent_root = consent_root
+        self.population = population
         self.purpose = purpose
         self.selection = selection
 
@@ -221,6 +224,7 @@ def build_units(
         max_contributions=k,
         rows_per_unit=g,
         consent_root=examples.root,
+        population=examples.lineage,
         purpose=examples.purpose,
         selection=selection_report(seen, kept, most_possible=most),
         seal=_SEAL,

@@ -156,6 +156,7 @@ def test_units_cannot_be_made_by_hand() -> None:
                 max_contributions=1,
                 rows_per_unit=1,
                 consent_root="0" * 64,
+                population="p",
                 purpose=PURPOSE,
                 selection=report,
                 seal=seal,

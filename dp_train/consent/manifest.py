@@ -1,0 +1,130 @@
+"""Who is in a run: the private list that answers "which models was this person's data in?".
+
+runs/…/private/people.jsonl, the folder with mode 0700 and the file with 0600:
+
+  {"format": 1, "run": "9f2c…", "population": "7c1e…", "purpose": "train_chat_compose", "consent_root": "ab12…"}
+  {"person": "00a1…"}          one line a person, sorted: the pseudonyms of everybody who owns a row of the units
+  {"person": "03ff…"}
+
+It is as private as the data (it says who took part), and stays in the run's folder: no ledger, tracker or card
+takes it. Without the principal key nobody can tell who a pseudonym is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dp_train.consent.events import Purpose
+from dp_train.consent.principals import PrincipalKey
+from dp_train.errors import CheckpointError
+
+PRIVATE = "private"
+"""Folder of a run beside its checkpoint, for what is as private as the data."""
+
+FILE = "people.jsonl"
+_FORMAT = 1
+_PSEUDONYM = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The people of one run. Private; its repr tells no count.
+
+    Attributes:
+      run: id of the run, that of its reservation where it is in a ledger.
+      population: lineage of the people. purpose: what they agreed to. consent_root: by which snapshot.
+      people: sorted pseudonyms, without repeats.
+    """
+
+    run: str
+    population: str
+    purpose: Purpose
+    consent_root: str
+    people: tuple[str, ...] = field(repr=False)
+
+    def holds(self, pseudonym: str) -> bool:
+        """Whether a person is in it."""
+        place = bisect_left(self.people, pseudonym)
+        return place < len(self.people) and self.people[place] == pseudonym
+
+
+def manifest_of(
+    owners: Iterable[frozenset[str]], key: PrincipalKey, *, run: str, population: str, purpose: Purpose, root: str
+) -> Manifest:
+    """The manifest of units whose rows belong to `owners`, person ids as the corpus has them."""
+    ids = {person for people in owners for person in people}
+    people = tuple(sorted(key.pseudonym(person) for person in ids))
+    return Manifest(run=run, population=population, purpose=purpose, consent_root=root, people=people)
+
+
+def write_manifest(manifest: Manifest, run_folder: Path) -> Path:
+    """Write it into the private part of a run's folder, whole or not at all.
+
+    Raises:
+      CheckpointError: it cannot be written.
+    """
+    folder = run_folder / PRIVATE
+    final, temporary = folder / FILE, folder / f".{FILE}.{os.getpid()}"
+    header = {
+        "format": _FORMAT,
+        "run": manifest.run,
+        "population": manifest.population,
+        "purpose": manifest.purpose.value,
+        "consent_root": manifest.consent_root,
+    }
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(json.dumps(header) + "\n")
+            out.writelines(f'{{"person": "{person}"}}\n' for person in manifest.people)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(final)
+    except OSError as error:
+        raise CheckpointError(
+            f"manifest: {final} cannot be written ({error.strerror}); free space, or work in another folder"
+        ) from error
+    return final
+
+
+def read_manifest(run_folder: Path) -> Manifest | None:
+    """The manifest of a run's folder; None where it has none.
+
+    Raises:
+      CheckpointError: there is one that cannot be read, or that nobody wrote like this.
+    """
+    path = run_folder / PRIVATE / FILE
+    try:
+        with path.open() as lines:
+            header = json.loads(next(lines, "null"))
+            people = tuple(json.loads(line)["person"] for line in lines)
+        if header["format"] != _FORMAT:
+            raise ValueError
+        if not all(_PSEUDONYM.fullmatch(person) for person in people) or list(people) != sorted(set(people)):
+            raise ValueError
+        return Manifest(
+            run=str(header["run"]),
+            population=str(header["population"]),
+            purpose=Purpose(header["purpose"]),
+            consent_root=str(header["consent_root"]),
+            people=people,
+        )
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CheckpointError(f"manifest: {path} cannot be read ({error.strerror}); check its permissions") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"manifest: {path} is damaged, or of another format than {_FORMAT}; restore it, or count its run as one "
+            "that everybody is in"
+        ) from error
+
+
+__all__ = ["FILE", "PRIVATE", "Manifest", "manifest_of", "read_manifest", "write_manifest"]
