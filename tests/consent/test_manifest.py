@@ -30,7 +30,8 @@ def test_a_manifest_holds_the_owners_and_nobody_else(tmp_path: Path) -> None:
     read = read_manifest(tmp_path)
     assert read == made("bob", "ann")
     assert read is not None
-    assert read.holds(KEY.pseudonym("ann")) and read.holds(KEY.pseudonym("bob"))
+    assert read.holds(KEY.pseudonym("ann"))
+    assert read.holds(KEY.pseudonym("bob"))
     assert not read.holds(KEY.pseudonym("eve"))
 
 
