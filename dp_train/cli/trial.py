@@ -19,7 +19,7 @@ from dp_train.cli.names import NoiseSourceName, PrivacyMode, TrackerName
 from dp_train.cli.progress import ShowProgress
 from dp_train.engines.cross_check import cross_check as opacus_cross_check
 from dp_train.errors import CheckpointError
-from dp_train.privacy.accounting import cross_check
+from dp_train.privacy.accounting import cross_check, epsilon_delta_curve
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.tasks.base import Sample
 from dp_train.tasks.metrics import Scores
@@ -154,12 +154,12 @@ def run_trial(
             label=name, config=config, plan=plan, result=result, scores=scores, samples=samples, folder=folder
         )
         facts = _card_facts(outcome, material, start, family or Family(), seed_is_fixed=started.seed_is_fixed)
-        card, _ = write_card(facts, folder.path, name="card")
+        card = write_card(facts, folder.path, name="card")
         folder.write_json(RESULT, _result(outcome, material, start, tracked))
         if tracked is not None:
             tracked.log_scores(scores)
             tracked.log_samples(samples)
-            tracked.log_files(card)
+            tracked.log_files(*card)
         if result.stopped_by is not None:
             ended = f"{name}: ended by {signal.Signals(result.stopped_by).name}, step {result.steps} of {plan.steps}"
             out.print(f"{ended}; spent: {result.epsilon.describe()}")
@@ -269,6 +269,16 @@ def _second_opinions(plan: PrivacyPlan) -> dict[str, float]:
     return opinions
 
 
+def _curve(plan: PrivacyPlan, result: Result) -> list[tuple[float, float]]:
+    """(ε, δ) of the steps that ran, with the plan's own δ among them; closer where an attacker's curve bends."""
+    claim = result.epsilon
+    if not claim.private or claim.withheld or claim.steps == 0:
+        return []
+    deltas = sorted({plan.delta, 0.5, 0.3, 0.03, *(10.0**-power for power in range(1, 11))})
+    ran = plan.replace(steps=claim.steps)
+    return list(zip(epsilon_delta_curve(ran, deltas), deltas, strict=True))
+
+
 def _card_facts(
     outcome: Outcome, material: Material, start: StartingPoint | None, family: Family, *, seed_is_fixed: bool
 ) -> CardFacts:
@@ -285,6 +295,7 @@ def _card_facts(
         plan=plan,
         claim=outcome.result.epsilon,
         cross_check=_second_opinions(plan) if plan.private else {},
+        curve=_curve(plan, outcome.result),
         seed_is_fixed=seed_is_fixed,
         secure_noise=config.trainer.noise is NoiseSourceName.SECURE,
         consent_root=material.units.consent_root,

@@ -17,6 +17,7 @@ from typing import Any
 from dp_train.errors import TrackingError
 from dp_train.privacy.monitor import EpsilonClaim
 from dp_train.privacy.plan import NeighboringRelation, PrivacyPlan, Unit
+from dp_train.tracking.guarantee import Curve, draw_guarantee
 
 _SMALL = 10
 """Counts of people or conversations below this are not told."""
@@ -39,6 +40,7 @@ class CardFacts:
       status: how the run ended, e.g. "FINISHED".
       plan: what was planned. `claim`: what may be said of what ran.
       cross_check: accountant → ε of the plan, as `accounting.cross_check` gives it; empty without privacy.
+      curve: (ε, δ) pairs that hold for the steps that ran; empty without privacy.
       seed_is_fixed: whether somebody chose the seed. `secure_noise`: whether noise came from the system's CSPRNG.
       consent_root: Merkle root of the consent snapshot. `consent_as_of`: its time, ISO 8601. `purpose`: agreed use.
       consent_counts: what the gate counted, by label; counts below 10 are not told.
@@ -59,6 +61,7 @@ class CardFacts:
     plan: PrivacyPlan
     claim: EpsilonClaim
     cross_check: Mapping[str, float] = field(default_factory=dict)
+    curve: Curve = ()
     seed_is_fixed: bool
     secure_noise: bool = False
     consent_root: str
@@ -104,6 +107,7 @@ def card_document(facts: CardFacts) -> Document:
             "assumptions held in this run": _held(claim),
             **({} if claim.withheld else _cross_check(facts)),
         },
+        "guarantee as a curve": {} if claim.withheld else {f"δ={delta:.0e}": _number(e) for e, delta in facts.curve},
         "the ε covers": _covered(facts),
         "the ε does not cover": _not_covered(facts),
         "consent": {
@@ -121,6 +125,8 @@ def card_document(facts: CardFacts) -> Document:
 def card_markdown(document: Document) -> str:
     """The document for people."""
     lines = [f"# Privacy card: {document['run']['name']}", "", f"**{document['claim']['statement']}**", ""]
+    if document["guarantee as a curve"]:
+        lines += ["![δ against ε, and what an attacker can reach](card.png)", ""]
     for title, section in document.items():
         if not section:
             continue
@@ -134,8 +140,8 @@ def card_markdown(document: Document) -> str:
     return "\n".join(lines)
 
 
-def write_card(facts: CardFacts, folder: Path, *, name: str = "privacy_card") -> tuple[Path, Path]:
-    """Write ``<name>.md`` and ``<name>.json`` into `folder`.
+def write_card(facts: CardFacts, folder: Path, *, name: str = "privacy_card") -> tuple[Path, ...]:
+    """Write ``<name>.md``, ``<name>.json`` and, where there is a guarantee, its picture ``<name>.png`` into `folder`.
 
     Raises:
       TrackingError: the folder cannot be written.
@@ -152,6 +158,9 @@ def write_card(facts: CardFacts, folder: Path, *, name: str = "privacy_card") ->
         raise TrackingError(
             f"card: {folder} cannot be written ({error.strerror}); choose another run folder"
         ) from error
+    if document["guarantee as a curve"]:
+        picture = draw_guarantee(facts.curve, folder / name, delta=facts.plan.delta, title=facts.claim.describe())
+        return (*written, picture)
     return written
 
 

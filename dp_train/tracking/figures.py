@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito: told apart with every common colour blindness; line styles tell them apart in grey too.
 _PRIVATE, _OPEN, _START, _BASELINE = "#0072B2", "#D55E00", "#333333", "#8A8A8A"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.labelsize": 9,
     "axes.titlesize": 10,
@@ -116,7 +116,7 @@ def draw_frontier(panels: Sequence[FrontierPanel], path: Path) -> tuple[Path, Pa
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         # Without pyplot: no display, no global state, safe in a notebook and in a worker.
         figure = Figure(figsize=(4.6 * max(len(panels), 1.35), 3.5), layout="constrained")
         FigureCanvasAgg(figure)

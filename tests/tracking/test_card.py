@@ -5,39 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from card_facts import FACTS, PLAN, claim
 
 from dp_train.errors import TrackingError
-from dp_train.privacy.monitor import EpsilonClaim
-from dp_train.privacy.plan import PrivacyPlan, Unit
+from dp_train.privacy.plan import Unit
 from dp_train.tracking.card import CardFacts, card_document, card_markdown, write_card
-
-PLAN = PrivacyPlan(sample_rate=0.02, expected_units=64, steps=300, delta=1e-6, noise_multiplier=1.25)
-
-
-def claim(spent: float | None = 3.0, *, withheld: tuple[str, ...] = (), private: bool = True) -> EpsilonClaim:
-    return EpsilonClaim(private=private, withheld=withheld, spent=spent, delta=1e-6, unit=PLAN.unit, steps=300)
-
-
-FACTS = CardFacts(
-    run="summary-eps3",
-    task="meeting_summary",
-    model="decoder, 4 layers, width 128",
-    engine="hooks",
-    status="FINISHED",
-    plan=PLAN,
-    claim=claim(),
-    cross_check={"pld": 3.0, "prv": 3.01, "rdp": 3.4},
-    seed_is_fixed=False,
-    consent_root="ab" * 32,
-    consent_as_of="2025-01-31T00:00:00+00:00",
-    purpose="train_meeting_summary",
-    consent_counts={"conversations seen": 900, "conversations kept": 410, "denied: guest": 3, "denied: expired": 0},
-    anonymized="names and patterns",
-    starting_point="cd" * 32,
-    scores={"rougeL": 0.25, "perplexity": float("inf")},
-    versions={"torch": "2.13.0"},
-    commit="ef" * 20,
-)
 
 
 def text(facts: CardFacts) -> str:
@@ -104,6 +76,12 @@ def test_each_limit_is_said_where_it_applies(changes: dict[str, object], words: 
     assert words in text(replace(FACTS, **changes))  # type: ignore[arg-type]
 
 
+def test_a_withheld_claim_has_no_curve_and_no_picture(tmp_path: Path) -> None:
+    facts = replace(FACTS, claim=claim(None, withheld=("a step is missing",)))
+    assert "3.0" not in json.dumps(card_document(facts)["guarantee as a curve"])
+    assert len(write_card(facts, tmp_path)) == 2
+
+
 def test_small_counts_are_not_told() -> None:
     consent = card_document(FACTS)["consent"]
     assert (consent["conversations kept"], consent["denied: guest"], consent["denied: expired"]) == (
@@ -114,7 +92,8 @@ def test_small_counts_are_not_told() -> None:
 
 
 def test_json_and_markdown_come_from_one_document(tmp_path: Path) -> None:
-    markdown, data = write_card(FACTS, tmp_path / "run")
+    markdown, data, picture = write_card(FACTS, tmp_path / "run")
+    assert picture.read_bytes().startswith(b"\x89PNG")
     document = json.loads(data.read_text())
     assert markdown.read_text() == card_markdown(document)
     assert document["claim"]["epsilon"] == 3.0

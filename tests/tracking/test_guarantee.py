@@ -1,0 +1,33 @@
+"""The attacker's error rates follow from the (ε, δ) pairs."""
+
+import math
+from pathlib import Path
+
+import pytest
+from scipy.stats import norm
+
+from dp_train.errors import TrackingError
+from dp_train.privacy.accounting import epsilon_delta_curve
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.tracking.guarantee import draw_guarantee, tradeoff_bound
+
+
+def test_one_gaussian_release_has_the_gaussian_tradeoff_curve() -> None:
+    """Dong et al. 2019: f(α) = Φ(Φ⁻¹(1 − α) − 1/σ); pairs of a fine grid of δ bound it from below, closely."""
+    sigma = 2.0
+    plan = PrivacyPlan(sample_rate=1.0, expected_units=1, steps=1, delta=1e-5, noise_multiplier=sigma)
+    deltas = [10 ** (-power / 8) for power in range(1, 60)]
+    curve = list(zip(epsilon_delta_curve(plan, deltas), deltas, strict=True))
+    alphas = [0.01, 0.05, 0.2, 0.5]
+    for alpha, bound in zip(alphas, tradeoff_bound(curve, alphas), strict=True):
+        exact = norm.cdf(norm.ppf(1 - alpha) - 1 / sigma)
+        assert exact - 0.02 <= bound <= exact + 1e-3
+
+
+def test_an_attacker_without_alarms_misses_all_but_delta() -> None:
+    assert tradeoff_bound([(3.0, 1e-6), (math.inf, 1e-9)], [0.0]) == [pytest.approx(1 - 1e-6)]
+
+
+def test_the_picture_needs_a_finite_epsilon(tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="no finite ε"):
+        draw_guarantee([(math.inf, 1e-5)], tmp_path / "card", delta=1e-5, title="")
