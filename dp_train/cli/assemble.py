@@ -21,6 +21,7 @@ from torch import nn
 
 from dp_train.cli.config import ModelConfig, OptimizerConfig, TaskConfig, TrainConfig
 from dp_train.cli.names import (
+    ArchitectureName,
     DeviceName,
     NoiseSourceName,
     OptimizerName,
@@ -43,6 +44,7 @@ from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.units import Units, build_units
 from dp_train.tasks.chat_compose import ChatCompose, ContextKind
 from dp_train.tasks.meeting_summary import MeetingSummary
+from dp_train.training.batches import Packing
 from dp_train.training.callbacks import Callback
 from dp_train.training.checkpoint import CheckpointFolder
 from dp_train.training.optimizers import OptimizerFactory, Schedule, adamw, constant, linear, sgd
@@ -172,6 +174,8 @@ def make_model(
             },
             callbacks=callbacks,
             microbatch_rows=config.trainer.microbatch_rows,
+            packing=_packing(config, Packing.ACROSS_UNITS),  # published text is not clipped
+            microbatch_tokens=config.trainer.microbatch_tokens,
         )
     choose_trainable(config, model)
     return model, start
@@ -225,12 +229,22 @@ def make_trainer(
         engine=EngineName[config.engine.name.name],
         callbacks=callbacks,
         microbatch_rows=trainer.microbatch_rows,
+        packing=_packing(config, Packing.WITHIN_UNITS),
+        microbatch_tokens=trainer.microbatch_tokens,
         checkpoint=None if checkpoint is None else CheckpointFolder(checkpoint),
         checkpoint_every=trainer.checkpoint_every,
         seeds=None if trainer.seed is None else Seeds.fixed_for_test(trainer.seed),
         noise=SecureNoise() if trainer.noise is NoiseSourceName.SECURE else None,
         schedule=make_schedule(config.optimizer),
     )
+
+
+def _packing(config: TrainConfig, packing: Packing) -> Packing:
+    """That packing, or none."""
+    wanted = config.trainer.pack
+    if wanted is None:
+        wanted = config.model.architecture is ArchitectureName.DECODER
+    return packing if wanted else Packing.NONE
 
 
 def prepare_machine(config: TrainConfig) -> None:

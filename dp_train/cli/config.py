@@ -267,7 +267,9 @@ class TrainerConfig:
       expected_units: B, the public divisor.
       sample_rate: q. Exactly one of `sample_rate` and `population`.
       population: a *declared* public number of people; q = B ÷ population. Never counted from the data.
-      microbatch_rows: rows per forward pass; bounds memory and changes nothing else.
+      microbatch_rows: rows per forward pass where rows are not packed; bounds memory and changes nothing else.
+      pack: several rows of a person share a sequence; changes speed and nothing else. Empty means for decoders.
+      microbatch_tokens: tokens per forward pass where rows are packed, padding among them; bounds memory.
       checkpoint_every: steps between checkpoints.
       seed: empty means secret and fresh. A number makes the run repeatable and marks it.
       noise: where the noise comes from.
@@ -280,6 +282,8 @@ class TrainerConfig:
     sample_rate: float | None = None
     population: int | None = None
     microbatch_rows: int = 64
+    pack: bool | None = None
+    microbatch_tokens: int = 4096
     checkpoint_every: int = 50
     seed: int | None = None
     noise: NoiseSourceName = NoiseSourceName.SEEDED
@@ -287,7 +291,7 @@ class TrainerConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("steps", "expected_units", "microbatch_rows", "checkpoint_every"):
+        for name in ("steps", "expected_units", "microbatch_rows", "microbatch_tokens", "checkpoint_every"):
             _expect(self, f"trainer.{name}", getattr(self, name) >= 1, "at least 1")
         _expect(self, "trainer.threads", self.threads >= 0, "at least 0")
         rate, population = self.sample_rate, self.population

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -71,3 +71,27 @@ class Task(Protocol):
         ...
 
     def samples(self, model: nn.Module, examples: Sequence[Example], count: int) -> list[Sample]: ...
+
+
+@runtime_checkable
+class PacksRows(Protocol):
+    """A task whose rows can share a sequence; `row_losses` then takes what `collate_packed` gives."""
+
+    def collate_packed(self, packed: Sequence[Sequence[Row]], weights: Sequence[Sequence[float]]) -> dict[str, Tensor]:
+        """Sequences of rows as the model's inputs, sequences first.
+
+        A sequence's loss is the sum of its rows' losses times their weights. Guarantee: no row's loss depends on
+        another row, for a model that `check_packing` lets through.
+
+        Args:
+          packed: the rows of each sequence. weights: what each row's loss counts.
+        """
+        ...
+
+    def check_packing(self, model: nn.Module) -> None:
+        """Try on the model whether rows stay apart.
+
+        Raises:
+          ModelError: they do not, or the model cannot take them.
+        """
+        ...

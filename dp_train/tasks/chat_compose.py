@@ -19,6 +19,7 @@ from dp_train.tasks.base import Row, Sample
 from dp_train.tasks.baselines import WordModel
 from dp_train.tasks.examples import messages_of_author, messages_of_thread
 from dp_train.tasks.metrics import MAX_CONTINUATION, Prediction, Scores, suggestion_scores, word_perplexity
+from dp_train.tasks.packing import PackedSequences
 from dp_train.tasks.sequences import Sequences
 from dp_train.tasks.suggestions import Draft, Place, Suggester, places
 
@@ -87,6 +88,7 @@ class ChatCompose:
         self.max_places = max_places
         self._tokenizer = tokenizer
         self._sequences = Sequences(tokenizer, architecture, MESSAGE)
+        self._packed = PackedSequences(self._sequences)
 
     def examples(self, corpus: ConsentedCorpus) -> ConsentedExamples:
         """One example a chat message of a thread."""
@@ -100,8 +102,14 @@ class ChatCompose:
     def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         return self._sequences.collate(rows)
 
+    def collate_packed(self, packed: Sequence[Sequence[Row]], weights: Sequence[Sequence[float]]) -> dict[str, Tensor]:
+        return self._packed.collate(packed, weights)
+
+    def check_packing(self, model: nn.Module) -> None:
+        self._packed.check(model)
+
     def row_losses(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-        return self._sequences.row_losses(model, inputs)
+        return self._packed.row_losses(model, inputs)
 
     def evaluate(
         self, model: nn.Module, examples: Sequence[Example], *, scores: Scores = Scores.ALL

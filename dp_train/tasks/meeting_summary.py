@@ -17,6 +17,7 @@ from dp_train.tasks.base import Row, Sample
 from dp_train.tasks.baselines import lead, longest
 from dp_train.tasks.examples import meeting_examples
 from dp_train.tasks.metrics import Scores, rouge
+from dp_train.tasks.packing import PackedSequences
 from dp_train.tasks.sequences import IGNORE, Sequences
 
 _MIN_ROOM = 8
@@ -66,6 +67,7 @@ class MeetingSummary:
         self.max_new_tokens = max_new_tokens
         self._tokenizer = tokenizer
         self._sequences = Sequences(tokenizer, architecture, SUMMARY)
+        self._packed = PackedSequences(self._sequences)
 
     def examples(self, corpus: ConsentedCorpus) -> ConsentedExamples:
         """One example a meeting that has a summary; each belongs to all who are in the meeting."""
@@ -88,8 +90,14 @@ class MeetingSummary:
     def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         return self._sequences.collate(rows)
 
+    def collate_packed(self, packed: Sequence[Sequence[Row]], weights: Sequence[Sequence[float]]) -> dict[str, Tensor]:
+        return self._packed.collate(packed, weights)
+
+    def check_packing(self, model: nn.Module) -> None:
+        self._packed.check(model)
+
     def row_losses(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-        return self._sequences.row_losses(model, inputs)
+        return self._packed.row_losses(model, inputs)
 
     def evaluate(
         self, model: nn.Module, examples: Sequence[Example], *, scores: Scores = Scores.ALL

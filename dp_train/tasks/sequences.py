@@ -91,12 +91,12 @@ class Sequences:
     def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Pad rows as the head of this file shows."""
         heads, tails = zip(*(self._split(row) for row in rows), strict=True)
-        labels = _pad(tails, IGNORE, left=False)
+        labels = pad_rows(tails, IGNORE, left=False)
         pad = self.tokenizer.pad_token_id
         if not self.one_sequence:
-            input_ids = _pad(heads, pad, left=False)
+            input_ids = pad_rows(heads, pad, left=False)
             return {"input_ids": input_ids, "attention_mask": _mask(heads, left=False), "labels": labels}
-        input_ids = torch.cat([_pad(heads, pad, left=True), _pad(tails, pad, left=False)], dim=1)
+        input_ids = torch.cat([pad_rows(heads, pad, left=True), pad_rows(tails, pad, left=False)], dim=1)
         attention_mask = torch.cat([_mask(heads, left=True), _mask(tails, left=False)], dim=1)
         # Each row brings its own positions: the model's default is one row of them, broadcast over the
         # batch, and a trainable position embedding then has no gradient of a single row.
@@ -116,7 +116,7 @@ class Sequences:
           ModelError: rows are longer than the model's positions.
         """
         labels = inputs["labels"]  # (rows, S)
-        self._check_length(model, self._longest(inputs))
+        self.check_length(model, self._longest(inputs))
         losses = token_losses(self._logits(model, inputs), labels)
         return losses.sum(1) / (labels != IGNORE).sum(1).clamp_min(1)
 
@@ -202,7 +202,7 @@ class Sequences:
             return int(inputs["position_ids"].max()) + 1
         return max(inputs["input_ids"].shape[1], inputs["labels"].shape[1])
 
-    def _check_length(self, model: nn.Module, length: int) -> None:
+    def check_length(self, model: nn.Module, length: int) -> None:
         positions = getattr(_config(model), "max_position_embeddings", None)
         if isinstance(positions, int) and length > positions:
             raise ModelError(
@@ -236,13 +236,13 @@ class Sequences:
             start = model.config.decoder_start_token_id
             begun = torch.tensor([[start, *ids] for ids in written])
             inputs = {
-                "input_ids": _pad(heads, pad, left=False),
+                "input_ids": pad_rows(heads, pad, left=False),
                 "attention_mask": _mask(heads, left=False),
                 "decoder_input_ids": begun,
             }
             return inputs, begun.shape[1]
         prompts = [head + ids for head, ids in zip(heads, written, strict=True)]
-        input_ids = _pad(prompts, pad, left=True)
+        input_ids = pad_rows(prompts, pad, left=True)
         return {"input_ids": input_ids, "attention_mask": _mask(prompts, left=True)}, input_ids.shape[1]
 
     def _greedy(
@@ -305,7 +305,7 @@ def _config(model: nn.Module) -> Any:
     return model.config
 
 
-def _pad(rows: Sequence[tuple[int, ...]], value: int, *, left: bool) -> Tensor:
+def pad_rows(rows: Sequence[tuple[int, ...]], value: int, *, left: bool) -> Tensor:
     """(rows, longest) int64."""
     width = max((len(row) for row in rows), default=0)
     filled = [((value,) * (width - len(row)) + row) if left else (row + (value,) * (width - len(row))) for row in rows]
@@ -313,4 +313,4 @@ def _pad(rows: Sequence[tuple[int, ...]], value: int, *, left: bool) -> Tensor:
 
 
 def _mask(rows: Sequence[tuple[int, ...]], *, left: bool) -> Tensor:
-    return _pad([(1,) * len(row) for row in rows], 0, left=left)
+    return pad_rows([(1,) * len(row) for row in rows], 0, left=left)

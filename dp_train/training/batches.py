@@ -1,57 +1,171 @@
-"""From drawn units to microbatches of whole units, sorted by length so that little is padded."""
+"""From drawn units to microbatches of whole units, of like length so that little is padded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from dp_train.conversations import Example
 from dp_train.engines.base import MicroBatch
-from dp_train.privacy.units import Units
-from dp_train.tasks.base import Row, Task
+from dp_train.tasks.base import PacksRows, Row, Task
+from dp_train.tasks.packing import row_columns, share_sequences
+
+Batches = Callable[[NDArray[np.int64]], Iterator[MicroBatch]]
+"""A step's draw → its microbatches. A pure function of the draw. How a step is cut does not change the clipped sum."""
+
+PACKED_LENGTH = 256
+"""Most columns of a packed sequence: attention pays for pairs of columns, and beyond this nothing is gained."""
+
+
+class Packing(Enum):
+    """Which rows may share a sequence."""
+
+    NONE = "none"
+    WITHIN_UNITS = "within_units"
+    """Rows of one unit, which share its clip."""
+    ACROSS_UNITS = "across_units"
+    """Any rows of a step. Their gradients cannot be told apart, so nothing can be clipped: only without privacy."""
 
 
 class UnitBatches:
-    """Cuts a step's draw into microbatches of about `rows` rows.
+    """Cuts a step's draw into microbatches of about `rows` rows; a unit is never split, so that its rows share a clip.
 
-    A unit is never split, so that its rows share one clip. How a step is cut does not change the
-    clipped sum; it only bounds memory.
+    Args:
+      units: of which a draw names some.
+      rows: most rows of a microbatch, unless a single unit has more.
     """
 
-    def __init__(self, units: Units, task: Task, *, rows: int, device: torch.device) -> None:
-        self._units = units
+    def __init__(self, units: Sequence[Sequence[Example]], task: Task, *, rows: int, device: torch.device) -> None:
+        self._encoded = _Encoded(units, task)
         self._task = task
         self._rows = rows
         self._device = device
-        self._encoded: dict[int, tuple[Row, ...]] = {}
 
     def __call__(self, draw: NDArray[np.int64]) -> Iterator[MicroBatch]:
-        encoded = sorted((self._encode(int(index)) for index in draw), key=_length, reverse=True)
+        encoded = sorted((self._encoded[int(index)] for index in draw), key=_longest, reverse=True)
         start = 0
         while start < len(encoded):
             stop, rows = start + 1, len(encoded[start])
             while stop < len(encoded) and rows + len(encoded[stop]) <= self._rows:
                 rows += len(encoded[stop])
                 stop += 1
-            yield self._collate(encoded[start:stop])
+            chunk = encoded[start:stop]
+            inputs = self._task.collate([row for unit in chunk for row in unit])
+            yield _microbatch(inputs, [len(unit) for unit in chunk], self._device)
             start = stop
 
-    def _encode(self, index: int) -> tuple[Row, ...]:
-        if index not in self._encoded:
-            self._encoded[index] = tuple(self._task.encode(example) for example in self._units[index])
-        return self._encoded[index]
 
-    def _collate(self, units: Sequence[tuple[Row, ...]]) -> MicroBatch:
-        inputs = self._task.collate([row for unit in units for row in unit])
-        owner = [position for position, unit in enumerate(units) for _ in unit]
-        return MicroBatch(
-            inputs={name: tensor.to(self._device) for name, tensor in inputs.items()},
-            units=torch.tensor(owner, dtype=torch.int64, device=self._device),
-            num_units=len(units),
-        )
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    """Rows that share a sequence, and what each row's loss counts in it."""
+
+    rows: tuple[Row, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def length(self) -> int:
+        return sum(map(row_columns, self.rows))
 
 
-def _length(unit: tuple[Row, ...]) -> int:
+class PackedBatches:
+    """Cuts a step's draw into microbatches of about `tokens` columns, in which rows share sequences.
+
+    To an engine a sequence is a row: a unit's gradient is the mean of its sequences', whose rows are weighted
+    such that this is the mean of the unit's rows. Sequences beside each other are of like length, and units of like
+    number of sequences.
+
+    With `Packing.ACROSS_UNITS` each sequence passes for a unit of one row; the sum over all units is the same,
+    and how many there were the engine cannot know.
+
+    Args:
+      units: of which a draw names some.
+      tokens: most columns of a microbatch, padding among them, unless a single unit has more; bounds memory.
+      length: most columns of a sequence, unless a single row has more.
+    """
+
+    def __init__(
+        self,
+        units: Sequence[Sequence[Example]],
+        task: Task,
+        *,
+        packing: Packing = Packing.WITHIN_UNITS,
+        tokens: int,
+        length: int = PACKED_LENGTH,
+        device: torch.device,
+    ) -> None:
+        assert isinstance(task, PacksRows)
+        self._encoded = _Encoded(units, task)
+        self._task = task
+        self._packing = packing
+        self._tokens = tokens
+        self._length = length
+        self._device = device
+
+    def __call__(self, draw: NDArray[np.int64]) -> Iterator[MicroBatch]:
+        drawn = [self._encoded[int(index)] for index in draw]
+        if self._packing is Packing.ACROSS_UNITS:
+            units = [[one] for one in self._pack(drawn)]
+        else:
+            units = [self._pack([unit]) for unit in drawn]
+        units.sort(key=lambda unit: (len(unit), max(one.length for one in unit)), reverse=True)
+        chunk: list[list[_Sequence]] = []
+        width = count = 0
+        for unit in units:
+            longest = max(one.length for one in unit)
+            if chunk and max(width, longest) * (count + len(unit)) > self._tokens:
+                yield self._collate(chunk)
+                chunk, width, count = [], 0, 0
+            chunk.append(unit)
+            width, count = max(width, longest), count + len(unit)
+        if chunk:
+            yield self._collate(chunk)
+
+    def _pack(self, units: Sequence[tuple[Row, ...]]) -> list[_Sequence]:
+        """All rows of the units; the mean of a unit's rows is what its rows count together."""
+        rows = [row for unit in units for row in unit]
+        weights = [1 / len(unit) for unit in units for _ in unit]
+        shared = share_sequences(list(map(row_columns, rows)), length=self._length) if rows else []
+        scale = 1 if self._packing is Packing.ACROSS_UNITS else len(shared)  # the engine takes the mean of sequences
+        return [
+            _Sequence(tuple(rows[row] for row in chosen), tuple(scale * weights[row] for row in chosen))
+            for chosen in shared
+        ]
+
+    def _collate(self, units: Sequence[Sequence[_Sequence]]) -> MicroBatch:
+        sequences = [one for unit in units for one in unit]
+        inputs = self._task.collate_packed([one.rows for one in sequences], [one.weights for one in sequences])
+        return _microbatch(inputs, [len(unit) for unit in units], self._device)
+
+
+class _Encoded:
+    """Rows of each unit, encoded when they are first asked for."""
+
+    def __init__(self, units: Sequence[Sequence[Example]], task: Task) -> None:
+        self._units = units
+        self._task = task
+        self._kept: dict[int, tuple[Row, ...]] = {}
+
+    def __getitem__(self, index: int) -> tuple[Row, ...]:
+        if index not in self._kept:
+            self._kept[index] = tuple(self._task.encode(example) for example in self._units[index])
+        return self._kept[index]
+
+
+def _microbatch(inputs: dict[str, Tensor], counts: Sequence[int], device: torch.device) -> MicroBatch:
+    """`counts`: rows of each unit, in order."""
+    owner = [position for position, count in enumerate(counts) for _ in range(count)]
+    return MicroBatch(
+        inputs={name: tensor.to(device) for name, tensor in inputs.items()},
+        units=torch.tensor(owner, dtype=torch.int64, device=device),
+        num_units=len(counts),
+    )
+
+
+def _longest(unit: tuple[Row, ...]) -> int:
     return max(len(row.input_ids) for row in unit)

@@ -23,6 +23,7 @@ from dp_train.errors import CheckpointError, ConsentError
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
 from dp_train.tasks.base import Task
+from dp_train.training.batches import Packing
 from dp_train.training.callbacks import Callback, RunStatus
 from dp_train.training.optimizers import OptimizerFactory, Schedule, constant
 from dp_train.training.seeds import Seeds
@@ -53,6 +54,8 @@ def starting_point(
     schedule: Schedule = constant,
     callbacks: Sequence[Callback] = (),
     microbatch_rows: int = 64,
+    packing: Packing = Packing.NONE,
+    microbatch_tokens: int = 4096,
 ) -> StartingPoint:
     """Train `model` in place on public `units`, or load what an equal call has made before.
 
@@ -85,6 +88,8 @@ def starting_point(
         callbacks=callbacks,
         schedule=schedule,
         microbatch_rows=microbatch_rows,
+        packing=packing,
+        microbatch_tokens=microbatch_tokens,
         seeds=Seeds.fixed_for_test(0),
     ).fit(units)
     if result.stopped_by is not None:

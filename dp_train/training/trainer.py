@@ -14,6 +14,7 @@ import resource
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -22,14 +23,14 @@ from dp_train.consent.events import Purpose
 from dp_train.engines.base import Engine, EngineName, StepRecord
 from dp_train.engines.build import build_engine
 from dp_train.engines.noise import NoiseSource, SeededNoise
-from dp_train.errors import CheckpointError, ConsentError, ModelError
+from dp_train.errors import CheckpointError, ConsentError, ModelError, PlanError
 from dp_train.privacy.accounting import epsilon_schedule
 from dp_train.privacy.monitor import RunMonitor
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.sampling import PoissonSampler
 from dp_train.privacy.units import Units
-from dp_train.tasks.base import Task
-from dp_train.training.batches import UnitBatches
+from dp_train.tasks.base import PacksRows, Task
+from dp_train.training.batches import Batches, PackedBatches, Packing, UnitBatches
 from dp_train.training.callbacks import Callback, Result, RunStart, RunStatus, StepEnd
 from dp_train.training.checkpoint import CheckpointFolder, TrainState
 from dp_train.training.optimizers import OptimizerFactory, Schedule, constant
@@ -54,7 +55,9 @@ class Trainer:
       optimizer: makes the optimizer from the trainable parameters, e.g. `adamw(lr=5e-4)`.
       engine: how clipped sums are formed. Ignored without privacy.
       callbacks: hear of start, steps and end.
-      microbatch_rows: rows per forward pass; bounds memory and changes nothing else.
+      microbatch_rows: rows per forward pass where rows are not packed; bounds memory and changes nothing else.
+      packing: which rows share a sequence; changes speed and nothing else. Decoders only.
+      microbatch_tokens: columns per forward pass where rows are packed, padding among them; bounds memory.
       checkpoint: where the private state goes; without it a run cannot be resumed.
       checkpoint_every: steps between checkpoints.
       seeds: `Seeds.fresh()` unless given; a checkpoint's seeds come first.
@@ -73,6 +76,8 @@ class Trainer:
         engine: EngineName = EngineName.BOOKKEEPING,
         callbacks: Sequence[Callback] = (),
         microbatch_rows: int = 64,
+        packing: Packing = Packing.NONE,
+        microbatch_tokens: int = 4096,
         checkpoint: CheckpointFolder | None = None,
         checkpoint_every: int = 50,
         seeds: Seeds | None = None,
@@ -86,6 +91,8 @@ class Trainer:
         self._optimizer_factory = optimizer
         self._callbacks = tuple(callbacks)
         self._microbatch_rows = microbatch_rows
+        self._packing = packing
+        self._microbatch_tokens = microbatch_tokens
         self._checkpoint = checkpoint
         self._checkpoint_every = checkpoint_every
         self._seeds = seeds
@@ -101,9 +108,9 @@ class Trainer:
 
         Raises:
           ConsentError: the units were consented for another purpose.
-          PlanError: the units were bounded otherwise than the private plan says.
+          PlanError: the units were bounded otherwise than the private plan says, or share sequences under one.
           CheckpointError: the folder holds another plan or other people, or cannot be written.
-          ModelError: nothing to train, or a layer that the engine cannot clip.
+          ModelError: nothing to train, a layer that the engine cannot clip, or rows that cannot share a sequence.
         """
         if units.purpose not in (self.task.purpose, Purpose.PUBLISH):
             raise ConsentError(
@@ -112,6 +119,7 @@ class Trainer:
             )
         if self.plan.private:
             units.check(self.plan)
+        self._check_packing()
         trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         if not trainable:
             raise ModelError("model: no trainable parameter; expected at least one with requires_grad")
@@ -146,6 +154,25 @@ class Trainer:
             engine.detach()
         self._tell_end(result)
         return result
+
+    def _check_packing(self) -> None:
+        if self._packing is Packing.NONE:
+            return
+        if self._packing is Packing.ACROSS_UNITS and self.plan.private:
+            raise PlanError(
+                "packing across_units: units that share a sequence cannot be clipped one by one, and the plan is "
+                "private; use packing within_units"
+            )
+        if not isinstance(self.task, PacksRows):
+            raise ModelError(f"task {self.task.name}: its rows cannot share a sequence; set trainer.pack=false")
+        self.task.check_packing(self.model)
+
+    def _batches(self, units: Units) -> Batches:
+        device = next(self.model.parameters()).device
+        if self._packing is Packing.NONE:
+            return UnitBatches(units, self.task, rows=self._microbatch_rows, device=device)
+        assert isinstance(self.task, PacksRows)
+        return PackedBatches(units, self.task, packing=self._packing, tokens=self._microbatch_tokens, device=device)
 
     def _resume(self, cohort: str) -> TrainState | None:
         state = self._checkpoint.load() if self._checkpoint else None
@@ -238,8 +265,7 @@ class _Run:
         for group, rate in zip(self._optimizer.param_groups, self._base_rates, strict=True):
             group["initial_lr"] = rate
         sampler = PoissonSampler(plan.sample_rate)
-        device = next(trainer.model.parameters()).device
-        batches = UnitBatches(self._units, trainer.task, rows=trainer._microbatch_rows, device=device)
+        batches = trainer._batches(self._units)
         curve = _epsilon_curve(plan)
         trainer.model.train()
         with StopSignals() as stop:
@@ -251,6 +277,8 @@ class _Run:
                     for batch in batches(draw):
                         self._engine.accumulate(batch)
                     record = self._engine.release(self.step)
+                if trainer._packing is Packing.ACROSS_UNITS:
+                    record = replace(record, units=len(draw))  # the engine knows sequences alone
                 rate = self._set_learning_rate()
                 self._optimizer.step()
                 self._optimizer.zero_grad(set_to_none=True)
