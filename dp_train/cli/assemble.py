@@ -34,7 +34,7 @@ from dp_train.consent.gate import ConsentedCorpus
 from dp_train.consent.registry import ConsentSnapshot
 from dp_train.conversations import Example
 from dp_train.engines.allocator import keep_freed_memory
-from dp_train.engines.base import EngineName
+from dp_train.engines.base import Clipping, EngineName
 from dp_train.engines.noise import SecureNoise
 from dp_train.errors import ConfigError
 from dp_train.models.build import Architecture, ModelSpec, build_model
@@ -227,6 +227,7 @@ def make_trainer(
         plan,
         optimizer=make_optimizer(config.optimizer),
         engine=EngineName[config.engine.name.name],
+        clipping=Clipping[config.engine.clipping.name],
         callbacks=callbacks,
         microbatch_rows=trainer.microbatch_rows,
         packing=_packing(config, Packing.WITHIN_UNITS),

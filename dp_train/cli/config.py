@@ -16,6 +16,7 @@ from enum import Enum
 
 from dp_train.cli.names import (
     ArchitectureName,
+    ClippingName,
     ContextName,
     CorpusSource,
     DeviceName,
@@ -231,9 +232,10 @@ class PrivacyConfig:
 
 @dataclass(kw_only=True)
 class EngineConfig:
-    """How clipped sums are formed; it changes speed and memory, never the ε."""
+    """How clipped sums are formed: `name` changes speed and memory, `clipping` what is learnt, neither the ε."""
 
     name: PrivateEngineName
+    clipping: ClippingName = ClippingName.FLAT
 
 
 @dataclass(kw_only=True)

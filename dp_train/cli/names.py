@@ -48,6 +48,14 @@ class PrivateEngineName(Enum):
     BOOKKEEPING = "bookkeeping"
 
 
+class ClippingName(Enum):
+    """`dp_train.engines.base.Clipping`."""
+
+    FLAT = "flat"
+    AUTOMATIC = "automatic"
+    PER_LAYER = "per_layer"
+
+
 class CorpusSource(Enum):
     """Where conversations come from."""
 

@@ -290,7 +290,9 @@ def _card_facts(
         task=material.task.name,
         model=f"{spec.architecture.value}, {spec.layers} layers of width {spec.width}, "
         f"trained: {config.model.trainable.value}",
-        engine=config.engine.name.value if plan.private else "non_private",
+        engine=f"{config.engine.name.value}, {config.engine.clipping.value} clipping"
+        if plan.private
+        else "non_private",
         status=outcome.result.status.value,
         plan=plan,
         claim=outcome.result.epsilon,

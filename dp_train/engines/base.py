@@ -24,6 +24,22 @@ class EngineName(Enum):
     BOOKKEEPING = "bookkeeping"
 
 
+class Clipping(Enum):
+    """How a unit's gradient g is bounded by the clip norm C; the noise is a multiple of C in every mode.
+
+    FLAT: g · min(1, C ÷ ‖g‖). Sensitivity C.
+    AUTOMATIC: C · g ÷ (‖g‖ + 0.01), which has no clip norm to tune: C and the learning rate are one
+    (Bu et al. 2023, arXiv 2206.07136). Sensitivity below C.
+    PER_LAYER: each of the L trainable tensors clipped by itself to C ÷ √L (McMahan et al. 2018, arXiv 1710.06963).
+    Sensitivity C, as the squares add up to C². Where one tensor's gradient of a unit is not finite that tensor
+    counts as zero, where the unit's loss is not finite all of them do.
+    """
+
+    FLAT = "flat"
+    AUTOMATIC = "automatic"
+    PER_LAYER = "per_layer"
+
+
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
     """Whole units, cut from one step's draw; a unit is never split over two microbatches.

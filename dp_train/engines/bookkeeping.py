@@ -17,13 +17,13 @@ import torch
 from opacus.accountants import RDPAccountant
 from torch import Tensor, nn
 
-from dp_train.engines.base import EngineName, MicroBatch, RowLosses, StepRecord
+from dp_train.engines.base import Clipping, EngineName, MicroBatch, RowLosses, StepRecord
 from dp_train.engines.bookkeeping_check import agrees_with_autograd, refuse_uses_outside_layers
-from dp_train.engines.bookkeeping_clip import BookkeepingOptimizer, Clipping
-from dp_train.engines.bookkeeping_factors import UnitRows
+from dp_train.engines.bookkeeping_clip import BookkeepingOptimizer
+from dp_train.engines.bookkeeping_factors import UnitGradient, UnitRows
 from dp_train.engines.bookkeeping_hooks import BookkeepingHooks, Pass
 from dp_train.engines.noise import NoiseSource
-from dp_train.engines.units import StepSum, check_losses, row_weights, trainable_parameters
+from dp_train.engines.units import StepSum, UnitClip, check_losses, row_weights, trainable_parameters
 from dp_train.errors import ModelError
 from dp_train.privacy.plan import PrivacyPlan
 
@@ -52,11 +52,11 @@ class UnitBookkeepingOptimizer(BookkeepingOptimizer):
         noise: NoiseSource,
         clipping: Clipping,
     ) -> None:
-        per_tensor = [plan.clip_norm / len(parameters) ** 0.5] * len(parameters)
+        bounds = UnitClip.of(clipping, plan.clip_norm, len(parameters)).bounds
         super().__init__(
             optimizer,
             hooks=hooks,
-            max_grad_norm=per_tensor if clipping is Clipping.PER_LAYER else plan.clip_norm,
+            max_grad_norm=bounds if clipping is Clipping.PER_LAYER else plan.clip_norm,
             clipping=clipping,
             noise_multiplier=plan.sigma,
             expected_batch_size=plan.expected_units,
@@ -71,6 +71,25 @@ class UnitBookkeepingOptimizer(BookkeepingOptimizer):
         self._clip_norm = plan.clip_norm
         self._step = 0
         self._pending: tuple[Pass, Tensor] | None = None
+        self._index = {parameter: index for index, parameter in enumerate(self.params)}
+        self._squares: Tensor | None = None  # (units,) of the tensors that were clipped during the backward pass
+
+    def clip_in_backward(self, taken: Pass, losses: Tensor) -> None:
+        """Clip and sum each tensor as soon as its gradient is known, so that its factors are not kept: PER_LAYER.
+
+        Args:
+          losses: (units,) float64 mean losses.
+        """
+        if self._clip.clipping is not Clipping.PER_LAYER or self._hooks.recomputes:
+            return
+        self._squares = total = torch.zeros_like(losses)
+
+        def add(parameter: nn.Parameter, gradient: UnitGradient) -> None:
+            index, squares = self._index[parameter], gradient.squared_norms(taken.unit_rows)
+            self._add_tensor(index, gradient, self._clip.tensor(index, squares.sqrt(), losses), taken.unit_rows)
+            total.add_(squares)
+
+        taken.on_complete = add
 
     def take(self, taken: Pass, losses: Tensor) -> None:
         """Clip and sum the units of a pass. `losses`: (units,) mean losses."""
@@ -90,8 +109,8 @@ class UnitBookkeepingOptimizer(BookkeepingOptimizer):
             return
         (taken, losses), self._pending = self._pending, None
         norms = self._add(taken, losses=losses)
-        if norms is None:  # the losses reach no parameter
-            norms = 0.0 * losses
+        if self._squares is not None:
+            norms, self._squares = (norms.square() + self._squares).sqrt(), None
         self._sum.tally.count(losses, norms, self._clip_norm)
 
     def add_noise(self) -> None:
@@ -148,9 +167,11 @@ class BookkeepingEngine:
         self._accountant = RDPAccountant()
         self._optimizer.attach_step_hook(self._accountant.get_optimizer_hook_fn(sample_rate=plan.sample_rate))
         self._checked = False
+        self._spoiled = False
 
     def accumulate(self, batch: MicroBatch) -> None:
         """Add the clipped gradients of the microbatch's units to the step's sum."""
+        self._refuse_spoiled()
         if batch.num_units == 0:
             return
         for parameter in self._parameters.values():
@@ -162,13 +183,28 @@ class BookkeepingEngine:
         weights = row_weights(batch)
         with self._hooks.recording(unit_rows) as taken:
             losses = check_losses(self._row_losses(self._model, batch.inputs), batch)
-            (losses * weights).sum().backward()  # type: ignore[no-untyped-call]
-        refuse_uses_outside_layers(self._parameters)
-        self._optimizer.take(taken, unit_rows.sum_rows((losses.detach() * weights).double()))
+            of_units = unit_rows.sum_rows((losses.detach() * weights).double())
+            self._optimizer.clip_in_backward(taken, of_units)
+            try:
+                (losses * weights).sum().backward()  # type: ignore[no-untyped-call]
+                refuse_uses_outside_layers(self._parameters)
+            except BaseException:
+                self._spoiled = taken.on_complete is not None
+                raise
+        self._optimizer.take(taken, of_units)
 
     def release(self, step: int) -> StepRecord:
         """Noise, divide, write ``p.grad``; Opacus' step hook hears of it."""
+        self._refuse_spoiled()
         return self._optimizer.release(step)
+
+    def _refuse_spoiled(self) -> None:
+        """Counted again, units of a microbatch that is in the sum by half would move it by more than the clip norm."""
+        if self._spoiled:
+            raise ModelError(
+                "engine: a backward pass broke off with a part of its microbatch in the sum; "
+                "detach this engine and build a new one"
+            )
 
     def opacus_history(self) -> list[tuple[float, float, int]]:
         """(noise multiplier, sample rate, steps) of the releases so far, as Opacus' accountants keep them."""

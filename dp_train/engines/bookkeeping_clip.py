@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from enum import Enum
 from typing import Any
 
 import torch
@@ -12,25 +11,11 @@ from opacus.optimizers import DPOptimizer
 from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
 from torch import Tensor, nn
 
+from dp_train.engines.base import Clipping
+from dp_train.engines.bookkeeping_factors import UnitGradient, UnitRows
 from dp_train.engines.bookkeeping_hooks import BookkeepingHooks, Pass
-from dp_train.engines.units import clip_factors
+from dp_train.engines.units import UnitClip
 from dp_train.errors import ConfigError
-
-_STABILITY = 0.01  # γ of automatic clipping
-
-
-class Clipping(Enum):
-    """How a unit's gradient is bounded by the clip norm C.
-
-    FLAT: g · min(1, C ÷ ‖g‖). Sensitivity C.
-    AUTOMATIC: C · g ÷ (‖g‖ + 0.01), which has no clip norm to tune: C and the learning rate are one
-    (Bu et al. 2023, arXiv 2206.07136). Sensitivity below C.
-    PER_LAYER: each of the L tensors clipped by itself to C ÷ √L. Sensitivity C, as the squares add up.
-    """
-
-    FLAT = "flat"
-    AUTOMATIC = "automatic"
-    PER_LAYER = "per_layer"
 
 
 class BookkeepingOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -66,7 +51,9 @@ class BookkeepingOptimizer(DPOptimizer):  # type: ignore[misc]
                 "give one for each trainable tensor, in the optimizer's order"
             )
         self._hooks = hooks
-        self._clipping = clipping
+        bounds = (whole,) if self.max_grad_norms is None else tuple(self.max_grad_norms)
+        clipping = clipping if self.max_grad_norms is None else Clipping.PER_LAYER
+        self._clip = UnitClip(clipping=clipping, bounds=bounds)
         self._iterations = 1
 
     @property
@@ -94,41 +81,42 @@ class BookkeepingOptimizer(DPOptimizer):  # type: ignore[misc]
                 parameter.summed_grad = torch.zeros_like(parameter, dtype=torch.float32)
 
     @torch.no_grad()
-    def _add(self, taken: Pass, *, scale: float = 1.0, losses: Tensor | None = None) -> Tensor | None:
+    def _add(self, taken: Pass, *, scale: float = 1.0, losses: Tensor | None = None) -> Tensor:
         """Clip one pass and add it up; gives the (units,) norms, not finite for units that count as zero.
 
         Args:
           scale: what a unit's gradient in `taken` has to be multiplied by.
-          losses: (units,) where they are not finite the unit counts as zero, whatever its gradient.
+          losses: (units,) float64, where they are not finite the unit counts as zero, whatever its gradient.
         """
-        held = [
-            (index, parameter, gradient)
+        held = {
+            index: gradient
             for index, parameter in enumerate(self.params)
             if (gradient := taken.gradients.pop(parameter, None)) is not None
-        ]
-        if not held:
-            return None
-        squares = torch.stack([gradient.squared_norms(taken.unit_rows) for _, _, gradient in held])
-        squares *= scale**2
-        norms = squares.sum(0).sqrt_()
-        if losses is not None:
-            norms += 0.0 * losses
-        finite = torch.isfinite(norms)
-        lost = None if bool(finite.all()) else ~finite
-        flat = self._factors(norms, self.max_grad_norm)
-        for (index, parameter, gradient), own in zip(held, squares, strict=True):
-            factors = flat
-            if self.max_grad_norms is not None:
-                factors = torch.where(finite, self._factors(own.sqrt(), self.max_grad_norms[index]), 0.0)
-            total = gradient.weighted_sum(factors * scale, taken.unit_rows, lost, parameter.summed_grad)
-            parameter.summed_grad = total.view(parameter.shape)
+        }
+        squares = {index: gradient.squared_norms(taken.unit_rows) * scale**2 for index, gradient in held.items()}
+        if not squares and losses is None:
+            return torch.zeros(taken.unit_rows.num_units, dtype=torch.float64)
+        factors, norms = self._clip.factors(squares, losses)
+        whole = bool(torch.isfinite(norms).all())
+        for index, gradient in held.items():
+            self._add_tensor(index, gradient, factors[index], taken.unit_rows, whole=whole, scale=scale)
         return norms
 
-    def _factors(self, norms: Tensor, clip_norm: float) -> Tensor:
-        if self._clipping is Clipping.AUTOMATIC:
-            factors = clip_norm / (norms + _STABILITY)
-            return torch.where(torch.isfinite(norms), factors, 0.0).float()
-        return clip_factors(norms, clip_norm)
+    def _add_tensor(
+        self,
+        index: int,
+        gradient: UnitGradient,
+        factors: Tensor,
+        unit_rows: UnitRows,
+        *,
+        whole: bool = False,
+        scale: float = 1.0,
+    ) -> None:
+        """Add one tensor's clipped sum. `whole`: all that it holds is finite, for sure."""
+        parameter = self.params[index]
+        lost = None if whole or bool((factors > 0).all()) else factors == 0
+        total = gradient.weighted_sum(factors * scale, unit_rows, lost, parameter.summed_grad)
+        parameter.summed_grad = total.view(parameter.shape)
 
     def add_noise(self) -> None:
         """Write the sum and its noise to ``p.grad``: one new tensor a parameter and no other."""

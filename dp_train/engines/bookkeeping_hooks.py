@@ -53,6 +53,9 @@ class Pass:
         self.closed = False
         self.rounding = torch.finfo(torch.float32).eps
         """Machine precision of the coarsest gradient that was seen."""
+        self.on_complete: Callable[[nn.Parameter, UnitGradient], None] | None = None
+        """Takes a parameter's gradient as soon as all its uses gave theirs, in the middle of the backward pass."""
+        self._received: Counter[nn.Parameter] = Counter()
         self._memory = GramMemory()
 
     @property
@@ -62,7 +65,16 @@ class Pass:
 
     def add(self, parameter: nn.Parameter, factor: Factor) -> None:
         """Take up what one call of a layer gave a parameter."""
-        gradient = self.gradients.setdefault(parameter, UnitGradient())
+        self._take(self.gradients.setdefault(parameter, UnitGradient()), parameter, factor)
+        if self.on_complete is None:
+            return
+        self._received[parameter] += 1
+        if self._received[parameter] == self.uses[parameter]:
+            self.on_complete(parameter, self.gradients.pop(parameter))
+        elif self._received[parameter] > self.uses[parameter]:
+            raise ModelError("model: a parameter got more gradients than its layer had calls; use clipping FLAT")
+
+    def _take(self, gradient: UnitGradient, parameter: nn.Parameter, factor: Factor) -> None:
         if isinstance(factor, Tensor):
             gradient.add_dense(self.unit_rows.sum_rows(factor))
             return
@@ -143,6 +155,11 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
             self._current = None
             self._done = []
             taken.close()
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether parts of the forward pass may run again during the backward pass, so that uses are not counted."""
+        return self._keep_in_graph
 
     def probe(self, forward: Callable[[Mapping[str, Tensor]], Tensor], inputs: Mapping[str, Tensor]) -> None:
         """See with one row which lookups have no batch dimension: they may have as many positions as there are rows.

@@ -19,7 +19,8 @@ from opacus import PrivacyEngine
 from opacus.grad_sample import AbstractGradSampleModule
 from torch import nn
 
-from dp_train.engines.bookkeeping_clip import BookkeepingOptimizer, Clipping
+from dp_train.engines.base import Clipping
+from dp_train.engines.bookkeeping_clip import BookkeepingOptimizer
 from dp_train.engines.bookkeeping_hooks import BookkeepingHooks
 from dp_train.errors import ConfigError
 

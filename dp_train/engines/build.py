@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from dp_train.engines.base import Engine, EngineName, RowLosses
+from dp_train.engines.base import Clipping, Engine, EngineName, RowLosses
 from dp_train.engines.naive import NaiveEngine
 from dp_train.engines.noise import NoiseSource
 from dp_train.engines.non_private import NonPrivateEngine
@@ -24,6 +24,7 @@ def build_engine(
     plan: PrivacyPlan,
     noise: NoiseSource,
     optimizer: torch.optim.Optimizer,
+    clipping: Clipping = Clipping.FLAT,
 ) -> Engine:
     """The engine of that name, attached to `model` until its `detach`.
 
@@ -35,6 +36,7 @@ def build_engine(
       plan: gives clip norm, noise multiplier and divisor.
       noise: unused by NON_PRIVATE.
       optimizer: the user's own; it steps on ``p.grad`` after each release.
+      clipping: how a unit is bounded by the plan's clip norm; unused by NON_PRIVATE.
 
     Raises:
       PlanError: plan and engine do not go together.
@@ -45,7 +47,7 @@ def build_engine(
         return NonPrivateEngine(model=model, row_losses=row_losses, plan=plan)
     _refuse_batch_statistics(model)
     if name is EngineName.NAIVE:
-        return NaiveEngine(model=model, row_losses=row_losses, plan=plan, noise=noise)
+        return NaiveEngine(model=model, row_losses=row_losses, plan=plan, noise=noise, clipping=clipping)
     if name in (EngineName.HOOKS, EngineName.FUNCTORCH):
         from dp_train.engines.hooks import HooksEngine  # Opacus takes seconds to import
 
@@ -56,11 +58,14 @@ def build_engine(
             noise=noise,
             optimizer=optimizer,
             functorch=name is EngineName.FUNCTORCH,
+            clipping=clipping,
         )
     if name is EngineName.BOOKKEEPING:
         from dp_train.engines.bookkeeping import BookkeepingEngine
 
-        return BookkeepingEngine(model=model, row_losses=row_losses, plan=plan, noise=noise, optimizer=optimizer)
+        return BookkeepingEngine(
+            model=model, row_losses=row_losses, plan=plan, noise=noise, optimizer=optimizer, clipping=clipping
+        )
     raise PlanError(
         f"engine {name.value}: Opacus' ghost clipping takes norms of rows, not of units, and refuses tied weights; "
         "use hooks or bookkeeping"

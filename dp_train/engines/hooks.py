@@ -14,13 +14,13 @@ from opacus.accountants import RDPAccountant
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
-from dp_train.engines.base import EngineName, MicroBatch, RowLosses, StepRecord
+from dp_train.engines.base import Clipping, EngineName, MicroBatch, RowLosses, StepRecord
 from dp_train.engines.noise import NoiseSource
 from dp_train.engines.row_hooks import UnitGradSampleHooks
 from dp_train.engines.units import (
     StepSum,
+    UnitClip,
     check_losses,
-    clip_factors,
     row_weights,
     squared_norms,
     sum_rows,
@@ -43,6 +43,7 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
       parameters: those parameters by name, in the order that numbers the noise streams.
       plan: clip norm, noise multiplier and divisor.
       noise: where noise comes from.
+      clipping: how a unit is bounded.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
         parameters: Mapping[str, nn.Parameter],
         plan: PrivacyPlan,
         noise: NoiseSource,
+        clipping: Clipping,
     ) -> None:
         super().__init__(
             optimizer,
@@ -66,6 +68,7 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
             )
         self.record: StepRecord | None = None
         self._sum = StepSum(list(parameters.values()), plan, noise)
+        self._clip = UnitClip.of(clipping, plan.clip_norm, len(parameters))
         self._pending: tuple[MicroBatch, Tensor] | None = None
         self._step = 0
 
@@ -92,7 +95,7 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
         return self.record
 
     def clip_and_accumulate(self) -> None:
-        """Sum rows to units, clip each unit over all parameters together, add to the step's sum."""
+        """Sum rows to units, clip each unit, add to the step's sum."""
         if self._pending is None:
             return
         (batch, losses), self._pending = self._pending, None
@@ -100,15 +103,14 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
             index: _per_unit(rows.float(), batch) for index, rows in enumerate(self.grad_samples) if rows is not None
         }
         losses = sum_rows(losses.double() * row_weights(batch), batch)
-        squares = torch.stack([squared_norms(gradient) for gradient in gradients.values()]).sum(0)
-        norms = (squares + 0.0 * losses).sqrt()  # not finite where the loss is not
+        squares = {index: squared_norms(gradient) for index, gradient in gradients.items()}
+        factors, norms = self._clip.factors(squares, losses)
         self._sum.tally.count(losses, norms, self.max_grad_norm)
-        factors = clip_factors(norms, self.max_grad_norm)
-        lost = ~torch.isfinite(norms)
+        whole = bool(torch.isfinite(norms).all())
         for index, gradient in gradients.items():
-            if bool(lost.any()):
-                gradient[lost] = 0.0  # 0 · NaN is NaN
-            self._sum.add(index, torch.tensordot(factors, gradient, dims=1))
+            if not whole:
+                gradient[factors[index] == 0] = 0.0  # 0 · NaN is NaN
+            self._sum.add(index, torch.tensordot(factors[index], gradient, dims=1))
 
     def add_noise(self) -> None:
         """Noise each sum once and write it, divided by the public `expected_units`, to ``p.grad``."""
@@ -130,6 +132,7 @@ class HooksEngine:
 
     Args:
       functorch: compute layers that have no rule by `torch.func`, where they take one tensor and give one.
+      clipping: how a unit's gradient is bounded by the plan's clip norm.
 
     Raises:
       ModelError: a layer has no rule; batch statistics; gradient checkpointing; optimizer over other parameters.
@@ -144,12 +147,15 @@ class HooksEngine:
         noise: NoiseSource,
         optimizer: torch.optim.Optimizer,
         functorch: bool = False,
+        clipping: Clipping = Clipping.FLAT,
     ) -> None:
         self.name = EngineName.FUNCTORCH if functorch else EngineName.HOOKS
         self._model = model
         self._row_losses = row_losses
         self._parameters = trainable_parameters(model)
-        self._optimizer = UnitDPOptimizer(optimizer, parameters=self._parameters, plan=plan, noise=noise)
+        self._optimizer = UnitDPOptimizer(
+            optimizer, parameters=self._parameters, plan=plan, noise=noise, clipping=clipping
+        )
         self._accountant = RDPAccountant()
         self._optimizer.attach_step_hook(self._accountant.get_optimizer_hook_fn(sample_rate=plan.sample_rate))
         self._hooks = UnitGradSampleHooks(model, functorch=functorch)

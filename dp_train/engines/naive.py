@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dp_train.engines.base import EngineName, MicroBatch, RowLosses, StepRecord
+from dp_train.engines.base import Clipping, EngineName, MicroBatch, RowLosses, StepRecord
 from dp_train.engines.noise import NoiseSource
-from dp_train.engines.units import StepSum, check_losses, clip_factors, trainable_parameters
+from dp_train.engines.units import StepSum, UnitClip, check_losses, trainable_parameters
 from dp_train.privacy.plan import PrivacyPlan
 
 
@@ -19,11 +19,20 @@ class NaiveEngine:
 
     name = EngineName.NAIVE
 
-    def __init__(self, *, model: nn.Module, row_losses: RowLosses, plan: PrivacyPlan, noise: NoiseSource) -> None:
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        row_losses: RowLosses,
+        plan: PrivacyPlan,
+        noise: NoiseSource,
+        clipping: Clipping = Clipping.FLAT,
+    ) -> None:
         self._model = model
         self._row_losses = row_losses
         self._clip_norm = plan.clip_norm
         self._sum = StepSum(list(trainable_parameters(model).values()), plan, noise)
+        self._clip = UnitClip.of(clipping, plan.clip_norm, len(self._sum.parameters))
 
     def accumulate(self, batch: MicroBatch) -> None:
         """Add the clipped gradients of the microbatch's units, one after the other."""
@@ -38,14 +47,13 @@ class NaiveEngine:
         )
         loss = check_losses(self._row_losses(self._model, alone.inputs), alone).mean()
         gradients = torch.autograd.grad(loss, self._sum.parameters, allow_unused=True)
-        held = [(index, gradient) for index, gradient in enumerate(gradients) if gradient is not None]
-        squares = torch.stack([gradient.double().square().sum() for _, gradient in held])
-        norm = (squares.sum() + 0.0 * loss.detach().double()).sqrt().reshape(1)  # not finite where the loss is not
-        factor = clip_factors(norm, self._clip_norm)
+        held = {index: gradient for index, gradient in enumerate(gradients) if gradient is not None}
+        squares = {index: gradient.double().square().sum().reshape(1) for index, gradient in held.items()}
+        factors, norm = self._clip.factors(squares, loss.detach().double().reshape(1))
         self._sum.tally.count(loss.detach().reshape(1), norm, self._clip_norm)
-        if torch.isfinite(norm):
-            for index, gradient in held:
-                self._sum.add(index, gradient.float() * factor)
+        for index, gradient in held.items():
+            if factors[index] > 0:  # 0 · NaN is NaN
+                self._sum.add(index, gradient.float() * factors[index])
 
     def release(self, step: int) -> StepRecord:
         """Noise, divide, write ``p.grad``."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from dp_train.engines.base import MicroBatch, StepRecord
+from dp_train.engines.base import Clipping, MicroBatch, StepRecord
 from dp_train.engines.noise import NoiseSource
 from dp_train.errors import ModelError
 from dp_train.privacy.plan import PrivacyPlan
 
 _NORM_CHUNK = 4096
+_STABILITY = 0.01  # γ of automatic clipping
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -75,6 +76,63 @@ def clip_factors(norms: Tensor, clip_norm: float) -> Tensor:
     """
     factors = (clip_norm / norms.double()).clamp_(max=1.0)
     return torch.where(torch.isfinite(norms), factors, 0.0).float()
+
+
+def automatic_factors(norms: Tensor, clip_norm: float) -> Tensor:
+    """(units,) norms → (units,) float32 factors C ÷ (‖g‖ + γ), for which factor × norm < `clip_norm`.
+
+    A norm that is not finite gives 0.
+    """
+    factors = clip_norm / (norms.double() + _STABILITY)
+    return torch.where(torch.isfinite(norms), factors, 0.0).float()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitClip:
+    """From squared norms to the factors that bound each unit: one place for every engine.
+
+    Guarantee: for each unit, Σ over tensors of (factor × norm)² ≤ C² up to rounding, C being the clip norm,
+    or √(Σ bounds²) with bounds by tensor.
+
+    Attributes:
+      clipping: FLAT or AUTOMATIC with one bound for all tensors together, PER_LAYER with one for each.
+      bounds: (1,) the clip norm, or (tensors,).
+    """
+
+    clipping: Clipping
+    bounds: tuple[float, ...]
+
+    @classmethod
+    def of(cls, clipping: Clipping, clip_norm: float, tensors: int) -> UnitClip:
+        """The clip that brings `tensors` trainable tensors to at most `clip_norm`."""
+        bounds = (clip_norm,) if clipping is not Clipping.PER_LAYER else (clip_norm / tensors**0.5,) * tensors
+        return cls(clipping=clipping, bounds=bounds)
+
+    def whole(self, norms: Tensor) -> Tensor:
+        """(units,) norms over all tensors → (units,) float32 factors; for FLAT and AUTOMATIC."""
+        factors = automatic_factors if self.clipping is Clipping.AUTOMATIC else clip_factors
+        return factors(norms, self.bounds[0])
+
+    def tensor(self, index: int, norms: Tensor, losses: Tensor | None) -> Tensor:
+        """(units,) norms and (units,) losses → (units,) float32 factors of tensor `index` alone; for PER_LAYER."""
+        return clip_factors(norms if losses is None else norms + 0.0 * losses, self.bounds[index])
+
+    def factors(self, squares: Mapping[int, Tensor], losses: Tensor | None) -> tuple[dict[int, Tensor], Tensor]:
+        """What each tensor's gradients of the units are multiplied by, and the units' norms.
+
+        Args:
+          squares: tensor index → (units,) float64 squared norms; tensors without a gradient are left out.
+          losses: (units,) float64, where they are not finite the unit counts as zero, whatever its gradient. None,
+            where only gradients are at hand; `squares` then hold one at least.
+
+        Returns:
+          tensor index → (units,) float32, 0 for what counts as zero; (units,) float64, not finite there.
+        """
+        of_loss = [] if losses is None else [0.0 * losses]
+        norms = torch.stack([*squares.values(), *of_loss]).sum(0).sqrt_()
+        if self.clipping is not Clipping.PER_LAYER:
+            return dict.fromkeys(squares, self.whole(norms)), norms
+        return {index: self.tensor(index, own.sqrt(), losses) for index, own in squares.items()}, norms
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from dp_train.consent.events import Purpose
-from dp_train.engines.base import Engine, EngineName, StepRecord
+from dp_train.engines.base import Clipping, Engine, EngineName, StepRecord
 from dp_train.engines.build import build_engine
 from dp_train.engines.noise import NoiseSource, SeededNoise
 from dp_train.errors import CheckpointError, ConsentError, ModelError, PlanError
@@ -54,6 +54,7 @@ class Trainer:
       plan: calibrated plan; `plan.without_privacy()` runs the non-private baseline through the same loop.
       optimizer: makes the optimizer from the trainable parameters, e.g. `adamw(lr=5e-4)`.
       engine: how clipped sums are formed. Ignored without privacy.
+      clipping: how a unit is bounded by the plan's clip norm; its sensitivity, and so the ε, is the same for all.
       callbacks: hear of start, steps and end.
       microbatch_rows: rows per forward pass where rows are not packed; bounds memory and changes nothing else.
       packing: which rows share a sequence; changes speed and nothing else. Decoders only.
@@ -74,6 +75,7 @@ class Trainer:
         *,
         optimizer: OptimizerFactory,
         engine: EngineName = EngineName.BOOKKEEPING,
+        clipping: Clipping = Clipping.FLAT,
         callbacks: Sequence[Callback] = (),
         microbatch_rows: int = 64,
         packing: Packing = Packing.NONE,
@@ -88,6 +90,7 @@ class Trainer:
         self.task = task
         self.plan = plan
         self.engine_name = engine if plan.private else EngineName.NON_PRIVATE
+        self._clipping = clipping
         self._optimizer_factory = optimizer
         self._callbacks = tuple(callbacks)
         self._microbatch_rows = microbatch_rows
@@ -142,6 +145,7 @@ class Trainer:
             plan=self.plan,
             noise=self._noise or SeededNoise(seeds.noise),
             optimizer=optimizer,
+            clipping=self._clipping,
         )
         run = _Run(self, units, cohort, optimizer, engine, monitor, seeds)
         self._tell_start(units, seeds, trainable, first_step=state.step if state else 0)

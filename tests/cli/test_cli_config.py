@@ -16,7 +16,7 @@ from dp_train.cli.names import PrivacyMode
 from dp_train.cli.places import options
 from dp_train.cli.plan import make_plan
 from dp_train.cli.sweep import grid
-from dp_train.engines.base import EngineName
+from dp_train.engines.base import Clipping, EngineName
 from dp_train.errors import ConfigError
 from dp_train.models.build import Architecture
 from dp_train.models.trainable import Trainable
@@ -138,6 +138,7 @@ def test_a_stored_configuration_is_held_to_the_schema(folder: Path, finished: Pa
         (names.ArchitectureName, Architecture),
         (names.TrainableName, Trainable),
         (names.ContextName, ContextKind),
+        (names.ClippingName, Clipping),
     ],
 )
 def test_words_of_the_schema_are_those_of_the_rooms(words: type[Enum], room: type[Enum]) -> None:

@@ -81,7 +81,10 @@ def test_from_run_repeats_a_run_with_values_changed(finished: Path, cli: Run) ->
     shutil.rmtree(repeated.path)
 
 
-@pytest.mark.parametrize("part", [f"engine={name}" for name in options("engine")] + ["optimizer=sgd", "start=none"])
+@pytest.mark.parametrize(
+    "part",
+    [f"engine={name}" for name in options("engine")] + ["engine.clipping=AUTOMATIC", "optimizer=sgd", "start=none"],
+)
 def test_every_engine_optimizer_and_start_trains(part: str, folder: Path, cli: Run) -> None:
     assert cli("train", *QUIET, part).code == 0
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from dp_train.engines.base import Engine, EngineName, MicroBatch, StepRecord
+from dp_train.engines.base import Clipping, Engine, EngineName, MicroBatch, StepRecord
 from dp_train.engines.build import build_engine
 from dp_train.engines.noise import NoiseSource, SeededNoise
 from dp_train.privacy.plan import PrivacyPlan
@@ -68,7 +68,13 @@ class EngineContract:
 
     engine: EngineName
 
-    def build(self, model: nn.Module, plan: PrivacyPlan, noise: NoiseSource | None = None) -> Engine:
+    def build(
+        self,
+        model: nn.Module,
+        plan: PrivacyPlan,
+        noise: NoiseSource | None = None,
+        clipping: Clipping = Clipping.FLAT,
+    ) -> Engine:
         optimizer = torch.optim.SGD(trainable(model), lr=0.1)
         return build_engine(
             self.engine,
@@ -77,13 +83,19 @@ class EngineContract:
             plan=plan,
             noise=noise or SeededNoise(SEED),
             optimizer=optimizer,
+            clipping=clipping,
         )
 
     def step(
-        self, model: nn.Module, batches: Iterable[MicroBatch], plan: PrivacyPlan = PLAN, step: int = 0
+        self,
+        model: nn.Module,
+        batches: Iterable[MicroBatch],
+        plan: PrivacyPlan = PLAN,
+        step: int = 0,
+        clipping: Clipping = Clipping.FLAT,
     ) -> tuple[Tensor, StepRecord]:
         """One step of a fresh engine: what it wrote times the divisor, and its record."""
-        engine = self.build(model, plan)
+        engine = self.build(model, plan, clipping=clipping)
         try:
             for microbatch in batches:
                 engine.accumulate(microbatch)
@@ -137,6 +149,51 @@ class EngineContract:
         moved = float((joined - without).norm())
         assert moved <= PLAN.clip_norm * (1 + 1e-5)
         assert scale < 1 or moved > 0.5 * PLAN.clip_norm
+
+    @every_model
+    def test_automatic_clipping_is_its_formula(self, kind: str) -> None:
+        model, whole = MODELS[kind](), batch(rows(len(UNITS)), UNITS)
+        gradients = unit_gradients(model, whole)
+        expected = (gradients * PLAN.clip_norm / (gradients.norm(dim=1, keepdim=True) + 0.01)).sum(0)
+        found, record = self.step(model, [whole], clipping=Clipping.AUTOMATIC)
+        assert difference(found, expected) < 1e-5
+        assert record.nonfinite_units == 0
+
+    @every_model
+    def test_per_layer_clipping_bounds_each_tensor_by_itself(self, kind: str) -> None:
+        model, whole = MODELS[kind](), batch(rows(len(UNITS)), UNITS)
+        tensors = [parameter.numel() for parameter in trainable(model)]
+        parts = unit_gradients(model, whole).split(tensors, dim=1)
+        norms = torch.cat([part.norm(dim=1) for part in parts])
+        bound = 1.001 * float(norms.median())  # about half of all that there is to clip is clipped
+        plan = PLAN.replace(clip_norm=bound * len(tensors) ** 0.5)
+        found, _ = self.step(model, [whole], plan, clipping=Clipping.PER_LAYER)
+        assert difference(found, torch.cat([clipped_sum(part, bound) for part in parts])) < 1e-5
+
+    @every_model
+    @pytest.mark.parametrize("clipping", [Clipping.AUTOMATIC, Clipping.PER_LAYER])
+    @pytest.mark.parametrize("scale", [1.0, 1e6])
+    def test_one_unit_moves_the_sum_by_at_most_clip_norm_in_every_mode(
+        self, kind: str, clipping: Clipping, scale: float
+    ) -> None:
+        model, inputs = MODELS[kind](), rows(len(UNITS))
+        inputs["scale"][[row for row, unit in enumerate(UNITS) if unit == 3]] = scale
+        whole = batch(inputs, UNITS)
+        without, _ = self.step(model, [select(whole, (0, 1))], clipping=clipping)
+        joined, _ = self.step(model, [select(whole, [0, 1, 3])], clipping=clipping)
+        moved = float((joined - without).norm())
+        assert moved <= PLAN.clip_norm * (1 + 1e-5)
+        assert scale == 1.0 or moved > 0.8 * PLAN.clip_norm
+
+    @pytest.mark.parametrize("clipping", [Clipping.AUTOMATIC, Clipping.PER_LAYER])
+    @pytest.mark.parametrize(("field", "value"), [("scale", math.nan), ("offset", math.inf), ("spoil", math.nan)])
+    def test_a_nonfinite_unit_is_zero_in_every_mode(self, clipping: Clipping, field: str, value: float) -> None:
+        model, inputs = MODELS["gpt2_tied"](), rows(len(UNITS))
+        healthy, _ = self.step(model, [select(batch(inputs, UNITS), [0, 1, 2, 4])], clipping=clipping)
+        inputs[field][5] = value
+        found, record = self.step(model, [batch(inputs, UNITS)], clipping=clipping)
+        assert difference(found, healthy) < 1e-5
+        assert (record.units, record.nonfinite_units) == (5, 1)
 
     def test_a_tiny_clip_norm_is_met_and_not_undercut(self) -> None:
         model, whole = MODELS["gpt2_tied"](), batch(rows(1), [0])

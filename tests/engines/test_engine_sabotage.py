@@ -10,7 +10,7 @@ import torch
 from engine_contract import SEED, EngineContract
 from torch import Tensor, nn
 
-from dp_train.engines import hooks
+from dp_train.engines import units
 from dp_train.engines.base import Engine, EngineName, MicroBatch, StepRecord
 from dp_train.engines.noise import NoiseSource, SeededNoise
 from dp_train.engines.units import clip_factors
@@ -81,14 +81,19 @@ def fails(contract: EngineContract, law: str, arguments: dict[str, object]) -> N
         getattr(contract, law)(**arguments)
 
 
+@pytest.mark.parametrize("engine", [EngineName.HOOKS, EngineName.BOOKKEEPING])
 @pytest.mark.parametrize("mistake", [no_clip, mean_clip])
 @pytest.mark.parametrize(("law", "arguments"), [(BOUND, BIG_UNIT), (EQUAL, TIED)])
 def test_a_wrong_clip_is_caught(
-    mistake: Callable[[Tensor, float], Tensor], law: str, arguments: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    engine: EngineName,
+    mistake: Callable[[Tensor, float], Tensor],
+    law: str,
+    arguments: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hooks, "clip_factors", mistake)
+    monkeypatch.setattr(units, "clip_factors", mistake)
     contract = EngineContract()
-    contract.engine = EngineName.HOOKS
+    contract.engine = engine
     fails(contract, law, arguments)
 
 
@@ -107,8 +112,8 @@ def test_wrong_noise_is_caught(noise: NoiseSource) -> None:
     class Sabotaged(EngineContract):
         engine = EngineName.HOOKS
 
-        def build(self, model: nn.Module, plan: PrivacyPlan, source: NoiseSource | None = None) -> Engine:
-            return super().build(model, plan, noise)
+        def build(self, model: nn.Module, plan: PrivacyPlan, source: NoiseSource | None = None, **how) -> Engine:
+            return super().build(model, plan, noise, **how)
 
     fails(Sabotaged(), NOISE, {})
 
@@ -129,8 +134,8 @@ def test_wrong_units_and_divisors_are_caught(
     class Sabotaged(EngineContract):
         engine = EngineName.HOOKS
 
-        def build(self, model: nn.Module, plan: PrivacyPlan, noise: NoiseSource | None = None) -> Engine:
-            return AlteredEngine(super().build(model, plan, noise), model, **alter)
+        def build(self, model: nn.Module, plan: PrivacyPlan, noise: NoiseSource | None = None, **how) -> Engine:
+            return AlteredEngine(super().build(model, plan, noise, **how), model, **alter)
 
     fails(Sabotaged(), law, arguments)
 

@@ -16,7 +16,7 @@ import torch
 from letters import LetterModel, LetterTask
 
 from dp_train.consent.events import Purpose
-from dp_train.engines.base import EngineName
+from dp_train.engines.base import Clipping, EngineName
 from dp_train.errors import CheckpointError, ConsentError, EpsilonWithheld, ModelError, PlanError
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
@@ -100,6 +100,13 @@ def test_training_without_privacy_lowers_the_loss(units_of: UnitsOf, plan: Priva
     before = LetterTask().evaluate(LetterModel(), examples)["loss"]
     model, _ = train(units, plan.without_privacy().replace(steps=60), schedule=linear())
     assert LetterTask().evaluate(model, examples)["loss"] < before - 0.3
+
+
+def test_clipping_changes_the_sums_and_not_the_epsilon(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    outcomes = [train(units_of(40), plan, clipping=clipping) for clipping in Clipping]
+    assert len({result.epsilon.unwrap() for _, result in outcomes}) == 1
+    flat, *others = (model for model, _ in outcomes)
+    assert not any(equal(flat, other) for other in others)
 
 
 def test_empty_draw_still_moves_the_parameters_by_noise(units_of: UnitsOf, plan: PrivacyPlan) -> None:
