@@ -62,7 +62,10 @@ def event_from_json(text: str) -> Any:
       PlanError: the text is no event.
     """
     try:
-        return _event(json.loads(text))
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError
+        return _event(values)
     except (ValueError, TypeError, KeyError) as error:
         raise PlanError(
             "event: the stored text is no DpEvent; expected what this version or an older one wrote"
@@ -239,7 +242,7 @@ def _compose(texts: tuple[str, ...], relation: NeighboringRelation, delta: float
         return Price(epsilon=0.0, accountant="pld", interval=None)
     if any(isinstance(event, dp_event.NonPrivateDpEvent) for event in events):
         return Price(epsilon=math.inf, accountant="pld", interval=None)
-    rough = _rough(events, delta)
+    rough = renyi_epsilon(events, delta)
     if rough > 1e4:
         return Price(epsilon=math.inf, accountant="rdp", interval=None)
     interval = _interval(rough, mixed=any("Mixture" in text for text in texts))
@@ -254,8 +257,8 @@ def _compose(texts: tuple[str, ...], relation: NeighboringRelation, delta: float
 _WIDE = (*(1 + x / 10 for x in range(1, 20, 3)), 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 128, 256)
 
 
-def _rough(events: Sequence[Any], delta: float) -> float:
-    """ε by Rényi: an upper bound, if a loose one; sets the interval, and stands in where PLD knows an event not."""
+def renyi_epsilon(events: Sequence[Any], delta: float) -> float:
+    """ε of events declared together by Rényi: an upper bound, if a loose one; it knows repeated selection."""
     from dp_accounting.rdp.rdp_privacy_accountant import DEFAULT_RDP_ORDERS, compute_epsilon
 
     orders = DEFAULT_RDP_ORDERS if any(map(_selects, events)) else _WIDE

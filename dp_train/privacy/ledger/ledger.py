@@ -1,0 +1,458 @@
+"""The ledger: budgets and runs of populations, reserved before the first noise is drawn (PRIVACY.md §6).
+
+1. `declare` says what a population may spend in all;
+2. `reserve` writes a line before step 0, or refuses; the row is on disk before it returns;
+3. `Reservation.commit` or `abort` closes the line with the steps that ran; a crash leaves it open, counted in full;
+4. `standing`, `recompute` and `verify` read, and need nothing but the rows.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from dp_train.errors import BudgetError, PrivacyError, StoreError
+from dp_train.privacy.composition import Price, compose, event_from_json, event_json
+from dp_train.privacy.ledger.budget import Standing, admits, standing, standing_with, strictest, what_fits
+from dp_train.privacy.ledger.lines import (
+    Book,
+    Budget,
+    Line,
+    RunFacts,
+    State,
+    bounds_people,
+    facts_values,
+    price_values,
+    read_book,
+)
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.store.chain import GENESIS, Broken, Link, Verified, canonical, row_hash, verify_chain
+from dp_train.store.database import Database
+
+_LOCK = "ledger"
+_METADATA = sa.MetaData()
+_ROWS = sa.Table(
+    "ledger",
+    _METADATA,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("prev_hash", sa.String(64), nullable=False),
+    sa.Column("row_hash", sa.String(64), nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One run that is to be reserved.
+
+    Attributes:
+      plan: calibrated, or without privacy.
+      facts: what else its line keeps.
+      reservation: its id; drawn, unless a run folder keeps one so that a crash between its note and the row is mended.
+      event: what it costs, where that is more than `plan.event()`: a declared choice among several such runs.
+    """
+
+    plan: PrivacyPlan
+    facts: RunFacts = field(default_factory=RunFacts)
+    reservation: str = field(default_factory=lambda: secrets.token_hex(8))
+    event: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A line that is written, of one run; settles it.
+
+    Attributes:
+      identifier: id of the line. population: lineage of the people. plan: what was reserved.
+      head: hash of the line's row, to be kept where the ledger is not (run folder, card).
+    """
+
+    ledger: Ledger = field(repr=False)
+    identifier: str
+    population: str
+    plan: PrivacyPlan
+    head: str
+
+    def check(self, plan: PrivacyPlan, population: str) -> None:
+        """Hold a run against what was reserved.
+
+        Raises:
+          BudgetError: another plan, or other people.
+        """
+        if plan.digest != self.plan.digest:
+            raise BudgetError(
+                f"ledger: reservation {self.identifier} is for plan {self.plan.digest[:12]}; this run has "
+                f"{plan.digest[:12]}; reserve the plan that is to run"
+            )
+        if population != self.population:
+            raise BudgetError(
+                f"ledger: reservation {self.identifier} is for population {self.population[:12]}; these units are of "
+                f"{population[:12]}; reserve for units.population"
+            )
+
+    def commit(self, steps: int) -> str:
+        """Close the line of a run that came to its end; returns the hash of the row. Once more changes nothing."""
+        return self.ledger.settle(self, State.COMMITTED, steps)
+
+    def abort(self, steps: int) -> str:
+        """Close the line of a run that was ended, charging the steps that ran; returns the hash of the row."""
+        return self.ledger.settle(self, State.ABORTED, steps)
+
+
+class Ledger:
+    """A ledger in a store of `dp_train.store`; every reading walks the hash chain.
+
+    Guarantee: `reserve` is atomic under concurrent processes, and what it admits keeps every population within its
+    declared (ε, δ) per person, as `budget` says. Rows are only ever added.
+
+    Raises, in every method:
+      StoreError: the store cannot be used, or its chain is broken; the row is named.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.create(_METADATA)
+
+    @classmethod
+    def open(cls, url: str) -> Ledger:
+        """The ledger at a URL as `store.absolute_url` gives it; made where there is none."""
+        return cls(Database(url))
+
+    @classmethod
+    def peek(cls, url: str) -> Ledger | None:
+        """The ledger at a URL, or None where there is no store yet: for those who only look."""
+        path = url.removeprefix("sqlite:///")
+        return None if path != url and not Path(path).exists() else cls.open(url)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._database.close()
+
+    def declare(
+        self, population: str, *, epsilon: float, delta: float, label: str | None = None, reason: str | None = None
+    ) -> Budget:
+        """Set what a population may spend in all; the declarations before it stay in the chain.
+
+        Raises:
+          BudgetError: ε or δ is no budget, or one of them is raised without a reason.
+        """
+        if not 0 < epsilon < float("inf"):
+            raise BudgetError(f"ledger: budget epsilon={epsilon!r}; expected a number > 0")
+        if not 1e-11 <= delta < 0.1:
+            raise BudgetError(f"ledger: budget delta={delta!r}; expected a value in [1e-11, 0.1)")
+        with self._database.writing(_LOCK) as connection:
+            book = self._book(connection)
+            old = book.budget(population)
+            if old and (epsilon > old.epsilon or delta > old.delta) and not reason:
+                raise BudgetError(
+                    f"ledger: the budget of {_named(book, population)} is ε={old.epsilon:g}, δ={old.delta:g}; "
+                    f"ε={epsilon:g}, δ={delta:g} is more; give a reason for it (--reason)"
+                )
+            budget = Budget(epsilon=float(epsilon), delta=float(delta), label=label, reason=reason)
+            values = {"epsilon": budget.epsilon, "delta": budget.delta, "label": label, "reason": reason}
+            self._append(connection, book, [{"kind": "declare", "population": population, **values}])
+        return budget
+
+    def reserve(self, plan: PrivacyPlan, population: str, *, facts: RunFacts | None = None) -> Reservation:
+        """Reserve one run.
+
+        Raises:
+          BudgetError: it would pass the population's budget; says what is left and what would fit.
+        """
+        return self.reserve_together([Request(plan=plan, facts=facts or RunFacts())], population)[0]
+
+    def reserve_together(self, requests: Sequence[Request], population: str) -> list[Reservation]:
+        """Reserve runs whose parameters are all fixed before the first of them begins: all of them, or none.
+
+        Raises:
+          BudgetError: together they would pass the population's budget; says what is left and what would fit.
+        """
+        procedure = secrets.token_hex(8)
+        lines = [_line(request, population, procedure) for request in requests]
+        book = self.book()
+        checked = book.head
+        self._check(book, population, requests, lines)  # the long part, outside the lock
+        with self._database.writing(_LOCK) as connection:
+            now = self._book(connection)
+            if now.head != checked:  # somebody wrote in the meantime
+                self._check(now, population, requests, lines)
+            taken = [line.reservation for line in lines if line.reservation in now.lines]
+            if taken:
+                raise BudgetError(f"ledger: reservation {taken[0]} exists already; every run has one of its own")
+            hashes = self._append(connection, now, [_reserve_row(line) for line in lines])
+        return [
+            Reservation(self, line.reservation, population, request.plan, head)
+            for line, request, head in zip(lines, requests, hashes, strict=True)
+        ]
+
+    def take_up(self, identifier: str, plan: PrivacyPlan) -> Reservation | None:
+        """The reservation of a run that goes on, in full again; None where no such line was ever written.
+
+        An open line is taken as it is, so that a run that was killed and resumed spends once. One that was aborted is
+        opened again, if the budget allows. A committed one stays committed.
+
+        Raises:
+          BudgetError: the line is of another plan, or the rest of it would pass the budget.
+        """
+        with self._database.writing(_LOCK) as connection:
+            book = self._book(connection)
+            line = book.lines.get(identifier)
+            if line is None:
+                return None
+            if line.plan_digest != plan.digest:
+                raise BudgetError(
+                    f"ledger: reservation {identifier} is for plan {line.plan_digest[:12]}; this run has "
+                    f"{plan.digest[:12]}; resume with the configuration that began the run"
+                )
+            head = line.row_hash
+            if line.state is State.ABORTED:
+                price = _price_of(line.full_event, line) if line.bounded else None
+                whole = replace(line, state=State.OPEN, event=line.full_event, steps=line.planned_steps, price=price)
+                others = [other for other in book.of(line.population) if other.reservation != identifier]
+                budget = book.budget(line.population)
+                if budget and not admits(budget, [whole if o is line else o for o in book.of(line.population)]):
+                    left = _stand_of(book, line.population, others)
+                    raise BudgetError(
+                        f"ledger: {_named(book, line.population)}: the rest of the run does not fit any more; others "
+                        f"spent ε={left.spent:.3g} of {budget.epsilon:g}; what ran stays charged"
+                    )
+                row = {"kind": "reopen", "reservation": identifier, "price": price_values(price)}
+                (head,) = self._append(connection, book, [row])
+        return Reservation(self, identifier, line.population, plan, head)
+
+    def settle(self, reservation: Reservation, state: State, steps: int) -> str:
+        """Close a line; what `Reservation.commit` and `abort` call.
+
+        Raises:
+          PrivacyError: there is no such line, it says something else already, or more steps ran than were reserved.
+        """
+        with self._database.writing(_LOCK) as connection:
+            book = self._book(connection)
+            line = book.lines.get(reservation.identifier)
+            if line is None or not 0 <= steps <= line.planned_steps:
+                raise PrivacyError(
+                    f"ledger: reservation {reservation.identifier} cannot be closed with {steps} steps; expected a "
+                    "reservation of this ledger and at most the steps that it reserved"
+                )
+            if line.state is not State.OPEN:
+                if (line.state, line.steps) == (state, steps):
+                    return line.row_hash
+                raise PrivacyError(
+                    f"ledger: reservation {reservation.identifier} was closed before ({line.state.value}, "
+                    f"{line.steps} steps); resume the run to open it again"
+                )
+            event = line.full_event
+            if steps < line.planned_steps and not _chooses(line):
+                event = event_json(reservation.plan.event(steps))
+            price = None
+            if line.bounded:
+                price = line.price if event == line.full_event else _price_of(event, line)
+            row = {
+                "kind": "settle",
+                "reservation": line.reservation,
+                "state": state.value,
+                "steps": steps,
+                "event": event,
+                "price": price_values(price),
+            }
+            return self._append(connection, book, [row])[0]
+
+    def book(self) -> Book:
+        """All that the rows say.
+
+        Raises:
+          StoreError: the chain is broken.
+        """
+        with self._database.reading() as connection:
+            return self._book(connection)
+
+    def standing(self, population: str) -> Standing:
+        """Where a population stands."""
+        return standing(self.book(), population)
+
+    def preview(self, requests: Sequence[Request], population: str) -> tuple[Standing, Standing, bool]:
+        """Where a population stands, where it would with these runs, and whether they fit; writes nothing."""
+        book = self.book()
+        lines = [_line(request, population, "preview") for request in requests]
+        budget = book.budget(population)
+        admitted = budget is None or admits(budget, [*book.of(population), *lines])
+        return standing(book, population), standing_with(book, population, lines), admitted
+
+    def recompute(self, population: str, *, accountant: str = "pld") -> Mapping[str, float]:
+        """ε of every line from its stored event, by reservation, and "together": by "pld" or by "rdp"."""
+        from dp_train.privacy.composition import renyi_epsilon
+
+        book = self.book()
+        stands = standing(book, population)
+
+        def priced(lines: Sequence[Line]) -> float:
+            events = [event_from_json(line.event) for line in lines]
+            if accountant == "rdp":
+                return renyi_epsilon(events, stands.delta)
+            return compose(events, strictest(lines), stands.delta).epsilon
+
+        bounded = [line for line in stands.lines if line.bounded]
+        return {**{line.reservation: priced([line]) for line in bounded}, "together": priced(bounded)}
+
+    def verify(self, *, expected_head: str | None = None) -> Verified:
+        """Walk the chain, then derive every line's ε again from its stored event; stops at the first that differs.
+
+        Args:
+          expected_head: a hash that was kept elsewhere (run folder, card): the chain must pass through it.
+        """
+        with self._database.reading() as connection:
+            found = verify_chain(self._links(connection), expected_head=expected_head)
+            if found.broken is not None:
+                return found
+            rows = connection.execute(sa.select(_ROWS.c.seq, _ROWS.c.row_hash, _ROWS.c.body).order_by(_ROWS.c.seq))
+            book = read_book(((row.seq, row.row_hash, row.body) for row in rows), head=found.head)
+        for line in book.lines.values():
+            if line.price is not None and not _same(line.price, _price_of(line.event, line)):
+                reason = f"row {line.first_row} (reservation {line.reservation}): its event does not give its ε"
+                return Verified(line.first_row - 1, found.head, Broken(line.first_row, reason))
+        return found
+
+    def _check(self, book: Book, population: str, requests: Sequence[Request], lines: Sequence[Line]) -> None:
+        budget = book.budget(population)
+        if budget is None or not any(line.bounded for line in lines):
+            return
+        before = book.of(population)
+        if admits(budget, [*before, *lines]):
+            return
+        stands = standing(book, population)
+        needs = compose([event_from_json(line.event) for line in lines if line.bounded], strictest(lines), budget.delta)
+        left = f"ε={_floor(budget.epsilon - stands.spent)} of {budget.epsilon:g} (δ={budget.delta:g}) is left"
+        head = f"ledger: {_named(book, population)}: "
+        what = "the run needs" if len(requests) == 1 else f"the {len(requests)} runs together need"
+        rest = "; ask for a larger budget (dp-train ledger declare … --reason)"
+        fits = "; declare fewer runs, or more noise"
+        if len(requests) == 1 and requests[0].event is None:
+            plan = requests[0].plan
+
+            def admitted(changed: PrivacyPlan) -> bool:
+                line = _line(Request(plan=changed), population, lines[0].procedure, priced=False)
+                return admits(budget, [*before, line])
+
+            found = what_fits(plan, admitted)
+            options = [f"trainer.steps={found.steps}"] if found.steps else []
+            if found.noise_multiplier is not None and found.epsilon is not None:
+                options += [f"noise_multiplier={found.noise_multiplier:g} (ε={_floor(found.epsilon)})"]
+            fits = f"; what fits: {' or '.join(options)}" if options else "; nothing like it fits any more"
+        raise BudgetError(f"{head}{what} ε={needs.epsilon:.3g} and {left}, by {_way(before, stands)}{fits}{rest}")
+
+    def _book(self, connection: sa.Connection) -> Book:
+        rows = connection.execute(sa.select(_ROWS).order_by(_ROWS.c.seq)).all()
+        found = verify_chain(Link(row.seq, row.prev_hash, row.row_hash, row.body.encode()) for row in rows)
+        if found.broken is not None:
+            raise StoreError(
+                f"ledger: {found.broken.reason}; nothing is read from a broken ledger or written to it: "
+                "see dp-train ledger verify, and restore the store from a backup"
+            )
+        return read_book(((row.seq, row.row_hash, row.body) for row in rows), head=found.head)
+
+    def _links(self, connection: sa.Connection) -> list[Link]:
+        rows = connection.execute(sa.select(_ROWS).order_by(_ROWS.c.seq))
+        return [Link(row.seq, row.prev_hash, row.row_hash, row.body.encode()) for row in rows]
+
+    def _append(self, connection: sa.Connection, book: Book, bodies: Sequence[Mapping[str, Any]]) -> list[str]:
+        previous, hashes = book.head or GENESIS, []
+        recorded_at = datetime.now(UTC).isoformat(timespec="seconds")
+        for seq, body in enumerate(bodies, start=book.rows + 1):
+            text = canonical({**body, "recorded_at": recorded_at})
+            found = row_hash(previous, seq, text)
+            connection.execute(_ROWS.insert().values(seq=seq, prev_hash=previous, row_hash=found, body=text.decode()))
+            hashes.append(found)
+            previous = found
+        return hashes
+
+
+def _line(request: Request, population: str, procedure: str, *, priced: bool = True) -> Line:
+    """The line that a request would begin."""
+    plan = request.plan
+    event = event_json(plan.event() if request.event is None else request.event)
+    price: Price | None = None
+    if bounds_people(plan):
+        price = Price(epsilon=0.0, accountant="none", interval=None)
+        if priced:
+            price = compose([event_from_json(event)], plan.neighboring_relation, plan.delta)
+    return Line(
+        reservation=request.reservation,
+        population=population,
+        procedure=procedure,
+        state=State.OPEN,
+        steps=plan.steps,
+        planned_steps=plan.steps,
+        event=event,
+        full_event=event,
+        relation=plan.neighboring_relation,
+        delta=plan.delta,
+        price=price,
+        plan=plan.describe(),
+        plan_digest=plan.digest,
+        facts=request.facts,
+        first_row=0,
+        row_hash="",
+        recorded_at="",
+    )
+
+
+def _reserve_row(line: Line) -> dict[str, Any]:
+    return {
+        "kind": "reserve",
+        "reservation": line.reservation,
+        "population": line.population,
+        "procedure": line.procedure,
+        "event": line.full_event,
+        "relation": line.relation.value,
+        "delta": line.delta,
+        "price": price_values(line.price),
+        "plan": dict(line.plan),
+        "plan_digest": line.plan_digest,
+        "facts": facts_values(line.facts),
+    }
+
+
+def _price_of(event: str, line: Line) -> Price:
+    return compose([event_from_json(event)], line.relation, line.delta)
+
+
+def _same(stored: Price, found: Price) -> bool:
+    """Equal but for the last digits, in which two versions of a library may differ."""
+    if stored.epsilon == found.epsilon:
+        return True
+    return abs(stored.epsilon - found.epsilon) <= 1e-3 + 1e-3 * abs(found.epsilon)
+
+
+def _chooses(line: Line) -> bool:
+    """Whether the line pays for a choice among runs, which no early end makes cheaper."""
+    return "RepeatAndSelect" in line.full_event
+
+
+def _stand_of(book: Book, population: str, lines: Sequence[Line]) -> Standing:
+    some = Book(budgets=book.budgets, lines={line.reservation: line for line in lines}, rows=book.rows, head=book.head)
+    return standing(some, population)
+
+
+def _named(book: Book, population: str) -> str:
+    label = book.label(population)
+    return f"population {population[:12]}" + (f' ("{label}")' if label else "")
+
+
+def _way(before: Sequence[Line], stands: Standing) -> str:
+    if stands.together and not before:
+        return "exact composition"
+    return "a filter for runs chosen one after the other"
+
+
+def _floor(value: float) -> str:
+    """Three decimals, never more than there is."""
+    return f"{max(0, int(value * 1000) / 1000):g}"
+
+
+__all__ = ["Ledger", "Request", "Reservation"]

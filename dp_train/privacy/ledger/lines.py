@@ -1,0 +1,232 @@
+"""What the rows of a ledger mean: budgets, and one line for each run.
+
+A row is a JSON body in a hash chain. Four kinds there are: `declare` sets a budget, `reserve` begins a line, `settle`
+closes it with what ran, `reopen` takes an interrupted one up again. Nothing is ever updated; the state is a fold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from dp_train.errors import StoreError
+from dp_train.privacy.composition import Price
+from dp_train.privacy.plan import NeighboringRelation, PrivacyPlan, Unit
+
+
+class State(Enum):
+    """Where a line stands. An open line counts in full, so a crash can only over-count."""
+
+    OPEN = "open"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What a line keeps of a run beside its plan; all of it public.
+
+    Never in it: seeds, how many people there are, realised sizes, names.
+
+    Attributes:
+      run: what people call it. parent: reservation or tracked run that it is one of.
+      engine, sampler: names. purpose, consent_root: of the units.
+      cohort: digest of the units under the principal key (`PrincipalKey.sealed`); a bare one would let somebody who
+        knows all data but one person's test a guess at it.
+      artifacts: what was to be released, e.g. "model".
+      versions, commit: what ran.
+    """
+
+    run: str = ""
+    parent: str | None = None
+    engine: str = ""
+    sampler: str = "poisson"
+    purpose: str = ""
+    consent_root: str = ""
+    cohort: str | None = None
+    artifacts: tuple[str, ...] = ("model",)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a population may spend in all, per person; `label` is a public name for it, `reason` why it was changed."""
+
+    epsilon: float
+    delta: float
+    label: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One run, as the rows so far have it.
+
+    Attributes:
+      reservation: its id. population: lineage of the people. procedure: id that runs declared together share.
+      state: open, committed or aborted. steps: charged. planned_steps: reserved.
+      event: JSON of the charged `DpEvent`, `full_event` of the reserved one.
+      price: of the charged event, at `delta`, under `relation`; None where there is no bound per person.
+      plan: its public fields; plan_digest names it. facts: the rest.
+      first_row: of the chain. row_hash: of the last row that is about it.
+    """
+
+    reservation: str
+    population: str
+    procedure: str
+    state: State
+    steps: int
+    planned_steps: int
+    event: str
+    full_event: str
+    relation: NeighboringRelation
+    delta: float
+    price: Price | None
+    plan: Mapping[str, Any]
+    plan_digest: str
+    facts: RunFacts
+    first_row: int
+    row_hash: str
+    recorded_at: str
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the line bounds what a person loses: it had privacy, and its unit was the person."""
+        return self.price is not None
+
+
+def bounds_people(plan: PrivacyPlan) -> bool:
+    """Whether a run of the plan promises a person anything; per example or without privacy it does not."""
+    return plan.private and plan.unit is Unit.USER
+
+
+@dataclass(slots=True)
+class Book:
+    """The state that rows add up to.
+
+    Attributes:
+      budgets: of each population, in the order of their declaration; the last one holds.
+      lines: by reservation, in the order of their beginning.
+      rows, head: how many rows, and the hash of the last.
+    """
+
+    budgets: dict[str, list[Budget]] = field(default_factory=dict)
+    lines: dict[str, Line] = field(default_factory=dict)
+    rows: int = 0
+    head: str = ""
+
+    def budget(self, population: str) -> Budget | None:
+        """The budget that holds."""
+        declared = self.budgets.get(population)
+        return declared[-1] if declared else None
+
+    def of(self, population: str) -> list[Line]:
+        """The lines of a population."""
+        return [line for line in self.lines.values() if line.population == population]
+
+    @property
+    def populations(self) -> list[str]:
+        """Everybody who has a budget or a line, first come first."""
+        return list(dict.fromkeys([*self.budgets, *(line.population for line in self.lines.values())]))
+
+    def label(self, population: str) -> str | None:
+        """The newest public name that somebody gave the population."""
+        labels = [budget.label for budget in self.budgets.get(population, []) if budget.label]
+        return labels[-1] if labels else None
+
+
+def read_book(rows: Iterable[tuple[int, str, str]], *, head: str) -> Book:
+    """Fold (seq, row hash, body) into what they add up to; the chain was verified before.
+
+    Raises:
+      StoreError: a row that this version cannot read.
+    """
+    book = Book(head=head)
+    for seq, row_hash, text in rows:
+        try:
+            _apply(book, seq, row_hash, json.loads(text))
+        except (KeyError, ValueError, TypeError) as error:
+            raise StoreError(
+                f"ledger: row {seq} cannot be read ({type(error).__name__}); expected a row of this version or an "
+                "older one; use the version that wrote it"
+            ) from error
+        book.rows = seq
+    return book
+
+
+def _apply(book: Book, seq: int, row_hash: str, row: Mapping[str, Any]) -> None:
+    kind = row["kind"]
+    if kind == "declare":
+        budget = Budget(epsilon=row["epsilon"], delta=row["delta"], label=row["label"], reason=row["reason"])
+        book.budgets.setdefault(row["population"], []).append(budget)
+    elif kind == "reserve":
+        book.lines[row["reservation"]] = Line(
+            reservation=row["reservation"],
+            population=row["population"],
+            procedure=row["procedure"],
+            state=State.OPEN,
+            steps=row["plan"]["steps"],
+            planned_steps=row["plan"]["steps"],
+            event=row["event"],
+            full_event=row["event"],
+            relation=NeighboringRelation(row["relation"]),
+            delta=row["delta"],
+            price=_price(row["price"]),
+            plan=row["plan"],
+            plan_digest=row["plan_digest"],
+            facts=_facts(row["facts"]),
+            first_row=seq,
+            row_hash=row_hash,
+            recorded_at=row["recorded_at"],
+        )
+    elif kind == "settle":
+        line = book.lines[row["reservation"]]
+        book.lines[line.reservation] = replace(
+            line,
+            state=State(row["state"]),
+            steps=row["steps"],
+            event=row["event"],
+            price=_price(row["price"]),
+            row_hash=row_hash,
+        )
+    elif kind == "reopen":
+        line = book.lines[row["reservation"]]
+        book.lines[line.reservation] = replace(
+            line,
+            state=State.OPEN,
+            steps=line.planned_steps,
+            event=line.full_event,
+            price=_price(row["price"]),
+            row_hash=row_hash,
+        )
+    else:
+        raise ValueError(kind)
+
+
+def price_values(price: Price | None) -> dict[str, Any] | None:
+    """A price as JSON has it; an unbounded ε is null there."""
+    if price is None:
+        return None
+    epsilon = price.epsilon if price.epsilon < float("inf") else None
+    return {"epsilon": epsilon, "accountant": price.accountant, "interval": price.interval}
+
+
+def _price(values: Mapping[str, Any] | None) -> Price | None:
+    if values is None:
+        return None
+    epsilon = float("inf") if values["epsilon"] is None else values["epsilon"]
+    return Price(epsilon=epsilon, accountant=values["accountant"], interval=values["interval"])
+
+
+def facts_values(facts: RunFacts) -> dict[str, Any]:
+    """Facts as JSON has them."""
+    values = {name: getattr(facts, name) for name in RunFacts.__dataclass_fields__}
+    return {**values, "artifacts": list(facts.artifacts), "versions": dict(facts.versions)}
+
+
+def _facts(values: Mapping[str, Any]) -> RunFacts:
+    return RunFacts(**{**values, "artifacts": tuple(values["artifacts"])})
