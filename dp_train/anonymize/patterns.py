@@ -40,12 +40,18 @@ def find_patterns(text: str, covered: Sequence[tuple[int, int]] = ()) -> list[Pa
     Kinds are looked for in a fixed order, and what one kind has claimed the next leaves alone: a link
     with a passcode in it is one URL. The covered spans are sorted and do not overlap.
     """
-    if _plain(text):
+    lowered = _without(text, covered).lower()
+    code_word = any(map(lowered.__contains__, _CODES))
+    long_word = _LONG_WORD.search(lowered) is not None
+    if not (code_word or long_word or _SIGN.search(lowered)):
         return []
+    seen = _Seen(
+        text, lowered, len(_DIGIT.findall(lowered)), _INNER_DOT.search(lowered) is not None, code_word, long_word
+    )
     taken = list(covered)
     spans: list[PatternSpan] = []
     for token, applies, find in _KINDS:
-        if applies(text):
+        if applies(seen):
             for start, end in find(text):
                 if is_free(taken, start, end):
                     insort(taken, (start, end))
@@ -55,25 +61,55 @@ def find_patterns(text: str, covered: Sequence[tuple[int, int]] = ()) -> list[Pa
 
 Place = tuple[int, int]
 
-_SIGN = re.compile(r"[\d@:=]")
-_INNER = re.compile(r"\.\w|-\w+-|-----")
+# Without any of these there is nothing to find: most chat is done after these few scans.
+_SIGN = re.compile(r"[\d@:=]|\.\w|-\w+-|-----")
+_INNER_DOT = re.compile(r"\.\w")
+_LONG_WORD = re.compile(r"[^\s]{16}")
+_CODES = (
+    "pass",
+    "pwd",
+    "pin",
+    "code",
+    "otp",
+    "kenn",
+    "contrase",
+    "clave",
+    "código",
+    "senha",
+    "lock",
+    "パス",
+    "暗証",
+    "bearer",
+)
+_CAMEL = re.compile(r"[a-z][A-Z]")
+_MEET_CODE = re.compile(r"[a-z]-[a-z]{4}-[a-z]")
 
 
-def _plain(text: str) -> bool:
-    """Whether no kind can apply; most chat is done after these few scans."""
-    return not (
-        _SIGN.search(text)
-        or _INNER.search(text)
-        or any(len(word) >= 16 for word in text.split())
-        or "bearer" in text.lower()
-    )
+def _without(text: str, covered: Sequence[tuple[int, int]]) -> str:
+    """The text with nothing where it is covered."""
+    parts, reached = [], 0
+    for start, end in covered:
+        parts.append(text[reached:start])
+        reached = end
+    return "¤".join([*parts, text[reached:]]) if covered else text
+
+
+class _Seen(NamedTuple):
+    """What a text holds, looked at once, so that each kind can be passed over cheaply."""
+
+    text: str
+    lowered: str
+    digits: int
+    dot: bool  # with a letter or digit after it
+    code_word: bool
+    long_word: bool
 
 
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*-----|\Z)", re.DOTALL)
 
 _URL = re.compile(r"(?<![\w@])(?:[a-z][a-z0-9+.\-]{1,20}://|www\.)[^\s<>\"|]+", re.IGNORECASE)
 _DOMAIN = re.compile(
-    r"(?<![\w.@\-])(?:[a-z0-9\-]{1,63}\.){1,6}(?:com|org|net|io|dev|app|ai|gov|edu|eu|uk|de|fr|info|biz|cloud)\b"
+    r"(?<![\w.@\-])(?:[a-z0-9\-]{1,63}\.){1,6}(?:com|org|net|io|dev|app|ai|gov|edu|eu|uk|de|fr|es|jp|pt|br|nl|pl|dk|fi|ch|ru|ua|cz|mx|kr|cn|tw|ca|au|nz|ie|info|biz|cloud)\b"
     r"(?:[/?#][^\s<>\"|]*)?",
     re.IGNORECASE,
 )
@@ -118,7 +154,7 @@ _IBAN_LENGTHS = {
     for country in countries.split()
 }
 
-_CARD = re.compile(r"(?<![\d+])(?=([2-6](?:[ \-]?\d){12,18}))\d")
+_CARD = re.compile(r"(?<![\d+])(?=((?:[2-6]\d|18)(?:[ \-]?\d){10,17}))\d")
 _SSN = re.compile(r"(?<![\d\-])\d{3}-\d{2}-\d{4}(?![\d\-])")
 _SSN_NAMED = re.compile(
     r"\b(?:ssn|social security)(?:\s+(?:number|no\.?|is|#))*\W{0,3}(\d{3}[ .\-]?\d{2}[ .\-]?\d{4})(?!\d)", re.IGNORECASE
@@ -127,32 +163,57 @@ _SSN_NAMED = re.compile(
 _IPV4 = re.compile(r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?!\d|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,8}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4})(?![\w:])")
 
+_MEETING_WORD = (
+    r"(?:meet|meeting|join|webinar|zoom|conference|teams|webex|besprechung|konferenz|réunion|reunión|reunião|riunione"
+    r"|会議|ミーティング)"
+)
 _MEETING_NAMED = re.compile(
-    r"\b(?:(?:meet|meeting|join|webinar|zoom|conference|teams|webex)[ \-]*(?:id|number|code|no\.?|#)?"
-    r"|(?:id|code) (?:of|for) the (?:meeting|call))"
-    r"(?:\s+is)?\s*[:=#]?\s*(\d{3}[ \-]?\d{3,4}[ \-]?\d{3,5}|[a-z]{3}-[a-z]{4}-[a-z]{3})(?![\w\-])",
+    rf"(?:{_MEETING_WORD}(?:s?[ \-]*(?:id|number|nummer|code|no\.?|#))?|(?:id|code) (?:of|for) the (?:meeting|call))"
+    r"(?:\s+(?:is|with|ist|lautet|est|es|é))?(?:\s+code)?\s*[:=#は]?\s*"
+    r"(\d{3}[ \-]?\d{3,4}[ \-]?\d{3,5}|[a-z]{3}-[a-z]{4}-[a-z]{3})(?![A-Za-z0-9_\-])",
     re.IGNORECASE,
 )
 _MEETING_SHAPE = re.compile(r"(?<![\d+\-(])(?<!\d )[1-9]\d{2} \d{4} \d{4}(?![\d\-])(?! \d)")
 
 _CODE_WORD = (
-    r"\b(?:pass ?code|pass ?word|passwd|pwd|pass ?phrase|pin(?: code| number)?|kennwort|passwort|otp|one[ \-]time code"
-    r"|(?:access|door|alarm|entry|security|conference) code)\b"
+    r"(?:\b(?:pass ?code|pass ?word|passwd|pwd|pass ?phrase|pin(?: code| number)?|kennwort|passwort|otp"
+    r"|one[ \-]time code"
+    r"|(?:access|door|alarm|entry|security|conference|locker|gate|building|safe|lock) code"
+    r"|(?:kenn|zugangs|zugriffs)code"
+    r"|mot de passe|code (?:secret|d'accès)|contraseña|clave|código (?:de acceso|secreto)|senha)\b"
+    r"|パスワード|パスコード|暗証番号)"
 )
+_CODE = re.compile(_CODE_WORD, re.IGNORECASE)
+_IS = r"(?:\s+(?:is|was|to|ist|lautet|est|es|é)(?:\s+(?:now|still|jetzt|ahora))?|\s*は)"
 _PASSCODE_GIVEN = re.compile(_CODE_WORD + r"[\w ]{0,32}[:=]\s*[\"'`“]?([^\s\"'`”,;\[]{3,64})", re.IGNORECASE)
+# Without a colon the value has to look like one: a digit, two hyphens, or a capital inside.
 _PASSCODE_SAID = re.compile(
-    _CODE_WORD + r"(?:\s+(?:for|of|to)(?:\s+[^\W\d]+){1,4}?)?(?:\s+(?:is|was|to)(?:\s+now)?)?\s+"
-    r"[\"'`“]?((?=[^\s\"'`”,;\[]*(?:\d|\w-\w+-\w))[^\s\"'`”,;:\[]{3,64})",
-    re.IGNORECASE,
+    rf"(?i:{_CODE_WORD}(?:\s+(?:for|of|to)(?:\s+[^\W\d]+){{1,4}}?)?{_IS}?)\s*(?<!\w(?=[a-zA-Z]))"
+    r"[\"'`“]?((?=[^\s\"'`”,;\[]*(?:\d|\w-\w+-\w|[a-z][A-Z]))[^\s\"'`”,;:\[]{3,64})"
+)
+# What opens a lock may be words and a number, to be remembered.
+_JAPANESE_AFTER = re.compile(r"(?<=[A-Za-z0-9])[\u3040-\u9fff].*")
+_PHRASE = re.compile(
+    r"\b(?:code|lock|combination)(?:\s+(?:is|was|opens with|opens at))(?:\s+(?:now|still))?\s+"
+    r"([a-z]{2,12} (?:[a-z]{2,12} )?\d{2,6})\b"
 )
 
-_PHONE = re.compile(r"(?<![\w+.,/\-])(?:\+|00|\()?\d(?:[ .\-()/–]{0,3}\d){6,}+(?![\w]|[,./\-]\d)")
+# A letter before or after makes it part of a word; scripts that put no spaces between words do not.
+_PHONE = re.compile(
+    r"(?<![A-Za-zÀ-ɏ0-9_+.,/\-])(?:\+|00|\()?\d(?:[ .\-()/–]{0,3}\d){6,}+(?:\s?(?:x|ext\.?|extension)\s?\d{1,6})?"
+    r"(?![A-Za-zÀ-ɏ0-9_]|[,./\-]\d)",
+    re.IGNORECASE,
+)
+_EXTENSION = re.compile(r"\s?(?:x|ext)", re.IGNORECASE)
 _PART, _MOST_PARTS = re.compile(r"\S+"), 8
 _DATE = re.compile(
     r"(?:(?:19|20)\d\d[\-–/ ]+(?:19|20)\d\d|\d{4}[\-./]\d{1,2}[\-./]\d{1,2}|\d{1,2}[\-./]\d{1,2}[\-./]\d{4})(?!\d)"
 )
 _NORTH_AMERICA = re.compile(r"(?:1[ .\-]?)?(?:\(\d{3}\) ?|\d{3}[ .\-])\d{3}[ .\-]\d{4}|555[ .\-]\d{4}")
-_CALLED = re.compile(r"\b(?:call|phone|tel|telephone|mobile|cell|fax|reach|ring|whatsapp|number|dial)\b", re.IGNORECASE)
+_CALLED = re.compile(
+    r"\b(?:call|phone|tel|telephone|mobile|cell|fax|reach|ring|whatsapp|number|dial|nummer|numéro|número|appelle|llámame)\b|電話|番号",
+    re.IGNORECASE,
+)
 
 
 def _private_keys(text: str) -> Iterator[Place]:
@@ -209,10 +270,10 @@ def _cards(text: str) -> Iterator[Place]:
         start, longest = match.span(1)
         if _DATE.match(text, start):
             continue
-        for end in range(longest, start + 12, -1):
+        for end in range(longest, start + 11, -1):
             number = text[start:end]
             ends = number[-1].isdigit() and not text[end : end + 1].isdigit()
-            if ends and sum(map(str.isdigit, number)) >= 13 and _luhn(number):
+            if ends and sum(map(str.isdigit, number)) >= (12 if number.startswith("50") else 13) and _luhn(number):
                 yield start, end
                 break
 
@@ -244,11 +305,13 @@ def _meetings(text: str) -> Iterator[Place]:
 
 
 def _passcodes(text: str) -> Iterator[Place]:
-    for pattern in (_PASSCODE_GIVEN, _PASSCODE_SAID):
-        for match in pattern.finditer(text):
-            value = match[1].rstrip(".!?)")
+    first = _CODE.search(text)
+    for pattern in (_PASSCODE_GIVEN, _PASSCODE_SAID) if first else ():
+        for match in pattern.finditer(text, first.start() if first else 0):
+            value = _JAPANESE_AFTER.sub("", match[1].rstrip(".!?)"))
             if len(value) >= 3:
                 yield match.start(1), match.start(1) + len(value)
+    yield from (match.span(1) for match in _PHRASE.finditer(text))
 
 
 def _phones(text: str) -> Iterator[Place]:
@@ -256,7 +319,7 @@ def _phones(text: str) -> Iterator[Place]:
     for match in _PHONE.finditer(text):
         if named is None:
             named = bool(_CALLED.search(text))
-        if _is_phone(match.group(), named):
+        if _is_phone(_EXTENSION.split(match.group())[0], named):
             yield match.span()
         else:
             yield from _phones_within(text, match)
@@ -305,29 +368,51 @@ def _valid_somewhere(written: str) -> bool:
 
 
 _DIGIT = re.compile(r"\d")
-_SEVEN_DIGITS = re.compile(r"\d(?:\D{0,3}\d){6}")
-_SECRET_HINT = re.compile(r"[\w+/=\-]{16}|bearer|key|token|secret|credential", re.IGNORECASE)
-_PASSCODE_HINT = re.compile(r"pass|pwd|\bpin\b|code|otp|kennwort", re.IGNORECASE)
+_SECRET_WORDS = (
+    "key",
+    "token",
+    "secret",
+    "credential",
+    "jeton",
+    "schlüssel",
+    "clé",
+    "clave",
+    "キー",
+    "トークン",
+)
+_LONG_KEY = re.compile(r"[\w+/=\-]{16}")
 
 
-def _digits(text: str) -> bool:
-    return _DIGIT.search(text) is not None
+def _may_hold_secret(seen: _Seen) -> bool:
+    if (seen.long_word and _LONG_KEY.search(seen.lowered)) or "bearer" in seen.lowered:
+        return True
+    return seen.digits > 0 and any(map(seen.lowered.__contains__, _SECRET_WORDS))
 
 
-def _many_digits(text: str) -> bool:
-    return _SEVEN_DIGITS.search(text) is not None
+def _may_hold_meeting(seen: _Seen) -> bool:
+    return seen.digits >= 9 or ("-" in seen.text and _MEET_CODE.search(seen.lowered) is not None)
 
 
-_KINDS: tuple[tuple[str, Callable[[str], bool], Callable[[str], Iterator[Place]]], ...] = (
-    (SECRET, lambda text: "-----BEGIN" in text, _private_keys),
-    (URL, lambda text: "." in text or "://" in text, _urls),
-    (EMAIL, lambda text: "@" in text, _emails),
-    (IBAN, _many_digits, _ibans),
-    (SECRET, lambda text: _SECRET_HINT.search(text) is not None, _secrets),
-    (CARD, _many_digits, _cards),
-    (SSN, _many_digits, _social_security),
-    (IP, lambda text: _digits(text) and ("." in text or ":" in text), _addresses),
-    (MEETING_ID, lambda text: _many_digits(text) or "-" in text, _meetings),
-    (PASSCODE, lambda text: _PASSCODE_HINT.search(text) is not None, _passcodes),
-    (PHONE, _many_digits, _phones),
+def _may_hold_passcode(seen: _Seen) -> bool:
+    """A code word, and what could be a code: digits, a sign before it, hyphens, or a capital within a word."""
+    signs = seen.digits or ":" in seen.text or "=" in seen.text or "-" in seen.text
+    return seen.code_word and (bool(signs) or _CAMEL.search(seen.text) is not None)
+
+
+_KINDS: tuple[tuple[str, Callable[[_Seen], bool], Callable[[str], Iterator[Place]]], ...] = (
+    (SECRET, lambda seen: "-----begin" in seen.lowered, _private_keys),
+    (URL, lambda seen: seen.dot or "://" in seen.lowered, _urls),
+    (EMAIL, lambda seen: "@" in seen.lowered and seen.dot, _emails),
+    (IBAN, lambda seen: seen.digits >= 7, _ibans),
+    (SECRET, _may_hold_secret, _secrets),
+    (CARD, lambda seen: seen.digits >= 12, _cards),
+    (SSN, lambda seen: seen.digits >= 9, _social_security),
+    (
+        IP,
+        lambda seen: (seen.dot and seen.digits >= 4) or ("::" in seen.lowered) or seen.lowered.count(":") >= 7,
+        _addresses,
+    ),
+    (MEETING_ID, _may_hold_meeting, _meetings),
+    (PASSCODE, _may_hold_passcode, _passcodes),
+    (PHONE, lambda seen: seen.digits >= 7, _phones),
 )

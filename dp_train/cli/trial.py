@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from dp_train.anonymize import measured
 from dp_train.cli.assemble import Material, make_model, make_trainer, model_spec
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder, plain
@@ -303,7 +304,7 @@ def _card_facts(
         consent_root=material.units.consent_root,
         consent_as_of=material.populations.as_of.isoformat(),
         purpose=material.task.purpose.value,
-        anonymized=" and ".join(replaced) or None,
+        anonymized=f"{' and '.join(replaced)}; {measured().describe()}" if replaced else None,
         starting_point=None if start is None else start.digest,
         trials=family.trials,
         non_private_trials=family.without_privacy,

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from dp_train.consent.decisions import Reason
 from dp_train.consent.events import Purpose
-from dp_train.consent.names import NameIndex, words
+from dp_train.consent.name_forms import words
+from dp_train.consent.names import NameIndex
 from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.conversations import ContentKind, Conversation, Turn
 

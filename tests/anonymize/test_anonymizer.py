@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dp_train.anonymize import PEOPLE, SURROGATES, Anonymizer
@@ -161,12 +161,14 @@ _pieces = st.sampled_from(
 _texts = st.lists(_pieces | st.text(max_size=8), max_size=6).map(" ".join)
 
 
+@settings(deadline=None)
 @given(st.lists(_texts, min_size=1, max_size=4), _texts)
 def test_doing_it_twice_changes_nothing_more(texts: list[str], summary: str) -> None:
     once = Anonymizer()(talk(*texts, summary=summary))
     assert Anonymizer()(once) == once
 
 
+@settings(deadline=None)
 @given(st.lists(_texts, min_size=1, max_size=4))
 def test_everything_but_text_and_roster_stays(texts: list[str]) -> None:
     turns = [
@@ -180,12 +182,14 @@ def test_everything_but_text_and_roster_stays(texts: list[str]) -> None:
     assert dataclasses.replace(after, turns=before.turns, roster=before.roster) == before
 
 
+@settings(deadline=None)
 @given(_texts, st.sampled_from(sorted(ROSTER.values())), st.sampled_from((str, str.upper, str.lower)), _texts)
 def test_no_full_name_of_the_roster_survives(before: str, name: str, case: Callable[[str], str], after: str) -> None:
     done = replaced(f"{before} {case(name)} {after}").lower()
     assert name.lower() not in done
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_patterns_never_overlap_and_lie_in_the_text(text: str) -> None:
     spans = find_patterns(text)
