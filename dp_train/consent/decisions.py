@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum
+from functools import reduce
+from operator import or_
 from typing import NamedTuple
 
 from dp_train.consent.events import AgeBand, EntityRole, EventState, Processing, Purpose
 from dp_train.conversations import ContentKind
+from dp_train.errors import ConfigError
 
 
 class Reason(Enum):
@@ -38,6 +42,7 @@ class Reason(Enum):
     GPC_SIGNAL = "gpc_signal"
     OTHER_PERSON_DENIES = "other_person_denies"
     TOO_MUCH_REMOVED = "too_much_removed"
+    POLICY_DENIES = "policy_denies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,55 @@ DECISIONS: Mapping[Reason, Decision] = {reason: Decision(reason is Reason.GRANTE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a policy denies whatever people agreed to: kinds of content for purposes.
+
+    Attributes:
+      purposes, kinds: where both are named, those kinds for those purposes; where one is, all of the other.
+        Where neither is, nothing.
+    """
+
+    purposes: frozenset[Purpose] = frozenset()
+    kinds: frozenset[ContentKind] = frozenset()
+
+    @property
+    def masks(self) -> tuple[int, ...]:
+        """Denied kinds as a bit mask, by purpose index."""
+        if not self.purposes and not self.kinds:
+            return (0,) * len(PURPOSES)
+        kinds = sum(1 << KINDS.index(kind) for kind in self.kinds) or ALL_KINDS
+        return tuple(kinds if not self.purposes or purpose in self.purposes else 0 for purpose in PURPOSES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JurisdictionRule:
+    """What holds for consent that was collected under a jurisdiction.
+
+    Attributes:
+      deny: what is denied there.
+      valid_for: a grant that is older counts as expired; None for no such limit.
+    """
+
+    deny: Limits = field(default_factory=Limits)
+    valid_for: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        if self.valid_for is not None and self.valid_for <= timedelta(0):
+            raise ConfigError(f"consent rules: valid_for={self.valid_for}; expected a time > 0, or none")
+
+
+class PlaceLimits(NamedTuple):
+    """A jurisdiction's rule as the judge reads it: denied kinds by purpose index, µs that a grant is valid."""
+
+    masks: tuple[int, ...]
+    valid_for: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentRules:
-    """What the law and the controller's notices ask for, beyond the events themselves.
+    """What the law and the controller's notices and policy ask for, beyond the events themselves.
+
+    Nothing here can allow what an event does not grant.
 
     Attributes:
       material_versions: notice id → version of its latest material change. A grant under an older
@@ -66,12 +118,28 @@ class ConsentRules:
         again only by a *renewed* consent under that version or a later one; a first consent under
         the changed notice counts, for nothing changed after it.
       age_matters: purposes that are denied while the age of the person is unknown.
+      jurisdictions: rules by the `jurisdiction` of the events that grant; "US" holds in "US-CA" too, and
+        "unknown" where an event names none.
+      organisations: what is denied to whole organisations, by their id.
     """
 
     material_versions: Mapping[str, int] = field(default_factory=dict)
     age_matters: frozenset[Purpose] = frozenset(
         {Purpose.TRAIN_MEETING_SUMMARY, Purpose.TRAIN_CHAT_COMPOSE, Purpose.PUBLISH}
     )
+    jurisdictions: Mapping[str, JurisdictionRule] = field(default_factory=dict)
+    organisations: Mapping[str, Limits] = field(default_factory=dict)
+
+    def limits(self, jurisdiction: str) -> PlaceLimits | None:
+        """The rules of a jurisdiction and of all that it lies in, the stricter of each; None where there is none."""
+        parts = (jurisdiction or "unknown").split("-")
+        names = ["-".join(parts[:count]) for count in range(1, len(parts) + 1)]
+        rules = [self.jurisdictions[name] for name in names if name in self.jurisdictions]
+        if not rules:
+            return None
+        masks = tuple(reduce(or_, column) for column in zip(*(rule.deny.masks for rule in rules), strict=True))
+        lengths = [rule.valid_for // timedelta(microseconds=1) for rule in rules if rule.valid_for is not None]
+        return PlaceLimits(masks, min(lengths, default=None))
 
 
 REQUIRED_PROCESSING: Mapping[Purpose, frozenset[Processing]] = {
@@ -112,6 +180,7 @@ class Fact(NamedTuple):
     expires: int
     notice: int
     version: int
+    place: int
     org: int
     seq: int
     record: bytes
@@ -187,11 +256,12 @@ _UNKNOWN_AGE = AGES.index(AgeBand.UNKNOWN)
 
 
 class Judge(NamedTuple):
-    """Decides for one person at one time; `material` is the rules' mapping by notice index."""
+    """Decides for one person at one time; `material` and `places` are the rules by notice and place index."""
 
     material: Mapping[int, int]
     age_matters: int
     as_of: int
+    places: Mapping[int, PlaceLimits]
 
     def cells(self, facts: Sequence[Fact]) -> Iterator[tuple[int, int, Outcome]]:
         """(purpose index, kind mask, outcome) of every cell that somebody spoke of, in a canonical order.
@@ -201,7 +271,8 @@ class Judge(NamedTuple):
         for purpose in range(len(PURPOSES)):
             spoken = [fact for fact in facts if fact.purposes >> purpose & 1]
             outcomes: dict[Outcome, int] = {}
-            for kinds in _atoms(fact.kinds for fact in spoken):
+            limits = {self.places[fact.place].masks[purpose] for fact in spoken if fact.place in self.places}
+            for kinds in _atoms([*(fact.kinds for fact in spoken), *(limits - {0})]):
                 outcome = self.outcome(facts, purpose, kinds)
                 outcomes[outcome] = outcomes.get(outcome, 0) | kinds
             for outcome, kinds in sorted(outcomes.items(), key=lambda item: item[1]):
@@ -215,11 +286,11 @@ class Judge(NamedTuple):
         about = [fact for fact in facts if fact.purposes >> purpose & 1 and fact.kinds & kinds]
         # A guardian can consent for a child only; an organisation cannot consent for anybody.
         own = [f for f in about if f.role != _ORG and (minor or f.role != _GUARDIAN or not f.grants)]
-        outcome = self._latest(own, purpose)
+        outcome = self._latest(own, purpose, kinds)
         if outcome.reason is not Reason.GRANTED:
             return outcome
         if minor:
-            guardian = self._latest([fact for fact in own if fact.role == _GUARDIAN], purpose)
+            guardian = self._latest([fact for fact in own if fact.role == _GUARDIAN], purpose, kinds)
             if guardian.reason is not Reason.GRANTED:
                 return Outcome(Reason.MINOR_WITHOUT_GUARDIAN)
             outcome = _granted(max(outcome.data_from, guardian.data_from), min(outcome.data_to, guardian.data_to))
@@ -227,7 +298,8 @@ class Judge(NamedTuple):
             return Outcome(Reason.AGE_UNKNOWN)
         voices = {fact.org for fact in about if fact.role == _ORG}
         for org in voices:
-            word = self._latest([fact for fact in about if fact.role == _ORG and fact.org == org], purpose)
+            said = [fact for fact in about if fact.role == _ORG and fact.org == org]
+            word = self._latest(said, purpose, kinds)
             if word.reason is not Reason.GRANTED:
                 return Outcome(Reason.ORGANISATION_DENIES)
         return outcome
@@ -238,21 +310,21 @@ class Judge(NamedTuple):
             spoken = [fact for fact in facts if fact.purposes >> purpose & 1]
             outcomes: dict[Outcome, int] = {}
             for kinds in _atoms(fact.kinds for fact in spoken):
-                outcome = self._latest([fact for fact in spoken if fact.kinds & kinds], purpose)
+                outcome = self._latest([fact for fact in spoken if fact.kinds & kinds], purpose, kinds)
                 if outcome.reason is Reason.GRANTED:
                     outcomes[outcome] = outcomes.get(outcome, 0) | kinds
             for outcome, kinds in sorted(outcomes.items(), key=lambda item: item[1]):
                 yield purpose, kinds, outcome
 
-    def _latest(self, facts: Sequence[Fact], purpose: int) -> Outcome:
+    def _latest(self, facts: Sequence[Fact], purpose: int, kinds: int) -> Outcome:
         """What the winning fact says at `as_of`."""
         if not facts:
             return Outcome(Reason.NO_RECORD)
         fact = max(facts, key=lambda fact: fact.precedence)
-        reason = self._denial(fact, facts, purpose)
+        reason = self._denial(fact, facts, purpose, kinds)
         return _granted(fact.data_from, fact.data_to) if reason is None else Outcome(reason)
 
-    def _denial(self, fact: Fact, facts: Sequence[Fact], purpose: int) -> Reason | None:
+    def _denial(self, fact: Fact, facts: Sequence[Fact], purpose: int, kinds: int) -> Reason | None:
         if fact.flaws & GPC:
             return Reason.GPC_SIGNAL
         if fact.flaws & MALFORMED:
@@ -266,6 +338,12 @@ class Judge(NamedTuple):
             return Reason.PROCESSING_NOT_COVERED
         if fact.expires <= self.as_of:
             return Reason.EXPIRED
+        limits = self.places.get(fact.place)
+        if limits is not None and fact.role != _ORG:
+            if limits.masks[purpose] & kinds:
+                return Reason.POLICY_DENIES
+            if limits.valid_for is not None and fact.event_time + limits.valid_for <= self.as_of:
+                return Reason.EXPIRED
         material = self.material.get(fact.notice)
         if material is not None and fact.role != _ORG:
             # A flawed grant under the old notice counts here too: it can only ask for a renewal.

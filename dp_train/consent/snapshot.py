@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import NoReturn, final
 
-from dp_train.consent.decisions import DECISIONS, KINDS, PURPOSES, REASONS, Decision, Outcome, Reason
+from dp_train.consent.decisions import (
+    DECISIONS,
+    KINDS,
+    PURPOSES,
+    REASONS,
+    Decision,
+    Fact,
+    Judge,
+    Limits,
+    Outcome,
+    Reason,
+)
 from dp_train.consent.events import Purpose
+from dp_train.consent.facts import microseconds
 from dp_train.consent.merkle import merkle_root
 from dp_train.consent.principals import PrincipalKey
 from dp_train.conversations import ContentKind
@@ -18,28 +30,24 @@ from dp_train.errors import ConsentError
 
 _CELL = struct.Struct("<BHBqq")  # purpose, kinds, reason, data window in µs: 20 bytes
 _FORMAT = b"dp_train consent snapshot 1\x00"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SEAL = object()
-_MICROSECOND = timedelta(microseconds=1)
 _PURPOSE_INDEX = {purpose: index for index, purpose in enumerate(PURPOSES)}
 _KIND_INDEX = {kind: index for index, kind in enumerate(KINDS)}
 _REASON_INDEX = {reason: index for index, reason in enumerate(REASONS)}
 
 
-def microseconds(value: datetime) -> int:
-    """Whole microseconds since 1970 UTC.
-
-    Raises:
-      ConsentError: the time has no time zone.
-    """
-    if value.tzinfo is None:
-        raise ConsentError("consent: a time has no time zone; give as_of, known_at and created_at with an offset")
-    return (value - _EPOCH) // _MICROSECOND
-
-
 def pack_cells(cells: Iterable[tuple[int, int, Outcome]]) -> bytes:
     """The cells of one person or organisation, 20 bytes each; empty where all is NO_RECORD."""
     return b"".join(_CELL.pack(p, kinds, _REASON_INDEX[o.reason], o.data_from, o.data_to) for p, kinds, o in cells)
+
+
+def organisation_cells(judge: Judge, facts: Sequence[Fact], limits: Limits | None) -> bytes:
+    """The packed cells that an organisation allows, less what the policy denies it."""
+    cells = judge.organisation(facts)
+    if limits is not None:
+        masks = limits.masks
+        cells = ((p, kinds & ~masks[p], outcome) for p, kinds, outcome in cells if kinds & ~masks[p])
+    return pack_cells(cells)
 
 
 def look_up(cells: bytes | None, purpose: Purpose, kind: ContentKind, created: int) -> Reason:
