@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -244,7 +244,7 @@ def write_events(events: Iterable[ConsentEvent], path: str | os.PathLike[str]) -
         ) as out:
             temporary = out.name
             for event in events:
-                out.write(json.dumps(_to_json(event), ensure_ascii=False, separators=(",", ":")) + "\n")
+                out.write(json.dumps(to_json(event), ensure_ascii=False, separators=(",", ":")) + "\n")
         Path(temporary).replace(target)
     except OSError as error:
         raise DataError(f"consent events {path}: {error.strerror}; choose a folder that can be written") from error
@@ -258,8 +258,8 @@ _DEFAULTS = {
 }
 
 
-def _to_json(event: ConsentEvent) -> dict[str, Any]:
-    """Fields that differ from their default, as JSON values."""
+def to_json(event: ConsentEvent) -> dict[str, Any]:
+    """An event as plain values: fields that differ from their default, as JSON values."""
     row: dict[str, Any] = {}
     for field in dataclasses.fields(event):
         value = getattr(event, field.name)
@@ -278,7 +278,7 @@ def _to_json(event: ConsentEvent) -> dict[str, Any]:
 E = TypeVar("E", bound=Enum)
 
 
-class _FieldError(Exception):
+class _FieldError(ValueError):
     """Says what a value should have been; the reader adds row and field."""
 
 
@@ -319,7 +319,7 @@ def _integer(value: Any) -> int:
 
 def _time(value: Any) -> datetime:
     try:
-        return datetime.fromisoformat(_text(value))
+        return value if isinstance(value, datetime) else datetime.fromisoformat(_text(value))
     except ValueError:
         raise _FieldError("a time in ISO 8601 with an offset") from None
 
@@ -352,27 +352,69 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(ConsentEvent))
 _REQUIRED = tuple(name for name in _FIELDS if name not in _DEFAULTS)
 
 
-def _parse_row(line: str, row: int) -> ConsentEvent:
-    try:
-        values = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
-        raise DataError(f"consent events, row {row}: not JSON; expected one JSON object a line") from None
+TERMS = (
+    "schema_version",
+    "entity_role",
+    "purpose",
+    "processing",
+    "content_kind",
+    "pii_type",
+    "notice_id",
+    "notice_version",
+    "notice_sha256",
+    "language",
+    "jurisdiction",
+    "lawful_basis",
+    "event_state",
+    "collection_method",
+    "withdrawal_method",
+    "age_band",
+)
+"""The fields that say what was decided; the others say by whom, where, when and on what evidence."""
+
+
+def parse_event(values: object) -> ConsentEvent:
+    """The event of a row of plain values, as `to_json` gives them; times may be `datetime` as well.
+
+    Raises:
+      DataError: the row is not an event; says which field, never what it holds.
+    """
     if not isinstance(values, dict):
-        raise DataError(f"consent events, row {row}: not a JSON object; expected one object a line")
+        raise DataError("not a JSON object; expected one object a line")
     unknown = sum(name not in _FIELDS for name in values)
     if unknown:
-        raise DataError(f"consent events, row {row}: {unknown} unknown field(s); expected {', '.join(_FIELDS)}")
+        raise DataError(f"{unknown} unknown field(s); expected {', '.join(_FIELDS)}")
     for name in _REQUIRED:
         if name not in values:
-            raise DataError(f"consent events, row {row}: {name} is missing; every event needs it")
+            raise DataError(f"{name} is missing; every event needs it")
     parsed: dict[str, Any] = {}
     for name, value in values.items():
         parse: Callable[[Any], Any] = _PARSERS.get(name, _text)
         try:
             parsed[name] = parse(value)
         except _FieldError as error:
-            raise DataError(f"consent events, row {row}: {name} cannot be read; expected {error}") from None
+            raise DataError(f"{name} cannot be read; expected {error}") from None
     try:
         return ConsentEvent(**parsed)
     except DataError as error:
-        raise DataError(f"consent events, row {row}: {str(error).removeprefix('consent event: ')}") from None
+        raise DataError(str(error).removeprefix("consent event: ")) from None
+
+
+def event_from(values: Mapping[str, Any], terms: Mapping[str, Any]) -> ConsentEvent:
+    """An event from fields that are typed already and terms as JSON has them."""
+    parsed = dict(values)
+    for name, value in terms.items():
+        parse: Callable[[Any], Any] = _PARSERS.get(name, _text)
+        parsed[name] = parse(value)
+    return ConsentEvent(**parsed)
+
+
+def _parse_row(line: str, row: int) -> ConsentEvent:
+    try:
+        values = json.loads(line)
+    except (json.JSONDecodeError, RecursionError):
+        raise DataError(f"consent events, row {row}: not JSON; expected one JSON object a line") from None
+    try:
+        return parse_event(values)
+    except DataError as error:
+        raise DataError(f"consent events, row {row}: {error}") from None

@@ -1,0 +1,198 @@
+"""The consent store's tables, and the bytes of an event that its hash chain is over.
+
+- `consent_events`: one row an event, in the order in which the store took them.
+- `consent_terms`: what many events share (purposes, notice, jurisdiction, …), once, under a number from its hash.
+- `consent_organisations`: the same for organisations' ids.
+- `principal_links`: pseudonym (HMAC) → the random number that events carry. **Outside the chain**: deleting a row
+  severs a person from their events for good, and every hash still holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from dp_train.consent.events import (
+    TERMS,
+    ConsentEvent,
+    event_from,
+    to_json,
+)
+from dp_train.consent.facts import microseconds, moment, optional_microseconds
+from dp_train.errors import DataError
+from dp_train.store.chain import canonical
+
+METADATA = sa.MetaData()
+_NUMBER = sa.BigInteger
+
+EVENTS = sa.Table(
+    "consent_events",
+    METADATA,
+    sa.Column("seq", _NUMBER, primary_key=True, autoincrement=False),
+    sa.Column("record_id", sa.Text, nullable=False, unique=True),
+    sa.Column("person", _NUMBER, index=True),
+    sa.Column("organisation", _NUMBER, nullable=False),
+    sa.Column("terms", _NUMBER, nullable=False),
+    sa.Column("event_time", _NUMBER, nullable=False),
+    sa.Column("recorded_time", _NUMBER, nullable=False),
+    sa.Column("data_from", _NUMBER),
+    sa.Column("data_to", _NUMBER),
+    sa.Column("expires_at", _NUMBER),
+    sa.Column("source_seq", _NUMBER, nullable=False),
+    sa.Column("entity", _NUMBER),
+    sa.Column("evidence_ref", sa.Text, nullable=False),
+    sa.Column("stored_time", _NUMBER, nullable=False),
+    sa.Column("event_hash", sa.LargeBinary(32), nullable=False),
+)
+TERMS_TABLE = sa.Table(
+    "consent_terms",
+    METADATA,
+    sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+ORGANISATIONS = sa.Table(
+    "consent_organisations",
+    METADATA,
+    sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
+    sa.Column("org_id", sa.Text, nullable=False),
+)
+LINKS = sa.Table(
+    "principal_links",
+    METADATA,
+    sa.Column("pseudonym", sa.LargeBinary(32), primary_key=True),
+    sa.Column("number", _NUMBER, nullable=False, unique=True),
+    sqlite_with_rowid=False,
+)
+
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+class Row(NamedTuple):
+    """What a stored event says of itself; its terms and organisation stand in tables of their own.
+
+    `person` and `entity` are numbers of `principal_links`, times are µs. `stored_time` is when the store took it.
+    """
+
+    record_id: str
+    person: int | None
+    organisation: int
+    terms: int
+    event_time: int
+    recorded_time: int
+    data_from: int | None
+    data_to: int | None
+    expires_at: int | None
+    source_seq: int
+    entity: int | None
+    evidence_ref: str
+    stored_time: int
+
+    def same_as(self, other: Row) -> bool:
+        """Whether both are deliveries of one event: when each came, and its place in a file, do not matter."""
+        blank: dict[str, Any] = {"recorded_time": 0, "source_seq": 0, "stored_time": 0}
+        return self._replace(**blank) == other._replace(**blank)
+
+
+COLUMNS = [EVENTS.c[name] for name in Row._fields]
+
+
+def number_of(text: str) -> int:
+    """63 bits of SHA-256: the number under which terms and organisations are kept."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def terms_text(event: ConsentEvent) -> str:
+    """What of an event its terms are, as canonical JSON."""
+    values = to_json(event)
+    return canonical({name: values[name] for name in TERMS if name in values}).decode()
+
+
+def row_of(event: ConsentEvent, *, person: int | None, entity: int | None, terms: int, stored: int) -> Row:
+    """The row of an event, once people and terms have numbers."""
+    return Row(
+        record_id=event.record_id,
+        person=person,
+        organisation=number_of(event.org_id),
+        terms=terms,
+        event_time=microseconds(event.event_time),
+        recorded_time=microseconds(event.recorded_time),
+        data_from=optional_microseconds(event.data_from),
+        data_to=optional_microseconds(event.data_to),
+        expires_at=optional_microseconds(event.expires_at),
+        source_seq=event.seq,
+        entity=entity,
+        evidence_ref=event.evidence_ref,
+        stored_time=stored,
+    )
+
+
+def body_of(row: Row, org_id: str, terms: str) -> bytes:
+    """The bytes of an event that its hash is over: one line of its own, and one of its terms."""
+    own = {
+        "data_from": row.data_from,
+        "data_to": row.data_to,
+        "entity": row.entity,
+        "event_time": row.event_time,
+        "evidence_ref": row.evidence_ref,
+        "expires_at": row.expires_at,
+        "org_id": org_id,
+        "person": row.person,
+        "record_id": row.record_id,
+        "recorded_time": row.recorded_time,
+        "source_seq": row.source_seq,
+        "stored_time": row.stored_time,
+    }
+    return f"{_ENCODE(own)}\n{terms}".encode()
+
+
+def audit_parts(body: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The two lines of `body_of` as objects, for people to read; `body_of_parts` puts them together again."""
+    own, _, terms = body.decode().partition("\n")
+    return json.loads(own), json.loads(terms)
+
+
+def body_of_parts(own: Mapping[str, Any], terms: Mapping[str, Any]) -> bytes:
+    """The bytes that `audit_parts` took apart."""
+    return canonical(own) + b"\n" + canonical(terms)
+
+
+def event_of(
+    row: Row, *, principal: str | None, entity: str | None, org_id: str, terms: Mapping[str, Any]
+) -> ConsentEvent:
+    """The event of a row, times in UTC, under the pseudonyms that its numbers are linked to."""
+    values: dict[str, Any] = {
+        "record_id": row.record_id,
+        "seq": row.source_seq,
+        "pii_principal_id": principal,
+        "org_id": org_id,
+        "event_time": moment(row.event_time),
+        "recorded_time": moment(row.recorded_time),
+        "data_from": _optional_moment(row.data_from),
+        "data_to": _optional_moment(row.data_to),
+        "expires_at": _optional_moment(row.expires_at),
+        "entity_id": entity,
+        "evidence_ref": row.evidence_ref,
+    }
+    return event_from(values, terms)
+
+
+def _optional_moment(value: int | None) -> Any:
+    return None if value is None else moment(value)
+
+
+def check_text(text: str) -> None:
+    """Refuse text that one of the databases could not keep as it is.
+
+    Raises:
+      DataError: it holds a NUL or a lone surrogate.
+    """
+    try:
+        clean = "\x00" not in text and bool(text.encode() or True)
+    except UnicodeEncodeError:
+        clean = False
+    if not clean:
+        raise DataError("consent event: a text holds a NUL or a lone surrogate; expected plain Unicode")
