@@ -5,6 +5,7 @@ Torch is not loaded here, so that what depends on people alone (who owns what) i
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,8 +80,11 @@ def populations(config: TrainConfig, moment: ConsentSnapshot | None = None) -> P
     )
 
 
-def snapshot(config: TrainConfig) -> ConsentSnapshot:
+def snapshot(config: TrainConfig, *, key: PrincipalKey | None = None) -> ConsentSnapshot:
     """Every decision there is, frozen: of the file of events, and of the embedded corpora's own.
+
+    Args:
+      key: of pseudonyms; that of the configuration if not given.
 
     Raises:
       ConfigError: files of conversations without a file of consent.
@@ -93,7 +97,7 @@ def snapshot(config: TrainConfig) -> ConsentSnapshot:
             "config: consent.events=null; expected the file of consent events of the people in corpus.private; "
             "without consent nothing is trained"
         )
-    key = _principal_key(config)
+    key = key or _principal_key(config)
     given: Iterable[ConsentEvent] = () if consent.events is None else read_events(consent.events)
     events = chain(given, *(corpus.consent_events(key) for corpus in embedded))
     notices = {**(SYNTHETIC_RULES.material_versions if embedded else {}), **consent.material_versions}
@@ -108,7 +112,10 @@ def consented_examples(config: TrainConfig) -> ConsentedExamples:
     Anonymising changes no id and no owner, so the selection is that of the run.
     """
     policy = ConsentPolicy(purpose=_PURPOSES[config.task.name], max_removed_share=config.consent.max_removed_share)
-    return gate(_corpora(config)[_PRIVATE], snapshot(config), policy).examples(_examples_of(config.task))
+    # A look writes nothing: pseudonyms of the embedded corpus, which enter no file here, get a key of the moment.
+    passing = config.consent.events is None and not Path(config.consent.key).exists()
+    key = PrincipalKey(secrets.token_bytes(32)) if passing else None
+    return gate(_corpora(config)[_PRIVATE], snapshot(config, key=key), policy).examples(_examples_of(config.task))
 
 
 def _examples_of(task: TaskConfig) -> Callable[[Conversation], Iterable[Example]]:

@@ -1,11 +1,17 @@
-"""`dp-train plan`: what a configuration would spend, from public numbers alone; nothing is read or trained."""
+"""`dp-train plan`: what a configuration would spend, and what each bound k keeps; nothing is trained or spent.
+
+The plan follows from public numbers alone. The share kept follows from who owns what in the consented corpus, which
+the guarantee takes as fixed; its counts go to the screen of whoever asks, and to no log, store or card.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from argparse import Namespace
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -13,7 +19,14 @@ from dp_train.cli.compose import compose_from
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.names import PrivacyMode
 from dp_train.cli.show import console, rounded_up, table
+from dp_train.errors import ConfigError
 from dp_train.privacy.plan import PrivacyPlan, Unit
+
+if TYPE_CHECKING:
+    from dp_train.privacy.choices import Choice
+
+_BOUNDS = (1, 2, 4, 8)
+"""The k that are compared, beside the one of the configuration."""
 
 
 def make_plan(config: TrainConfig) -> PrivacyPlan:
@@ -88,15 +101,112 @@ def warnings(config: TrainConfig, plan: PrivacyPlan) -> list[str]:
     return []
 
 
+def bounds_of(config: TrainConfig, plan: PrivacyPlan) -> tuple[Choice, ...]:
+    """What each k keeps of the consented examples, and its σ at the ε asked (or its ε at the σ given)."""
+    from dp_train.cli.people import consented_examples
+    from dp_train.privacy.choices import choices
+
+    ks = sorted({*_BOUNDS, plan.max_contributions})
+    return choices(consented_examples(config), plan, ks, epsilon=config.privacy.epsilon)
+
+
+def choices_table(found: Sequence[Choice]) -> Table:
+    """Kept share and σ against k."""
+    rows = [
+        (
+            str(choice.max_contributions),
+            f"{choice.selection.examples_share:.1%}",
+            f"{choice.selection.people_share:.1%}",
+            _possible(choice.selection.share_of_possible),
+            f"{choice.plan.sigma:.4g}" if choice.plan.private else "–",
+            rounded_up(choice.epsilon) if choice.plan.private else "–",
+            f"{choice.signal:.2f}",
+        )
+        for choice in found
+    ]
+    columns = ("k", "examples kept", "people kept", "of what k allows", "σ", "ε", "signal ÷ noise, relative")
+    return table(columns, rows, title="examples a person may own", numbers=True)
+
+
+def choices_facts(found: Sequence[Choice]) -> list[dict[str, Any]]:
+    """The same as JSON values, with the share kept by how many people an example belongs to. For the screen alone."""
+    return [
+        {
+            "max_contributions": choice.max_contributions,
+            "examples_kept_share": choice.selection.examples_share,
+            "people_kept_share": choice.selection.people_share,
+            "share_of_possible": choice.selection.share_of_possible,
+            "kept_share_by_owners": {str(part.owners): part.kept / part.seen for part in choice.selection.by_owners},
+            "noise_multiplier": choice.plan.sigma if choice.plan.private else None,
+            "epsilon": choice.epsilon if math.isfinite(choice.epsilon) else None,
+            "relative_signal_to_noise": choice.signal,
+        }
+        for choice in found
+    ]
+
+
+def draw_choices(found: Sequence[Choice], path: Path) -> None:
+    """Kept share and σ against k, as a PNG.
+
+    Raises:
+      ConfigError: the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left = figure.subplots()
+    ks = [choice.max_contributions for choice in found]
+    left.plot(ks, [100 * choice.selection.examples_share for choice in found], "o-", color="#0072B2", label="examples")
+    left.plot(ks, [100 * choice.selection.people_share for choice in found], "s--", color="#56B4E9", label="people")
+    left.set_xscale("log", base=2)
+    left.set_xticks(ks, [str(k) for k in ks])
+    left.set(xlabel="k, examples a person may own", ylabel="kept, %", ylim=(0, 105))
+    private = [choice for choice in found if choice.plan.private]
+    if private:
+        right = left.twinx()
+        right.plot(
+            [choice.max_contributions for choice in private],
+            [choice.plan.sigma for choice in private],
+            "^-",
+            color="#D55E00",
+            label="σ",
+        )
+        right.set_ylabel("noise multiplier σ")
+        right.set_ylim(bottom=0)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    try:
+        figure.savefig(path, format="png", dpi=150)
+    except OSError as error:
+        raise ConfigError(
+            f"plan: --picture {path} cannot be written ({error.strerror}); expected a file in a folder that can"
+        ) from error
+
+
+def _possible(share: float | None) -> str:
+    return "–" if share is None else f"≥ {share:.1%}"
+
+
 def run(options: Namespace) -> int:
     """Print the plan, as a table or as JSON."""
     config, _ = compose_from(options)
     plan = make_plan(config)
+    found = () if options.without_people else bounds_of(config, plan)
+    if options.picture:
+        if not found:
+            raise ConfigError("plan: --picture draws what k keeps of people's examples; leave --without-people out")
+        draw_choices(found, Path(options.picture))
     if options.json:
-        print(json.dumps({**facts(plan), "warnings": warnings(config, plan)}, indent=2))
+        values = {**facts(plan), "choices": choices_facts(found), "warnings": warnings(config, plan)}
+        print(json.dumps(values, indent=2))
         return 0
     out = console()
     out.print(plan_table(plan))
+    if found:
+        out.print(choices_table(found))
+        out.print("kept is counted from who met whom, which the guarantee takes as fixed: it spends nothing;")
+        out.print("the counts behind it are for you alone, and small meetings are kept more often than large ones")
     for line in warnings(config, plan):
         out.print(line)
     return 0

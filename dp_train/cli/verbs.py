@@ -49,6 +49,14 @@ def _json_too(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
+def _plan(parser: argparse.ArgumentParser) -> None:
+    _json_too(parser)
+    parser.add_argument("--picture", metavar="PATH", help="draw kept share and σ against k as a PNG")
+    parser.add_argument(
+        "--without-people", action="store_true", help="from public numbers alone: open neither corpus nor consent"
+    )
+
+
 def _run_only(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder or id of a run")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -92,9 +100,9 @@ VERBS = {
         example="dp-train train experiments=summary/quickstart privacy.epsilon=4",
     ),
     "plan": Verb(
-        summary="σ, signal to noise, steps, expected units and ε, before anything is spent",
+        summary="σ, steps, ε, and what each bound on a person's examples keeps, before anything is spent",
         module="plan",
-        options=_json_too,
+        options=_plan,
         example="dp-train plan experiments=compose/quickstart privacy.epsilon=2",
     ),
     "tradeoff": Verb(

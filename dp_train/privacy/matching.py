@@ -27,9 +27,7 @@ from numpy.typing import NDArray
 _ITERATIONS = 300
 _LOOKED_AT = 32  # candidates for a place in the local search: a star with 10⁵ rays must not be searched by pairs
 
-_READINGS = (
-    30  # of the whole graph by the local search, at most: counted, not timed, so that it ends the same everywhere
-)
+_READINGS = 30  # of the graph by the local search, at most; counted, not timed, so that it ends the same everywhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import Enum
 from pathlib import Path
 
@@ -156,6 +157,27 @@ def test_plan_says_what_will_be_spent_and_spends_nothing(folder: Path, cli: Run)
     assert "2.00 per person, at δ=0.001" in ended.out
     assert "warning: privacy.delta=0.001 is not below 1 ÷ trainer.population" in ended.out
     assert list(folder.iterdir()) == []
+
+
+def test_plan_tells_kept_share_and_noise_for_each_bound(folder: Path, cli: Run) -> None:
+    words = ("corpus.people=300", "trainer.steps=5", "privacy.max_contributions=3", "--picture", "bounds.png")
+    ended = cli("plan", "--json", *words)
+    assert ended.code == 0, ended.err
+    found = json.loads(ended.out)["choices"]
+    assert [choice["max_contributions"] for choice in found] == [1, 2, 3, 4, 8]
+    for name in ("examples_kept_share", "people_kept_share", "noise_multiplier"):
+        values = [choice[name] for choice in found]
+        assert values == sorted(values)
+    assert found[0]["kept_share_by_owners"]["2"] > found[0]["kept_share_by_owners"]["4"]
+    assert found[2]["noise_multiplier"] == json.loads(ended.out)["noise_multiplier"]
+    assert (folder / "bounds.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_plan_of_people_who_own_their_rows_alone_has_nothing_to_choose(folder: Path, cli: Run) -> None:
+    words = ("experiments=compose/quickstart", "corpus.people=60", "trainer.population=1000", "trainer.steps=5")
+    (choice,) = json.loads(cli("plan", "--json", *words).out)["choices"]
+    assert choice["max_contributions"] == 1
+    assert choice["share_of_possible"] is None
 
 
 def test_an_experiment_file_can_ask_for_a_sweep(folder: Path, cli: Run) -> None:
