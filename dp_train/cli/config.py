@@ -378,7 +378,10 @@ class TradeoffConfig:
 
 @dataclass(kw_only=True)
 class TrainConfig:
-    """A whole run. `question` and `hypothesis` are for people; `dry_run` prints σ, steps and ε and trains nothing."""
+    """A whole run. `ledger` reserves it before its first step; without, its card says that it is in no ledger.
+
+    `question` and `hypothesis` are for people; `dry_run` prints σ, steps and ε and trains nothing.
+    """
 
     task: TaskConfig
     corpus: CorpusConfig
@@ -394,6 +397,7 @@ class TrainConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     tradeoff: TradeoffConfig = field(default_factory=TradeoffConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    ledger: bool = True
     question: str = ""
     hypothesis: str = ""
     dry_run: bool = False

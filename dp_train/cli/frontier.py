@@ -11,6 +11,8 @@ from rich.console import Console
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.show import rounded_up, samples, table
 from dp_train.cli.trial import Outcome
+from dp_train.privacy.composition import Price, compose
+from dp_train.privacy.plan import NeighboringRelation
 from dp_train.tracking.figures import FrontierPanel, FrontierPoint, draw_frontier, frontier_rows
 from dp_train.tracking.run import TrackedRun
 from dp_train.tracking.ui import DEFAULT_PORT, ui_url
@@ -73,6 +75,8 @@ def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) 
     if parent is not None:
         parent.log_files(*written)
         parent.log_frontier([point for report in reports for point in report.points])
+        private = [o for report in reports for o in report.outcomes if o.epsilon is not None]
+        parent.log_metrics({"privacy/procedure_epsilon": procedure_price(private).epsilon} if private else {})
     return written[0]
 
 
@@ -134,11 +138,22 @@ def _show_claims(reports: Sequence[StudyReport], out: Console) -> None:
             continue
         out.print(f"{private[-1].label}: {private[-1].result.epsilon.describe()}")
         if len(private) > 1:
-            total, deltas = sum(outcome.epsilon or 0 for outcome in private), len(private) * private[0].plan.delta
+            price = procedure_price(private)
             out.print(
-                f"the {len(private)} private runs together: at most ε={rounded_up(total)}, δ={deltas:g}, which is what "
+                f"the {len(private)} private runs together: ε={rounded_up(price.epsilon)} at δ="
+                f"{min(outcome.plan.delta for outcome in private):g} (composed, as they were declared), which is what "
                 "stands behind a model that was chosen among them; a run without privacy promises nothing"
             )
+
+
+def procedure_price(outcomes: Sequence[Outcome]) -> Price:
+    """What the private runs on the same people cost together, at the least of their δ: they were declared together."""
+    plans = [(outcome.plan, outcome.result.steps) for outcome in outcomes if outcome.epsilon is not None]
+    relation = NeighboringRelation.ADD_OR_REMOVE_ONE
+    if any(plan.neighboring_relation is NeighboringRelation.REPLACE_SPECIAL for plan, _ in plans):
+        relation = NeighboringRelation.REPLACE_SPECIAL
+    delta = min((plan.delta for plan, _ in plans), default=1e-5)
+    return compose([plan.event(steps) for plan, steps in plans], relation, delta)
 
 
 def show_address(parent: TrackedRun, out: Console) -> None:

@@ -19,6 +19,7 @@ from dp_train.cli.compose import compose_from
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.names import PrivacyMode
 from dp_train.cli.show import console, rounded_up, table
+from dp_train.cli.spending import describe_left, left_after
 from dp_train.errors import ConfigError
 from dp_train.privacy.plan import PrivacyPlan, Unit
 
@@ -198,7 +199,12 @@ def run(options: Namespace) -> int:
             raise ConfigError("plan: --picture draws what k keeps of people's examples; leave --without-people out")
         draw_choices(found, Path(options.picture))
     if options.json:
-        values = {**facts(plan), "choices": choices_facts(found), "warnings": warnings(config, plan)}
+        values = {
+            **facts(plan),
+            "choices": choices_facts(found),
+            "ledger": left_after(config, plan),
+            "warnings": warnings(config, plan),
+        }
         print(json.dumps(values, indent=2))
         return 0
     out = console()
@@ -209,4 +215,5 @@ def run(options: Namespace) -> int:
         out.print("the counts behind it are for you alone, and small meetings are kept more often than large ones")
     for line in warnings(config, plan):
         out.print(line)
+    out.print(describe_left(left_after(config, plan)))
     return 0

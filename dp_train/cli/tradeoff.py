@@ -29,6 +29,7 @@ from dp_train.tracking.provenance import public_config
 if TYPE_CHECKING:
     from dp_train.cli.assemble import Material
     from dp_train.cli.frontier import StudyReport
+    from dp_train.privacy.ledger.ledger import Reservation
     from dp_train.tracking.run import TrackedRun
     from dp_train.tracking.store import TrackingStore
 
@@ -90,6 +91,7 @@ def run_studies(studies: Sequence[Study], path: Path, out: Console, *, demo: boo
     from dp_train.cli.assemble import material, prepare_machine
     from dp_train.cli.frontier import draw, show_address, show_reports
     from dp_train.cli.people import snapshot
+    from dp_train.cli.spending import declare_together, released_if_unused
     from dp_train.cli.trial import RESULT, open_store
 
     first = studies[0].config
@@ -99,12 +101,23 @@ def run_studies(studies: Sequence[Study], path: Path, out: Console, *, demo: boo
     name = "demo" if demo else f"tradeoff {first.task.name.value}"
     folder = RunFolder.create(path, studies[0].tree, studies[0].overrides)
     reports: list[StudyReport] = []
-    with _parent(store, studies, name, demo=demo) as parent:
+    reserved = declare_together(
+        first,
+        [
+            (make_plan(at(s.tree, p.epsilon)[0]), f"{s.config.task.name.value} {p.folder}")
+            for s in studies
+            for p in points(s.config)
+        ],
+        moment,
+        out,
+    )
+    waiting = iter(reserved)
+    with _parent(store, studies, name, demo=demo) as parent, released_if_unused(waiting):
         for study in studies:
             shared = (study.config.corpus, study.config.consent) == (first.corpus, first.consent)
             made = material(study.config, moment=moment if shared else None)
             out.print(gate_table(made.populations.reports))
-            reports.append(_run_study(study, made, path, store, parent, out))
+            reports.append(_run_study(study, made, path, store, parent, out, waiting))
         figure = draw(reports, path / "frontier", parent)
     show_reports(reports, out)
     if figure is not None:
@@ -156,7 +169,13 @@ def _announce(study: Study, out: Console) -> None:
 
 
 def _run_study(
-    study: Study, made: Material, path: Path, store: TrackingStore | None, parent: TrackedRun | None, out: Console
+    study: Study,
+    made: Material,
+    path: Path,
+    store: TrackingStore | None,
+    parent: TrackedRun | None,
+    out: Console,
+    reserved: Iterator[Reservation | None],
 ) -> StudyReport:
     from dp_train.cli.assemble import make_model
     from dp_train.cli.frontier import StudyReport
@@ -184,6 +203,7 @@ def _run_study(
     outcomes, failed = [], 0
     for point in todo:
         changed, tree = at(study.tree, point.epsilon)
+        reservation = next(reserved)
         try:
             folder = RunFolder.create(path / task.name / point.folder, tree, study.overrides)
             outcomes.append(
@@ -197,6 +217,7 @@ def _run_study(
                     out=out,
                     overrides=study.overrides,
                     family=family,
+                    reservation=reservation,
                 )
             )
         except Exception as error:

@@ -18,9 +18,11 @@ from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder, plain
 from dp_train.cli.names import NoiseSourceName, PrivacyMode, TrackerName
 from dp_train.cli.progress import ShowProgress
+from dp_train.cli.spending import spending
 from dp_train.engines.cross_check import cross_check as opacus_cross_check
 from dp_train.errors import CheckpointError
 from dp_train.privacy.accounting import cross_check, epsilon_delta_curve
+from dp_train.privacy.ledger.ledger import Reservation
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.tasks.base import Sample
 from dp_train.tasks.metrics import Scores
@@ -115,8 +117,12 @@ def run_trial(
     out: Console,
     overrides: Sequence[str] = (),
     family: Family | None = None,
+    reservation: Reservation | None = None,
 ) -> Outcome:
     """Train, score, and leave everything in `folder` and in the store. Goes on with what `folder` holds.
+
+    Args:
+      reservation: the run's line in the ledger, where it was declared together with others; else one is made.
 
     Raises:
       SystemExit: a signal ended the run; its checkpoint and what it spent are kept and shown.
@@ -143,7 +149,8 @@ def run_trial(
                 )
             )
         trainer = make_trainer(config, model, material.task, plan, callbacks=callbacks, checkpoint=folder.checkpoint)
-        result = trainer.fit(material.units)
+        with spending(config, material, plan, folder, out, name, reservation) as reserved:
+            result = trainer.fit(material.units, reservation=reserved)
         scores: dict[str, float] = {}
         samples: list[Sample] = []
         if result.status is RunStatus.FINISHED:
@@ -251,6 +258,7 @@ def _result(
         "claim": claim.describe(),
         "epsilon": epsilon if epsilon is None or math.isfinite(epsilon) else None,
         "withheld": list(claim.withheld),
+        "in_ledger": claim.in_ledger,
         "plan": outcome.plan.describe(),
         "plan_digest": outcome.plan.digest,
         "consent_root": material.units.consent_root,

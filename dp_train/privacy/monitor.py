@@ -23,6 +23,7 @@ class EpsilonClaim:
       delta: δ.
       unit: whose data the ε is about.
       steps: how many steps ran.
+      in_ledger: whether a ledger had reserved the run before its first step.
     """
 
     private: bool
@@ -31,6 +32,7 @@ class EpsilonClaim:
     delta: float
     unit: Unit
     steps: int
+    in_ledger: bool = False
 
     def __post_init__(self) -> None:
         if (self.spent is not None) != (self.private and not self.withheld):
@@ -58,7 +60,8 @@ class EpsilonClaim:
         }[self.unit]
         return (
             f"ε={_rounded_up(self.spent)}, δ={self.delta:g} {per}"
-            f" ({limits}; covers the model of this run alone; not hardened against floating-point or timing attacks)"
+            f" ({limits}; covers the model of this run alone{'' if self.in_ledger else '; not in a ledger'}; "
+            "not hardened against floating-point or timing attacks)"
         )
 
 

@@ -13,7 +13,7 @@ import hashlib
 import resource
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import torch
@@ -23,8 +23,9 @@ from dp_train.consent.events import Purpose
 from dp_train.engines.base import Clipping, Engine, EngineName, StepRecord
 from dp_train.engines.build import build_engine
 from dp_train.engines.noise import NoiseSource, SeededNoise
-from dp_train.errors import CheckpointError, ConsentError, ModelError, PlanError
+from dp_train.errors import CheckpointError, ConsentError, DpTrainError, ModelError, PlanError
 from dp_train.privacy.accounting import epsilon_schedule
+from dp_train.privacy.ledger.ledger import Reservation
 from dp_train.privacy.monitor import RunMonitor
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.sampling import PoissonSampler
@@ -101,20 +102,46 @@ class Trainer:
         self._seeds = seeds
         self._noise = noise
         self._schedule = schedule
+        self._in_ledger = False
+        self._steps_begun = 0
 
-    def fit(self, units: Units) -> Result:
+    def fit(self, units: Units, *, reservation: Reservation | None = None) -> Result:
         """Run the plan's steps on `units`, or those that its checkpoint has left.
 
         A signal (Ctrl-C, SIGTERM) ends it after the step in hand; the result then says KILLED and the ε
         of the steps that ran. Calling `fit` again with the same checkpoint folder goes on from there; on
         CPU the parameters are those of a run left alone, bit for bit.
 
+        Args:
+          units: from `build_units`.
+          reservation: of this plan, for `units.population`, from `Ledger.reserve`. It is settled with the steps that
+            ran, on every way out that a process survives. Without it the claim says that the run is in no ledger.
+
         Raises:
+          BudgetError: the reservation is of another plan or population.
           ConsentError: the units were consented for another purpose.
           PlanError: the units were bounded otherwise than the private plan says, or share sequences under one.
           CheckpointError: the folder holds another plan or other people, or cannot be written.
           ModelError: nothing to train, a layer that the engine cannot clip, or rows that cannot share a sequence.
         """
+        self._in_ledger = reservation is not None
+        if reservation is None:
+            return self._fit(units)
+        reservation.check(self.plan, units.population)
+        self._steps_begun = 0
+        try:
+            result = self._fit(units)
+        except BaseException:
+            with suppress(DpTrainError):  # the first error is the one to tell; an open line counts in full
+                reservation.abort(self._steps_begun)
+            raise
+        if result.status is RunStatus.FINISHED:
+            reservation.commit(result.steps)
+        else:
+            reservation.abort(result.steps)
+        return result
+
+    def _fit(self, units: Units) -> Result:
         if units.purpose not in (self.task.purpose, Purpose.PUBLISH):
             raise ConsentError(
                 f"units: consented for {units.purpose.value}; task {self.task.name} needs {self.task.purpose.value}; "
@@ -132,6 +159,7 @@ class Trainer:
         if state is not None:
             self.model.load_state_dict(state.model)
             monitor.load_state_dict(state.monitor)
+            self._steps_begun = state.step
             if state.finished:
                 return self._result(RunStatus.FINISHED, state.step, monitor, len(units), state.seconds)
         seeds = state.seeds if state is not None and state.seeds is not None else self._seeds or Seeds.fresh()
@@ -208,7 +236,7 @@ class Trainer:
         return Result(
             status=status,
             steps=steps,
-            epsilon=monitor.claim(num_units),
+            epsilon=replace(monitor.claim(num_units), in_ledger=self._in_ledger),
             seconds=seconds,
             checkpoint=self._checkpoint.path if self._checkpoint else None,
             stopped_by=stopped_by,
@@ -276,6 +304,7 @@ class _Run:
             if self.step == 0:
                 self._save()  # the seeds are on disk before the first noise is drawn
             while self.step < plan.steps and stop.received is None:
+                trainer._steps_begun = max(trainer._steps_begun, self.step + 1)
                 with _step_randomness(self._seeds, self.step):
                     draw = sampler.draw(self.step, len(self._units), self._seeds.sampling)
                     for batch in batches(draw):

@@ -50,7 +50,7 @@ def test_every_verb_has_help_with_an_example(verb: str, cli: Run) -> None:
 
 def test_help_tells_every_verb_and_the_exit_codes(cli: Run) -> None:
     ended = cli("--help")
-    assert all(verb in ended.out for verb in VERBS)
+    assert all(verb.split()[0] in ended.out for verb in VERBS)
     assert "130 Ctrl-C, 143 SIGTERM" in ended.out
 
 

@@ -206,7 +206,7 @@ def test_a_tradeoff_shows_every_point_and_the_baselines(folder: Path, cli: Run) 
         "without privacy",
         "trigram",
         "frontier.png",
-        "together: at most",
+        "together: ε=",
     ):
         assert word in ended.out
     run = next(folder.glob("runs/*/*/frontier.png")).parent

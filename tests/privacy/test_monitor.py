@@ -172,7 +172,8 @@ def test_a_described_epsilon_is_never_below_the_true_one(spent: float, shown: st
 
 
 def test_the_limits_stand_beside_the_claim() -> None:
-    claim = EpsilonClaim(private=True, withheld=(), spent=3.0, delta=1e-6, unit=Unit.USER, steps=1)
+    claim = EpsilonClaim(private=True, withheld=(), spent=3.0, delta=1e-6, unit=Unit.USER, steps=1, in_ledger=True)
+    assert "; not in a ledger;" in dataclasses.replace(claim, in_ledger=False).describe()
     assert claim.describe() == (
         "ε=3.00, δ=1e-06 per person "
         "(fixed meeting graph; covers the model of this run alone; "

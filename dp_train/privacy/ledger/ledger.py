@@ -71,6 +71,8 @@ class Reservation:
     Attributes:
       identifier: id of the line. population: lineage of the people. plan: what was reserved.
       head: hash of the line's row, to be kept where the ledger is not (run folder, card).
+      at_least: steps that are charged whatever is said later: all of them where an earlier process was killed and
+        nobody knows how far it came.
     """
 
     ledger: Ledger = field(repr=False)
@@ -78,6 +80,7 @@ class Reservation:
     population: str
     plan: PrivacyPlan
     head: str
+    at_least: int = field(default=0, compare=False)
 
     def check(self, plan: PrivacyPlan, population: str) -> None:
         """Hold a run against what was reserved.
@@ -102,7 +105,7 @@ class Reservation:
 
     def abort(self, steps: int) -> str:
         """Close the line of a run that was ended, charging the steps that ran; returns the hash of the row."""
-        return self.ledger.settle(self, State.ABORTED, steps)
+        return self.ledger.settle(self, State.ABORTED, max(steps, self.at_least))
 
 
 class Ledger:
@@ -210,8 +213,9 @@ class Ledger:
                     f"ledger: reservation {identifier} is for plan {line.plan_digest[:12]}; this run has "
                     f"{plan.digest[:12]}; resume with the configuration that began the run"
                 )
-            head = line.row_hash
+            head, at_least = line.row_hash, line.planned_steps
             if line.state is State.ABORTED:
+                at_least = line.steps
                 price = _price_of(line.full_event, line) if line.bounded else None
                 whole = replace(line, state=State.OPEN, event=line.full_event, steps=line.planned_steps, price=price)
                 others = [other for other in book.of(line.population) if other.reservation != identifier]
@@ -224,7 +228,7 @@ class Ledger:
                     )
                 row = {"kind": "reopen", "reservation": identifier, "price": price_values(price)}
                 (head,) = self._append(connection, book, [row])
-        return Reservation(self, identifier, line.population, plan, head)
+        return Reservation(self, identifier, line.population, plan, head, at_least)
 
     def settle(self, reservation: Reservation, state: State, steps: int) -> str:
         """Close a line; what `Reservation.commit` and `abort` call.

@@ -1,0 +1,225 @@
+"""`dp-train ledger …`: what was spent on whom, and whether the books hold."""
+
+from __future__ import annotations
+
+import json
+import math
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from dp_train.cli.folders import RunFolder
+from dp_train.cli.show import console, rounded_up, table
+from dp_train.consent.manifest import read_manifest
+from dp_train.consent.principals import PrincipalKey
+from dp_train.errors import ConfigError, StoreError
+from dp_train.privacy.ledger.budget import Standing, standing
+from dp_train.privacy.ledger.ledger import Ledger
+from dp_train.privacy.ledger.lines import Book, Line
+from dp_train.store.database import absolute_url
+
+_BAR = 30
+
+
+def run(options: Namespace) -> int:
+    """One verb of the group."""
+    verb = {
+        "ledger show": _show,
+        "ledger declare": _declare,
+        "ledger verify": _verify,
+        "ledger recompute": _recompute,
+        "ledger person": _person,
+    }[options.verb]
+    url = absolute_url(options.store, Path.cwd())
+    ledger = Ledger.open(url) if options.verb == "ledger declare" else Ledger.peek(url)
+    if ledger is None:
+        raise StoreError("ledger: there is no store here yet; the first run or dp-train ledger declare makes it")
+    try:
+        return verb(ledger, options)
+    finally:
+        ledger.close()
+
+
+def _show(ledger: Ledger, options: Namespace) -> int:
+    book = ledger.book()
+    stands = [standing(book, population) for population in book.populations]
+    if options.json:
+        print(json.dumps({"head": book.head, "populations": [_values(stand) for stand in stands]}, indent=2))
+        return 0
+    out = console()
+    if not stands:
+        out.print("ledger: nothing is declared or reserved yet")
+    for stand in stands:
+        named = f"{stand.population[:12]}" + (f" ({stand.label})" if stand.label else "")
+        out.print(f"[bold]population {named}[/]", highlight=False)
+        for line in _sentences(stand):
+            out.print(line, markup=False)
+        out.print(table(("row", "reservation", "run", "state", "steps", "ε", "δ"), map(_row, stand.lines)))
+    out.print(f"last hash: {book.head}")
+    return 0
+
+
+def _sentences(stand: Standing) -> list[str]:
+    lines = []
+    if stand.budget is None:
+        lines.append("no budget is declared; nothing is refused")
+    else:
+        share = min(stand.spent / stand.budget.epsilon, 1.0)
+        full = min(_BAR, math.ceil(share * _BAR - 1e-9))
+        lines.append(
+            f"budget ε={stand.budget.epsilon:g}, δ={stand.budget.delta:g} per person  "
+            f"[{'█' * full}{'·' * (_BAR - full)}] {rounded_up(stand.spent)} spent"
+        )
+    lines.append(
+        f"ε={rounded_up(stand.declared.epsilon)} at δ={stand.delta:g} by {stand.declared.accountant.upper()}, "
+        + (
+            "exact: the runs were declared together"
+            if stand.together
+            else "true only if no run's parameters were chosen after seeing another's result"
+        )
+    )
+    if stand.adaptive is not None and not stand.together:
+        lines.append(
+            f"ε={rounded_up(stand.adaptive)} by the Rényi filter, whatever was chosen on the way; the budget goes by it"
+        )
+    if stand.open_lines:
+        lines.append(f"{stand.open_lines} reservations are open and count in full")
+    if stand.without_bound:
+        lines.append(
+            f"{stand.without_bound} runs without a bound per person (without privacy, or per example): their models "
+            "promise nothing; keep them inside"
+        )
+    return lines
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    return (
+        str(line.first_row),
+        line.reservation,
+        line.facts.run,
+        line.state.value,
+        f"{line.steps} of {line.planned_steps}",
+        rounded_up(line.price.epsilon) if line.price else "no bound",
+        f"{line.delta:g}" if line.price else "",
+    )
+
+
+def _values(stand: Standing) -> dict[str, Any]:
+    budget = stand.budget
+    return {
+        "population": stand.population,
+        "label": stand.label,
+        "budget": None if budget is None else {"epsilon": budget.epsilon, "delta": budget.delta},
+        "delta": stand.delta,
+        "spent": _finite(stand.spent),
+        "left": stand.left,
+        "declared_together": stand.together,
+        "epsilon_as_if_declared_together": _finite(stand.declared.epsilon),
+        "epsilon_by_filter": None if stand.adaptive is None else _finite(stand.adaptive),
+        "open": stand.open_lines,
+        "runs_without_bound": stand.without_bound,
+        "runs": [_line_values(line) for line in stand.lines],
+    }
+
+
+def _line_values(line: Line) -> dict[str, Any]:
+    return {
+        "row": line.first_row,
+        "reservation": line.reservation,
+        "procedure": line.procedure,
+        "run": line.facts.run,
+        "state": line.state.value,
+        "steps": line.steps,
+        "planned_steps": line.planned_steps,
+        "epsilon": None if line.price is None else _finite(line.price.epsilon),
+        "delta": line.delta,
+        "relation": line.relation.value,
+        "plan": dict(line.plan),
+        "event": json.loads(line.event),
+        "recorded_at": line.recorded_at,
+    }
+
+
+def _declare(ledger: Ledger, options: Namespace) -> int:
+    population = _population(ledger.book(), options)
+    budget = ledger.declare(
+        population, epsilon=options.epsilon, delta=options.delta, label=options.label, reason=options.reason
+    )
+    stand = ledger.standing(population)
+    if options.json:
+        print(json.dumps(_values(stand), indent=2))
+        return 0
+    console().print(
+        f"population {population[:12]}: budget ε={budget.epsilon:g}, δ={budget.delta:g} per person; "
+        f"ε={rounded_up(stand.spent)} is spent"
+    )
+    return 0
+
+
+def _verify(ledger: Ledger, options: Namespace) -> int:
+    found = ledger.verify(expected_head=options.expect)
+    if options.json:
+        broken = None if found.broken is None else {"row": found.broken.seq, "reason": found.broken.reason}
+        print(json.dumps({"rows": found.rows, "head": found.head, "broken": broken}, indent=2))
+    if found.broken is not None:
+        raise StoreError(f"ledger: {found.broken.reason}; restore the store from a backup")
+    if not options.json:
+        console().print(f"ledger: {found.rows} rows hold, every ε follows from its event; last hash {found.head}")
+    return 0
+
+
+def _recompute(ledger: Ledger, options: Namespace) -> int:
+    population = _population(ledger.book(), options)
+    found = ledger.recompute(population, accountant=options.accountant)
+    if options.json:
+        values = {name: _finite(epsilon) for name, epsilon in found.items()}
+        print(json.dumps({"population": population, "accountant": options.accountant, "epsilon": values}, indent=2))
+        return 0
+    delta = ledger.standing(population).delta
+    rows = [(name, rounded_up(epsilon)) for name, epsilon in found.items()]
+    console().print(table(("reservation", f"ε at δ={delta:g} by {options.accountant.upper()}"), rows))
+    return 0
+
+
+def _person(ledger: Ledger, options: Namespace) -> int:
+    """Which runs that have a folder here a person was in; everybody has the bound of the whole population."""
+    key = PrincipalKey.load(options.key)
+    pseudonym, book = key.pseudonym(options.person), ledger.book()
+    stand = standing(book, key.lineage)
+    found: dict[str, tuple[str, bool]] = {}
+    for folder in RunFolder.all():
+        manifest = read_manifest(folder.path)
+        if manifest is not None and manifest.population == key.lineage:
+            found[manifest.run] = (str(folder.path), manifest.holds(pseudonym))
+    rows = []
+    for line in stand.lines:
+        path, inside = found.get(line.reservation, ("no folder here", None))
+        rows.append((line, path, {True: "yes", False: "no", None: "unknown"}[inside]))
+    if options.json:
+        runs = [{"run": path, "in_it": inside, **_line_values(line)} for line, path, inside in rows]
+        print(json.dumps({"population": key.lineage, "spent": _finite(stand.spent), "runs": runs}, indent=2))
+        return 0
+    out = console()
+    shown = [(line.reservation, inside, _row(line)[5], path) for line, path, inside in rows]
+    out.print(table(("reservation", "in it", "ε", "run folder"), shown))
+    for sentence in _sentences(stand):
+        out.print(sentence, markup=False)
+    out.print("the bound of the population holds for every person in it, whichever runs their data was in")
+    return 0
+
+
+def _population(book: Book, options: Namespace) -> str:
+    """Whom a verb is about."""
+    if options.population is None:
+        return PrincipalKey.load(options.key).lineage
+    named = [p for p in book.populations if p.startswith(options.population) or book.label(p) == options.population]
+    if len(named) == 1:
+        return named[0]
+    raise ConfigError(
+        f"ledger: --population {options.population}: {len(named)} populations are called so; "
+        "expected the start of an id, or a label, that dp-train ledger show shows"
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

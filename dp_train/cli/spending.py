@@ -1,0 +1,195 @@
+"""A run and the ledger: reserve before the first step, note where, say what is left.
+
+A run's folder keeps `ledger.json` (its reservation, and the last hash of the chain, against which the ledger can be
+held) and the private list of its people. The note is written before the row: a crash between the two leaves
+a note without a row, and resuming reserves; never a row that nobody knows of.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from dp_train.cli.config import TrainConfig
+from dp_train.cli.folders import RunFolder
+from dp_train.cli.show import rounded_up
+from dp_train.consent.manifest import manifest_of, write_manifest
+from dp_train.consent.principals import PrincipalKey
+from dp_train.errors import ConsentError, DpTrainError
+from dp_train.privacy.ledger.ledger import Ledger, Request, Reservation
+from dp_train.privacy.ledger.lines import RunFacts
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.store.database import absolute_url
+from dp_train.tracking.provenance import git_state, versions
+
+if TYPE_CHECKING:
+    from dp_train.cli.assemble import Material
+    from dp_train.consent.registry import ConsentSnapshot
+
+NOTE = "ledger.json"
+NO_BUDGET = "ledger: no budget is declared for these people; dp-train ledger declare --epsilon … sets one"
+
+
+def store_url(config: TrainConfig) -> str:
+    """Address of the store of the configuration."""
+    return absolute_url(config.store.url, Path.cwd())
+
+
+@contextmanager
+def spending(
+    config: TrainConfig,
+    material: Material,
+    plan: PrivacyPlan,
+    folder: RunFolder,
+    out: Console,
+    name: str,
+    reservation: Reservation | None,
+) -> Iterator[Reservation | None]:
+    """The run's line in the ledger, taken up again on resume; None with ledger=false.
+
+    Raises:
+      BudgetError: the run would pass the budget of its people.
+    """
+    from dp_train.training.trainer import cohort_digest
+
+    key = PrincipalKey.load(config.consent.key)
+    units = material.units
+    noted = folder.read_json(NOTE).get("reservation")
+    identifier = noted or (reservation.identifier if reservation else secrets.token_hex(8))
+    owners = (example.owners for rows in units for example in rows)
+    manifest = manifest_of(
+        owners, key, run=identifier, population=units.population, purpose=units.purpose, root=units.consent_root
+    )
+    write_manifest(manifest, folder.path)
+    if not config.ledger:
+        yield None
+        return
+    note = {"reservation": identifier, "population": units.population}
+    folder.write_json(NOTE, note)
+    ledger = reservation.ledger if reservation else Ledger.open(store_url(config))
+    try:
+        taken = reservation or ledger.take_up(identifier, plan)
+        if taken is None:
+            engine = config.engine.name.value if plan.private else "non_private"
+            facts = RunFacts(
+                run=name,
+                engine=engine,
+                purpose=units.purpose.value,
+                consent_root=units.consent_root,
+                cohort=key.sealed(cohort_digest(units)),
+                **_code(),
+            )
+            request = Request(plan=plan, facts=facts, reservation=identifier)
+            (taken,) = ledger.reserve_together([request], units.population)
+            if ledger.book().budget(units.population) is None:
+                out.print(NO_BUDGET)
+        folder.write_json(NOTE, {**note, "head": taken.head})
+        yield taken
+        with suppress(DpTrainError):
+            folder.write_json(NOTE, {**note, "head": ledger.book().lines[identifier].row_hash})
+    finally:
+        if reservation is None:
+            ledger.close()
+
+
+def declare_together(
+    config: TrainConfig, runs: Sequence[tuple[PrivacyPlan, str]], moment: ConsentSnapshot, out: Console
+) -> list[Reservation | None]:
+    """Reserve all runs of a procedure before the first, so that they compose exactly; all None without a ledger.
+
+    Args:
+      runs: plan and name of each, in the order in which they will run.
+
+    Raises:
+      BudgetError: together they would pass the budget.
+    """
+    if not config.ledger:
+        return [None] * len(runs)
+    ledger = Ledger.open(store_url(config))
+    code = _code()
+    requests = [
+        Request(
+            plan=plan,
+            facts=RunFacts(
+                run=name,
+                engine=config.engine.name.value if plan.private else "non_private",
+                consent_root=moment.root,
+                **code,
+            ),
+        )
+        for plan, name in runs
+    ]
+    reserved = ledger.reserve_together(requests, moment.lineage)
+    if ledger.book().budget(moment.lineage) is None:
+        out.print(NO_BUDGET)
+    return list(reserved)
+
+
+@contextmanager
+def released_if_unused(waiting: Iterator[Reservation | None]) -> Iterator[None]:
+    """Closes, on every way out, the lines of runs that nobody took from `waiting`: they never began.
+
+    A line that was taken is the trainer's to close. Where it could not, the line stays open and counts in full.
+    """
+    try:
+        yield
+    finally:
+        for reservation in filter(None, waiting):
+            with suppress(DpTrainError):
+                reservation.abort(0)
+
+
+def left_after(config: TrainConfig, plan: PrivacyPlan) -> dict[str, Any]:
+    """What the ledger says of a plan, as JSON values; reads it, and makes and spends nothing."""
+    if not config.ledger:
+        return {"in_ledger": False}
+    try:
+        population = PrincipalKey.load(config.consent.key).lineage
+    except ConsentError:
+        return {"in_ledger": True, "population": None, "epsilon_of_procedure": _or_none(plan)}
+    ledger = Ledger.peek(store_url(config))
+    if ledger is None:
+        return {"in_ledger": True, "population": population, "epsilon_of_procedure": _or_none(plan)}
+    before, after, fits = ledger.preview([Request(plan=plan)], population)
+    ledger.close()
+    return {
+        "in_ledger": True,
+        "population": population,
+        "label": before.label,
+        "budget": None if before.budget is None else {"epsilon": before.budget.epsilon, "delta": before.budget.delta},
+        "spent_before": before.spent,
+        "epsilon_of_procedure": after.spent,
+        "left_after": after.left,
+        "fits": fits,
+        "runs_before": len(before.lines),
+        "runs_without_bound": before.without_bound,
+        "composed": "exactly" if after.together else "by a filter" if after.budget else "as if declared together",
+    }
+
+
+def describe_left(values: dict[str, Any]) -> str:
+    """`left_after` for people, on one line."""
+    if not values["in_ledger"]:
+        return "ledger: off; the run would be in no ledger, and its card would say so"
+    if values.get("budget") is None:
+        return NO_BUDGET
+    if not values["fits"]:
+        return f"ledger: does not fit the budget of ε={values['budget']['epsilon']:g}; the run would be refused"
+    return (
+        f"ledger: ε={rounded_up(values['spent_before'])} of {values['budget']['epsilon']:g} is spent; after this run "
+        f"ε={rounded_up(values['epsilon_of_procedure'])} ({values['composed']})"
+    )
+
+
+def _or_none(plan: PrivacyPlan) -> float | None:
+    return plan.epsilon() if plan.private else None
+
+
+def _code() -> dict[str, Any]:
+    git = git_state()
+    return {"versions": versions(), "commit": None if git is None else git.commit}
