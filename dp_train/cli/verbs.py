@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 GROUPS: dict[str, str] = {
     "ledger": "what was spent on whom: budgets and runs of every population, in a chain of hashes",
+    "consent": "who agreed to what: the store of consent events",
 }
 """First words of verbs of two words, and what they are about."""
 
@@ -131,6 +132,44 @@ def _none(parser: argparse.ArgumentParser) -> None:
     pass
 
 
+def _consent(does: str, parser: argparse.ArgumentParser) -> None:
+    """What all verbs of the consent store take."""
+    parser.set_defaults(does=does)
+    parser.add_argument("--store", metavar="URL", help="sqlite:///PATH or postgresql://… (DP_TRAIN_STORE, else here)")
+    parser.add_argument("--key", metavar="FILE", help="the key that turns a person's id into the pseudonym")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _consent_import(parser: argparse.ArgumentParser) -> None:
+    _consent("import", parser)
+    parser.add_argument("file", metavar="FILE", help="events: .jsonl, .csv or .parquet")
+    parser.add_argument("--quarantine", metavar="PATH", help="where rows that are refused are named, with the reason")
+    parser.add_argument("--dry-run", action="store_true", help="read everything, store nothing")
+
+
+def _consent_status(parser: argparse.ArgumentParser) -> None:
+    _consent("status", parser)
+    parser.add_argument("person", nargs="?", metavar="PERSON", help="one person's events; needs --key")
+
+
+def _consent_snapshot(parser: argparse.ArgumentParser) -> None:
+    _consent("snapshot", parser)
+    parser.add_argument("--as-of", metavar="TIME", help="the time that is asked about (now)")
+    parser.add_argument("--known-at", metavar="TIME", help="leave out what was recorded later")
+    parser.add_argument("--upto", type=int, metavar="N", help="only the first N events of the chain")
+
+
+def _consent_verify(parser: argparse.ArgumentParser) -> None:
+    _consent("verify", parser)
+    parser.add_argument("--head", metavar="HASH", help="a head that was kept elsewhere: the chain must pass through it")
+
+
+def _consent_export(parser: argparse.ArgumentParser) -> None:
+    _consent("export", parser)
+    parser.add_argument("file", metavar="FILE", help="a new jsonl file")
+    parser.add_argument("--audit", action="store_true", help="the chain with its hashes, without pseudonyms")
+
+
 VERBS = {
     "train": Verb(
         summary="train one model, or one a trial with -m",
@@ -216,5 +255,35 @@ VERBS = {
         module="env",
         options=_none,
         example="dp-train env",
+    ),
+    "consent import": Verb(
+        summary="events from a file into the store; bad rows aside, importing twice changes nothing",
+        module="consent",
+        options=_consent_import,
+        example="dp-train consent import consent.jsonl",
+    ),
+    "consent status": Verb(
+        summary="events by state and purpose, or the events of one person",
+        module="consent",
+        options=_consent_status,
+        example="dp-train consent status",
+    ),
+    "consent snapshot": Verb(
+        summary="the Merkle root over every decision, as of a time",
+        module="consent",
+        options=_consent_snapshot,
+        example="dp-train consent snapshot --key principals.key",
+    ),
+    "consent verify": Verb(
+        summary="walk the chain, and name the first event that was changed",
+        module="consent",
+        options=_consent_verify,
+        example="dp-train consent verify",
+    ),
+    "consent export": Verb(
+        summary="the events as a file to import elsewhere, or the chain for an auditor",
+        module="consent",
+        options=_consent_export,
+        example="dp-train consent export audit.jsonl --audit",
     ),
 }

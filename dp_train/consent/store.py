@@ -81,6 +81,11 @@ class Head:
     event_hash: str
 
 
+def denies(event: ConsentEvent) -> bool:
+    """Whether an event can only deny: by its state, or as a GPC signal."""
+    return not event.event_state.grants or event.collection_method is CollectionMethod.GPC_SIGNAL
+
+
 class ConsentStore:
     """Every consent event that was delivered, in a database (CONSENT.md §Records).
 
@@ -243,7 +248,7 @@ class _Batch:
                 fates.append(Fate.SAME)
             else:
                 fates.append(Fate.CONFLICT)
-                if not event.event_state.grants or event.collection_method is CollectionMethod.GPC_SIGNAL:
+                if denies(event):
                     denials.append(_renamed(event, text))
         self._write(rows)
         if denials:

@@ -1,0 +1,180 @@
+"""`dp-train consent …`: import, status, snapshot, verify and export of the consent store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dp_train.cli.show import console, table
+from dp_train.consent.events import write_events
+from dp_train.consent.imports import import_events
+from dp_train.consent.principals import PrincipalKey
+from dp_train.consent.store import ConsentStore
+from dp_train.consent.tables import audit_parts
+from dp_train.errors import ConfigError, StoreError
+from dp_train.store.database import Database, absolute_url
+
+SMALL = 10
+"""Counts of people or events below this are not shown."""
+
+
+def run(options: Namespace) -> int:
+    """Do what the second word says."""
+    database = Database(absolute_url(options.store, Path.cwd()))
+    try:
+        verbs = {"import": _import, "status": _status, "snapshot": _snapshot, "verify": _verify, "export": _export}
+        return verbs[options.does](ConsentStore(database), options)
+    finally:
+        database.close()
+
+
+def _import(store: ConsentStore, options: Namespace) -> int:
+    path = Path(options.file)
+    quarantine = Path(options.quarantine or f"{path}.quarantine.jsonl")
+    key = None if options.key is None else PrincipalKey.load(options.key)
+
+    def progress(rows: int) -> None:
+        if rows % 100_000 == 0:
+            print(f"{rows:,} rows", file=sys.stderr)
+
+    done = import_events(store, path, quarantine, key=key, dry_run=options.dry_run, progress=progress)
+    head = store.head()
+    values = {
+        "rows": done.rows,
+        "new": done.new,
+        "same": done.same,
+        "quarantined": done.quarantined,
+        "dry_run": options.dry_run,
+        "events_in_store": head.seq,
+        "head": head.event_hash,
+        "quarantine": str(quarantine) if done.quarantined else None,
+    }
+    return _print(options, values, title="dry run, nothing was stored" if options.dry_run else "import")
+
+
+def _status(store: ConsentStore, options: Namespace) -> int:
+    head = store.head()
+    if options.person is not None:
+        pseudonym = _key(options).pseudonym(options.person)
+        rows: list[dict[str, Any]] = [
+            {
+                "event_time": event.event_time.isoformat(),
+                "state": event.event_state.value,
+                "purposes": sorted(purpose.value for purpose in event.purpose),
+                "content_kinds": sorted(kind.value for kind in event.content_kind),
+                "role": event.entity_role.value,
+            }
+            for event in store.events(pseudonym=pseudonym)
+        ]
+        if options.json:
+            print(json.dumps(rows, indent=2))
+        elif rows:
+            lines = [
+                (r["event_time"], r["state"], r["role"], ", ".join(r["purposes"]), ", ".join(r["content_kinds"]))
+                for r in rows
+            ]
+            console().print(table(("when", "state", "role", "purposes", "content"), lines))
+        else:
+            print("no events: a person without events is denied")
+        return 0
+    counts: Counter[tuple[str, str]] = Counter()
+    for event in store.events():
+        for purpose in sorted(purpose.value for purpose in event.purpose) or ["all"]:
+            counts[event.event_state.value, purpose] += 1
+    shown: list[dict[str, Any]] = [
+        {"state": state, "purpose": purpose, "events": count if count >= SMALL else None}
+        for (state, purpose), count in sorted(counts.items())
+    ]
+    if options.json:
+        print(json.dumps({"events": head.seq, "head": head.event_hash, "counts": shown}, indent=2))
+        return 0
+    out = console()
+    summary = [(str(r["state"]), str(r["purpose"]), _shown(r["events"])) for r in shown]
+    out.print(table(("state", "purpose", "events"), summary))
+    out.print(f"{head.seq:,} events, head of the chain {head.event_hash}", soft_wrap=True)
+    return 0
+
+
+def _snapshot(store: ConsentStore, options: Namespace) -> int:
+    head = store.head()
+    as_of = datetime.now(UTC) if options.as_of is None else _time(options.as_of, "--as-of")
+    known_at = None if options.known_at is None else _time(options.known_at, "--known-at")
+    upto = head.seq if options.upto is None else options.upto
+    made = store.snapshot(as_of=as_of, known_at=known_at, upto=upto, key=_key(options))
+    values = {
+        "root": made.root,
+        "as_of": made.as_of.isoformat(),
+        "known_at": made.known_at.isoformat(),
+        "upto": upto,
+    }
+    return _print(options, values, title="snapshot")
+
+
+def _verify(store: ConsentStore, options: Namespace) -> int:
+    found = store.verify(expected_head=options.head)
+    if found.broken is not None:
+        raise StoreError(
+            f"consent chain: broken at event {found.broken.seq}: {found.broken.reason}; "
+            "restore the store from a backup that verifies"
+        )
+    return _print(options, {"events": found.rows, "head": found.head}, title="the chain verifies")
+
+
+def _export(store: ConsentStore, options: Namespace) -> int:
+    target = Path(options.file)
+    if target.exists():
+        raise ConfigError(f"consent export: {target} exists already; choose a new file")
+    if not options.audit:
+        write_events(store.events(), target)
+        print(f"wrote {target}: events under pseudonyms, to be imported elsewhere with the same key")
+        return 0
+    try:
+        with target.open("x", encoding="utf-8") as out:
+            for link, _ in store.links():
+                own, terms = audit_parts(link.body)
+                line: dict[str, Any] = {
+                    "seq": link.seq,
+                    "prev_hash": link.prev_hash,
+                    "event_hash": link.row_hash,
+                    "event": own,
+                    "terms": terms,
+                }
+                out.write(json.dumps(line, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise ConfigError(f"consent export: {target}: {error.strerror}; choose a folder that can be written") from error
+    print(f"wrote {target}: the chain as it stands, without pseudonyms")
+    return 0
+
+
+def _key(options: Namespace) -> PrincipalKey:
+    if options.key is None:
+        raise ConfigError("consent: no key was given; give --key FILE, the key that the events were made under")
+    return PrincipalKey.load(options.key)
+
+
+def _time(text: str, option: str) -> datetime:
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        value = datetime.min
+    if value.tzinfo is None:
+        raise ConfigError(f"consent: {option}={text}; expected a time with an offset: 2025-01-31T00:00:00+00:00")
+    return value
+
+
+def _shown(count: object) -> str:
+    return f"fewer than {SMALL}" if count is None else f"{count:,}"
+
+
+def _print(options: Namespace, values: dict[str, Any], *, title: str) -> int:
+    if options.json:
+        print(json.dumps(values, indent=2))
+    else:
+        rows = [(name.replace("_", " "), str(value)) for name, value in values.items() if value is not None]
+        console().print(table(("", ""), rows, title=title))
+    return 0

@@ -1,0 +1,60 @@
+"""`dp-train consent …`, as a privacy officer types it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dp_train.cli.main import main
+from dp_train.consent.tables import body_of_parts
+from dp_train.corpora.sample import write_sample
+from dp_train.store.chain import Link, verify_chain
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DP_TRAIN_STORE", raising=False)
+    write_sample(tmp_path)
+
+
+def asked(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
+    capsys.readouterr()
+    assert main(["consent", *words, "--json"]) == 0
+    found: dict[str, object] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_import_snapshot_verify_and_status(capsys: pytest.CaptureFixture[str]) -> None:
+    done = asked(capsys, "import", "consent.jsonl")
+    assert done["new"] == done["rows"] == done["events_in_store"]
+    root = asked(capsys, "snapshot", "--key", "principals.key")["root"]
+    assert asked(capsys, "verify")["head"] == done["head"]
+    counts = asked(capsys, "status")["counts"]
+    assert isinstance(counts, list)
+    assert all(row["events"] is None or row["events"] >= 10 for row in counts)
+    assert main(["consent", "export", "copy.jsonl"]) == 0
+    asked(capsys, "import", "copy.jsonl", "--store", "sqlite:///other.db")
+    assert asked(capsys, "snapshot", "--key", "principals.key", "--store", "sqlite:///other.db")["root"] == root
+
+
+def test_audit_file_holds_a_chain_that_verifies_and_no_pseudonym(capsys: pytest.CaptureFixture[str]) -> None:
+    asked(capsys, "import", "consent.jsonl")
+    assert main(["consent", "export", "audit.jsonl", "--audit"]) == 0
+    text = Path("audit.jsonl").read_text()
+    links = [
+        Link(row["seq"], row["prev_hash"], row["event_hash"], body_of_parts(row["event"], row["terms"]))
+        for row in map(json.loads, text.splitlines())
+    ]
+    assert verify_chain(links, expected_head=str(asked(capsys, "verify")["head"])).broken is None
+    for line in Path("consent.jsonl").read_text().splitlines():
+        pseudonym = json.loads(line).get("pii_principal_id")
+        assert pseudonym is None or pseudonym not in text
+
+
+def test_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["consent", "snapshot"]) == 2
+    assert main(["consent", "import", "nothing.jsonl"]) == 3
+    assert main(["consent", "snapshot", "--key", "principals.key", "--as-of", "yesterday"]) == 2
+    assert main(["consent", "verify", "--head", "ab" * 32]) == 9
+    assert len(capsys.readouterr().err.strip().splitlines()) == 4
