@@ -19,9 +19,7 @@ from dp_train.cli.folders import RunFolder, plain
 from dp_train.cli.names import NoiseSourceName, PrivacyMode, TrackerName
 from dp_train.cli.progress import ShowProgress
 from dp_train.cli.spending import spending
-from dp_train.engines.cross_check import cross_check as opacus_cross_check
 from dp_train.errors import CheckpointError
-from dp_train.privacy.accounting import cross_check, epsilon_delta_curve
 from dp_train.privacy.ledger.ledger import Reservation
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.tasks.base import Sample
@@ -29,6 +27,7 @@ from dp_train.tasks.metrics import Scores
 from dp_train.tracking.callback import MlflowCallback
 from dp_train.tracking.card import CardFacts, write_card
 from dp_train.tracking.provenance import git_state, versions
+from dp_train.tracking.recompute import guarantee_curve, ledger_section, opinions
 from dp_train.tracking.run import RunKind, TrackedRun
 from dp_train.tracking.store import TrackingStore
 from dp_train.training.callbacks import Callback, Result, RunStart, RunStatus, StepEnd
@@ -161,7 +160,7 @@ def run_trial(
         outcome = Outcome(
             label=name, config=config, plan=plan, result=result, scores=scores, samples=samples, folder=folder
         )
-        facts = _card_facts(outcome, material, start, family or Family(), seed_is_fixed=started.seed_is_fixed)
+        facts = _card_facts(outcome, material, start, family or Family(), reserved, seed_is_fixed=started.seed_is_fixed)
         card = write_card(facts, folder.path, name="card")
         folder.write_json(RESULT, _result(outcome, material, start, tracked))
         if tracked is not None:
@@ -269,27 +268,14 @@ def _result(
     }
 
 
-def _second_opinions(plan: PrivacyPlan) -> dict[str, float]:
-    """ε of the plan by every accountant that knows plans of its kind."""
-    opinions = dict(cross_check(plan))
-    # Opacus' PRV knows no mixtures, no rate of 1, and overflows where an ε means nothing any more.
-    if plan.max_contributions == 1 and plan.sample_rate < 1 and opinions["pld"] < 100:
-        opinions["prv (Opacus)"] = opacus_cross_check(plan).prv
-    return opinions
-
-
-def _curve(plan: PrivacyPlan, result: Result) -> list[tuple[float, float]]:
-    """(ε, δ) of the steps that ran, with the plan's own δ among them; closer where an attacker's curve bends."""
-    claim = result.epsilon
-    if not claim.private or claim.withheld or claim.steps == 0:
-        return []
-    deltas = sorted({plan.delta, 0.5, 0.3, 0.03, *(10.0**-power for power in range(1, 11))})
-    ran = plan.replace(steps=claim.steps)
-    return list(zip(epsilon_delta_curve(ran, deltas), deltas, strict=True))
-
-
 def _card_facts(
-    outcome: Outcome, material: Material, start: StartingPoint | None, family: Family, *, seed_is_fixed: bool
+    outcome: Outcome,
+    material: Material,
+    start: StartingPoint | None,
+    family: Family,
+    reserved: Reservation | None,
+    *,
+    seed_is_fixed: bool,
 ) -> CardFacts:
     config, plan, spec = outcome.config, outcome.plan, model_spec(outcome.config)
     git = git_state()
@@ -305,8 +291,9 @@ def _card_facts(
         status=outcome.result.status.value,
         plan=plan,
         claim=outcome.result.epsilon,
-        cross_check=_second_opinions(plan) if plan.private else {},
-        curve=_curve(plan, outcome.result),
+        cross_check=opinions(plan),
+        curve=guarantee_curve(plan, outcome.result.steps),
+        ledger={} if reserved is None else ledger_section(reserved.ledger.book(), reserved.identifier),
         seed_is_fixed=seed_is_fixed,
         secure_noise=config.trainer.noise is NoiseSourceName.SECURE,
         consent_root=material.units.consent_root,

@@ -65,6 +65,15 @@ def _run_only(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder or id of a run")
+    shapes = parser.add_mutually_exclusive_group()
+    shapes.add_argument("--json", action="store_true", help="print the card as JSON")
+    shapes.add_argument("--opendp", action="store_true", help="print an entry of the OpenDP deployments registry")
+    shapes.add_argument("--verify", action="store_true", help="derive every figure again from the ledger alone")
+    parser.add_argument("--store", metavar="URL", help="store of the ledger, for --verify (that of the run)")
+
+
 def _generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder or id of a run")
     parser.add_argument(
@@ -206,6 +215,12 @@ VERBS = {
         module="generate",
         options=_generate,
         example="dp-train generate RUN --file transcript.txt",
+    ),
+    "report": Verb(
+        summary="the privacy card of a run, and whether the ledger gives every figure of it",
+        module="report",
+        options=_report,
+        example="dp-train report RUN --verify",
     ),
     "ui": Verb(summary="open the MLflow UI on utility against ε", module="ui", options=_ui, example="dp-train ui"),
     "ls": Verb(

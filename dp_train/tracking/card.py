@@ -8,7 +8,6 @@ References: NIST SP 800-226; Ponomareva et al. 2023, "How to DP-fy ML", §5.3 (a
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from dp_train.errors import TrackingError
 from dp_train.privacy.monitor import EpsilonClaim
 from dp_train.privacy.plan import NeighboringRelation, PrivacyPlan, Unit
 from dp_train.tracking.guarantee import Curve, draw_guarantee
+from dp_train.tracking.recompute import number, plan_section
 
 _SMALL = 10
 """Counts of people or conversations below this are not told."""
@@ -41,6 +41,7 @@ class CardFacts:
       plan: what was planned. `claim`: what may be said of what ran.
       cross_check: accountant → ε of the plan, as `accounting.cross_check` gives it; empty without privacy.
       curve: (ε, δ) pairs that hold for the steps that ran; empty without privacy.
+      ledger: what the ledger knows of the run, as `recompute.ledger_section` gives it; empty for a run in no ledger.
       seed_is_fixed: whether somebody chose the seed. `secure_noise`: whether noise came from the system's CSPRNG.
       consent_root: Merkle root of the consent snapshot. `consent_as_of`: its time, ISO 8601. `purpose`: agreed use.
       consent_counts: what the gate counted, by label; counts below 10 are not told.
@@ -62,6 +63,7 @@ class CardFacts:
     claim: EpsilonClaim
     cross_check: Mapping[str, float] = field(default_factory=dict)
     curve: Curve = ()
+    ledger: Mapping[str, Any] = field(default_factory=dict)
     seed_is_fixed: bool
     secure_noise: bool = False
     consent_root: str
@@ -100,14 +102,15 @@ def card_document(facts: CardFacts) -> Document:
             if facts.seed_is_fixed
             else "secret, drawn from the system, kept in the private checkpoint alone",
         },
-        "plan": {**plan.describe(), "steps run": claim.steps, "digest": plan.digest},
+        "plan": plan_section(plan, claim.steps),
         "accounting": {
             "published": "privacy loss distributions (dp-accounting)",
             "assumptions": "Poisson sampling, one Gaussian noise draw a step, clipping per unit, a public divisor",
             "assumptions held in this run": _held(claim),
             **({} if claim.withheld else _cross_check(facts)),
         },
-        "guarantee as a curve": {} if claim.withheld else {f"δ={delta:.0e}": _number(e) for e, delta in facts.curve},
+        "guarantee as a curve": {} if claim.withheld else {f"δ={delta:.0e}": number(e) for e, delta in facts.curve},
+        "ledger": facts.ledger or "this run is in no ledger: what these people's data spent in all is not known",
         "the ε covers": _covered(facts),
         "the ε does not cover": _not_covered(facts),
         "consent": {
@@ -117,7 +120,7 @@ def card_document(facts: CardFacts) -> Document:
             "anonymised before training": facts.anonymized or "nothing",
             **{label: _count(number) for label, number in facts.consent_counts.items()},
         },
-        "scores": {name: _number(score) for name, score in facts.scores.items()},
+        "scores": {name: number(score) for name, score in facts.scores.items()},
         "code": {"commit": facts.commit or "unknown", **facts.versions},
     }
 
@@ -131,7 +134,9 @@ def card_markdown(document: Document) -> str:
         if not section:
             continue
         lines += [f"## {title[0].upper()}{title[1:]}", ""]
-        if isinstance(section, Mapping):
+        if isinstance(section, str):
+            lines.append(section)
+        elif isinstance(section, Mapping):
             lines += ["| | |", "|---|---|"]
             lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in section.items()]
         else:
@@ -169,14 +174,14 @@ def _claim(claim: EpsilonClaim) -> dict[str, Any]:
     if claim.withheld:
         described["withheld because"] = list(claim.withheld)
     elif claim.private:
-        described |= {"epsilon": _number(claim.unwrap()), "delta": claim.delta, "unit": claim.unit.value}
+        described |= {"epsilon": number(claim.unwrap()), "delta": claim.delta, "unit": claim.unit.value}
     else:
         described["statement"] = "no privacy: nothing is promised to anybody about this model"
     return described
 
 
 def _cross_check(facts: CardFacts) -> dict[str, float | str]:
-    return {f"ε of the plan by {name}": _number(epsilon) for name, epsilon in facts.cross_check.items()}
+    return {f"ε of the plan by {name}": number(epsilon) for name, epsilon in facts.cross_check.items()}
 
 
 def _held(claim: EpsilonClaim) -> str:
@@ -225,11 +230,6 @@ def _not_covered(facts: CardFacts) -> Sequence[str]:
 
 def _count(number: int) -> int | str:
     return number if number == 0 or number >= _SMALL else f"fewer than {_SMALL}"
-
-
-def _number(value: float) -> float | str:
-    """JSON has no inf."""
-    return round(value, 6) if math.isfinite(value) else "unbounded"
 
 
 def _cell(value: Any) -> str:

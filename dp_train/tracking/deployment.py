@@ -78,7 +78,7 @@ def deployment_entry(card: Document) -> dict[str, Any]:
                         f"{plan['steps run']} Poisson-sampled Gaussian releases, rate {plan['sample_rate']}, "
                         f"noise multiplier {plan['noise_multiplier']}, clip norm {plan['clip_norm']}",
                         *(f"{name}: {value}" for name, value in card["accounting"].items()),
-                        *(f"{name}: {value}" for name, value in card.get("ledger", {}).items()),
+                        *_ledger(card["ledger"]),
                     ]
                 ),
             },
@@ -100,6 +100,10 @@ def deployment_entry(card: Document) -> dict[str, Any]:
 def deployment_yaml(card: Document) -> str:
     """The entry as the registry's YAML."""
     return yaml.safe_dump(deployment_entry(card), sort_keys=False, allow_unicode=True, width=110)
+
+
+def _ledger(section: Any) -> list[str]:
+    return [section] if isinstance(section, str) else [f"{name}: {value}" for name, value in section.items()]
 
 
 def _lines(sentences: list[str]) -> str:

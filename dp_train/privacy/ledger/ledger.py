@@ -267,14 +267,14 @@ class Ledger:
             }
             return self._append(connection, book, [row])[0]
 
-    def book(self) -> Book:
-        """All that the rows say.
+    def book(self, *, until: str | None = None) -> Book:
+        """All that the rows say, or those up to the one whose hash is `until`.
 
         Raises:
-          StoreError: the chain is broken.
+          StoreError: the chain is broken, or holds no such row.
         """
         with self._database.reading() as connection:
-            return self._book(connection)
+            return self._book(connection, until)
 
     def standing(self, population: str) -> Standing:
         """Where a population stands."""
@@ -350,7 +350,7 @@ class Ledger:
             fits = f"; what fits: {' or '.join(options)}" if options else "; nothing like it fits any more"
         raise BudgetError(f"{head}{what} ε={needs.epsilon:.3g} and {left}, by {_way(before, stands)}{fits}{rest}")
 
-    def _book(self, connection: sa.Connection) -> Book:
+    def _book(self, connection: sa.Connection, until: str | None = None) -> Book:
         rows = connection.execute(sa.select(_ROWS).order_by(_ROWS.c.seq)).all()
         found = verify_chain(Link(row.seq, row.prev_hash, row.row_hash, row.body.encode()) for row in rows)
         if found.broken is not None:
@@ -358,7 +358,14 @@ class Ledger:
                 f"ledger: {found.broken.reason}; nothing is read from a broken ledger or written to it: "
                 "see dp-train ledger verify, and restore the store from a backup"
             )
-        return read_book(((row.seq, row.row_hash, row.body) for row in rows), head=found.head)
+        last = next((row.seq for row in rows if row.row_hash == until), None)
+        if until is not None and last is None:
+            raise StoreError(
+                f"ledger: no row has the hash {until[:12]}; its end was cut off, or it is another ledger: "
+                "see dp-train ledger verify --expect"
+            )
+        kept = rows[:last]
+        return read_book(((row.seq, row.row_hash, row.body) for row in kept), head=until or found.head)
 
     def _links(self, connection: sa.Connection) -> list[Link]:
         rows = connection.execute(sa.select(_ROWS).order_by(_ROWS.c.seq))

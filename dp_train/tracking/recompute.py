@@ -1,0 +1,148 @@
+"""The figures of a card from what they follow from: when it is written, and when somebody checks it.
+
+Both ways are the same functions, so that a card that verifies says what the ledger says, and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dp_train.privacy.accounting import cross_check, epsilon_delta_curve
+from dp_train.privacy.composition import Price, compose, event_from_json
+from dp_train.privacy.ledger.budget import standing, strictest
+from dp_train.privacy.ledger.lines import Book, State
+from dp_train.privacy.plan import PrivacyPlan, Unit
+
+_SAME = 1e-6
+"""Relative difference that rounding to six digits may leave."""
+
+Document = Mapping[str, Any]
+Curve = list[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """The first figure of a card that the ledger does not give: where it stands, what is there, what should be."""
+
+    figure: str
+    on_card: Any
+    derived: Any
+
+
+def plan_section(plan: PrivacyPlan, steps: int) -> dict[str, Any]:
+    """The public numbers of a plan, and how many of its steps ran."""
+    return {**plan.describe(), "steps run": steps, "digest": plan.digest}
+
+
+def guarantee_curve(plan: PrivacyPlan, steps: int) -> Curve:
+    """(ε, δ) pairs of the steps that ran, with the plan's own δ among them; closer where an attacker's curve bends."""
+    if not plan.private or steps == 0:
+        return []
+    deltas = sorted({plan.delta, 0.5, 0.3, 0.03, *(10.0**-power for power in range(1, 11))})
+    return list(zip(epsilon_delta_curve(plan.replace(steps=steps), deltas), deltas, strict=True))
+
+
+def opinions(plan: PrivacyPlan) -> dict[str, float]:
+    """ε of the plan by every accountant that knows plans of its kind."""
+    if not plan.private:
+        return {}
+    found = dict(cross_check(plan))
+    # Opacus' PRV knows no mixtures, no rate of 1, and overflows where an ε means nothing any more.
+    if plan.max_contributions == 1 and plan.sample_rate < 1 and found["pld"] < 100:
+        from dp_train.engines.cross_check import cross_check as opacus_cross_check  # seconds to import
+
+        found["prv (Opacus)"] = opacus_cross_check(plan).prv
+    return found
+
+
+def ledger_section(book: Book, reservation: str) -> dict[str, Any]:
+    """What the ledger knew when the card was written: this run, what was declared with it, and all before it."""
+    line = book.lines[reservation]
+    stands = standing(book, line.population)
+    together = [other for other in book.lines.values() if other.procedure == line.procedure]
+    bounded = [other for other in together if other.bounded]
+    procedure = compose([event_from_json(other.event) for other in bounded], strictest(bounded), line.delta)
+    unbounded = len(stands.lines) - sum(other.bounded for other in stands.lines)
+    valid = (
+        "the parameters of all of them were declared before the first began: composed exactly"
+        if stands.together
+        else "a Rényi filter holds whatever was seen before a run was chosen"
+        if stands.budget
+        else "only if nobody chose a run by what an earlier one gave: no budget is declared, so no filter holds"
+    )
+    budget = stands.budget
+    return {
+        "reservation": line.reservation,
+        "population": stands.label or line.population[:16],
+        "row": line.row_hash,
+        "head": book.head,
+        "steps charged": f"{line.steps} of {line.planned_steps} ({_STATES[line.state]})",
+        "ε of this run": _price(line.price),
+        f"ε of the procedure, {len(together)} run{'s' * (len(together) > 1)} declared together": _price(procedure),
+        f"ε of all {len(stands.lines)} runs on these people": number(stands.spent),
+        "δ of all runs": stands.delta,
+        "that sum is valid because": valid,
+        "budget": f"ε={budget.epsilon:g}, δ={budget.delta:g}" if budget else "none declared",
+        **({"runs that bound nothing for a person": unbounded} if unbounded else {}),
+    }
+
+
+_STATES = {
+    State.OPEN: "open, counted in full",
+    State.COMMITTED: "the run came to its end",
+    State.ABORTED: "the run was ended early",
+}
+
+
+def differences(card: Document, book: Book) -> Iterator[Difference]:
+    """Figures of a card that do not follow from the ledger, in the card's order.
+
+    Args:
+      card: as it was written, of a run with a line in the ledger.
+      book: the ledger up to the head that the card names.
+    """
+    reservation = card["ledger"]["reservation"]
+    line = book.lines[reservation]
+    plan = plan_of(line.plan)
+    derived: dict[str, Mapping[str, Any]] = {"plan": plan_section(plan, line.steps)}
+    if "epsilon" in card["claim"]:
+        derived["claim"] = {
+            "epsilon": number(plan.epsilon(line.steps)),
+            "delta": plan.delta,
+            "unit": plan.unit.value,
+        }
+        derived["accounting"] = {f"ε of the plan by {name}": number(value) for name, value in opinions(plan).items()}
+        curve = {f"δ={delta:.0e}": number(epsilon) for epsilon, delta in guarantee_curve(plan, line.steps)}
+        derived["guarantee as a curve"] = curve
+    derived["consent"] = {"snapshot root": line.facts.consent_root}
+    derived["ledger"] = ledger_section(book, reservation)
+    for title in card:
+        for name, value in derived.get(title, {}).items():
+            there = card[title].get(name)
+            if not _same(there, value):
+                yield Difference(figure=f"{title}, {name}", on_card=there, derived=value)
+
+
+def plan_of(fields: Mapping[str, Any]) -> PrivacyPlan:
+    """The plan that `PrivacyPlan.describe` described."""
+    values = {name: fields[name] for name in fields if name != "neighboring_relation"}
+    clip = math.inf if values["clip_norm"] is None else values["clip_norm"]
+    return PrivacyPlan(**{**values, "unit": Unit(values["unit"]), "clip_norm": clip})
+
+
+def number(value: float) -> float | str:
+    """Six decimals; JSON has no inf."""
+    return round(value, 6) if math.isfinite(value) else "unbounded"
+
+
+def _price(price: Price | None) -> float | str:
+    return "no bound per person" if price is None else number(price.epsilon)
+
+
+def _same(there: Any, value: Any) -> bool:
+    if isinstance(there, float | int) and isinstance(value, float | int) and not isinstance(value, bool):
+        return math.isclose(there, value, rel_tol=_SAME, abs_tol=1e-9)
+    return bool(there == value)
