@@ -7,13 +7,13 @@
 
 1. a process a case holds a model for each engine and takes their steps by turns; a ratio is the median over
    rounds of the engine's time ÷ the non-private time of the same round, so that a noisy machine is noisy to both;
-2. a process a case and engine takes two steps alone and reports the peak of its resident memory;
+2. a process a case and engine takes two short steps alone and reports the peak of its resident memory;
 3. the matrix products of a microbatch are counted, without Opacus' and Python's own work: the physical limit.
 
 All sides have the same allocator (`dp_train.engines.allocator`; `--no-allocator` leaves glibc's defaults), the same
-float32 optimizer (AdamW) and the same data. `opacus_hooks` and `opacus_ghost` are Opacus as it comes, one clip
-a row; `opacus_bookkeeping` is the same loop with one word changed. With a GPU, computation is in bf16 (autocast),
-tokens per second are those of the GPU, and so is the memory.
+float32 optimizer (AdamW) and the same data. `opacus_hooks`, `opacus_ghost` and `opacus_functorch` are Opacus as it
+comes, one clip a row; `opacus_bookkeeping` is the same loop with one word changed. With a GPU, computation is in bf16
+(autocast), tokens per second are those of the GPU, and so is the memory; nobody has run that yet.
 """
 
 from __future__ import annotations
@@ -34,7 +34,15 @@ from pathlib import Path
 from typing import Any
 
 ROWS, POSITIONS, VOCABULARY = 16, 128, 8192
-ENGINES = ("non_private", "bookkeeping", "hooks", "opacus_bookkeeping", "opacus_hooks", "opacus_ghost")
+ENGINES = (
+    "non_private",
+    "bookkeeping",
+    "hooks",
+    "opacus_bookkeeping",
+    "opacus_hooks",
+    "opacus_ghost",
+    "opacus_functorch",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +139,12 @@ def make_inputs(case: Case, index: int, device: str) -> dict[str, Any]:
     return {"input_ids": ids.to(device), "position_ids": positions.to(device)}
 
 
-def make_step(case: Case, engine: str, microbatches: int, device: str) -> Callable[[], None]:
-    """One optimizer step of an engine over its own copy of the model."""
+Step = Callable[[int], None]
+"""One optimizer step over that many microbatches."""
+
+
+def make_step(case: Case, engine: str, microbatches: int, device: str) -> Step:
+    """Steps of an engine over its own copy of the model, with at most `microbatches` microbatches each."""
     import torch
 
     model = build_model(case).to(device)
@@ -161,8 +173,8 @@ def make_step(case: Case, engine: str, microbatches: int, device: str) -> Callab
     batches = [MicroBatch(inputs=values, units=units, num_units=ROWS) for values in inputs]
     steps = iter(range(1 << 30))
 
-    def step() -> None:
-        for batch in batches:
+    def step(count: int) -> None:
+        for batch in batches[:count]:
             built.accumulate(batch)
         built.release(next(steps))
         optimizer.step()
@@ -171,7 +183,7 @@ def make_step(case: Case, engine: str, microbatches: int, device: str) -> Callab
     return step
 
 
-def _opacus_step(mode: str, model: Any, optimizer: Any, inputs: list[dict[str, Any]]) -> Callable[[], None]:
+def _opacus_step(mode: str, model: Any, optimizer: Any, inputs: list[dict[str, Any]]) -> Step:
     """Opacus' own loop for large batches: all but the last microbatch skip the noise."""
     import torch
     from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
@@ -191,9 +203,9 @@ def _opacus_step(mode: str, model: Any, optimizer: Any, inputs: list[dict[str, A
         wrap_model=False,
     )
 
-    def step() -> None:
-        for index, values in enumerate(inputs):
-            private.signal_skip_step(index < len(inputs) - 1)
+    def step(count: int) -> None:
+        for index, values in enumerate(inputs[:count]):
+            private.signal_skip_step(index < count - 1)
             losses = row_losses(model, values)
             if mode == "ghost":
                 DPTensorFastGradientClipping(hooks, private, losses, "mean").backward()
@@ -229,19 +241,21 @@ def measure_times(name: str, engines: list[str], args: argparse.Namespace, devic
     for engine in engines:
         try:
             step = make_step(case, engine, args.microbatches, device)
-            step()  # engines check themselves with their first microbatch
+            step(1)  # engines check themselves with their first microbatch
             with FlopCounterMode(display=False, custom_mapping=counted) as counter:
-                step()
-            steps[engine], products[engine] = step, counter.get_total_flops() / args.microbatches
+                step(1)
+            steps[engine], products[engine] = step, counter.get_total_flops()
         except Exception as error:
             failed[engine] = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
             gc.collect()
+    for step in steps.values():
+        step(args.microbatches)  # until the heap has found its size, new pages are paid for
     seconds: dict[str, list[float]] = {engine: [] for engine in steps}
     for _ in range(args.rounds):
         for engine, step in steps.items():
             _synchronize(device)
             start = time.perf_counter()
-            step()
+            step(args.microbatches)
             _synchronize(device)
             seconds[engine].append(time.perf_counter() - start)
     model = build_model(case)
@@ -253,13 +267,14 @@ def measure_memory(name: str, engine: str, args: argparse.Namespace, device: str
     """Peak bytes of a process that takes steps with one engine alone."""
     import torch
 
-    step = make_step(GPU_CASES[name], engine, args.microbatches, device)
-    step()
+    few = min(2, args.microbatches)  # sums, noise and the optimizer's state are there from the second on
+    step = make_step(GPU_CASES[name], engine, few, device)
+    step(few)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        step()
+        step(few)
         return {"peak": torch.cuda.max_memory_allocated()}
-    step()
+    step(few)
     return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
@@ -355,7 +370,10 @@ def main() -> None:
     if args.child:
         child(args)
         return
-    rows = [row for case in args.case or CASES for row in compare(case, args)]
+    import torch
+
+    cases = GPU_CASES if torch.cuda.is_available() else CASES
+    rows = [row for case in args.case or cases for row in compare(case, args)]
     if args.json:
         print(json.dumps(rows, indent=1))
         return

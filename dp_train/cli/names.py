@@ -44,6 +44,7 @@ class PrivateEngineName(Enum):
 
     NAIVE = "naive"
     HOOKS = "hooks"
+    GHOST = "ghost"
     FUNCTORCH = "functorch"
     BOOKKEEPING = "bookkeeping"
 

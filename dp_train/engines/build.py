@@ -39,7 +39,7 @@ def build_engine(
       clipping: how a unit is bounded by the plan's clip norm; unused by NON_PRIVATE.
 
     Raises:
-      PlanError: plan and engine do not go together.
+      PlanError: plan, clipping and engine do not go together.
       ModelError: nothing is trainable, or the engine has no rule for a layer.
     """
     _check(name, plan)
@@ -66,9 +66,10 @@ def build_engine(
         return BookkeepingEngine(
             model=model, row_losses=row_losses, plan=plan, noise=noise, optimizer=optimizer, clipping=clipping
         )
-    raise PlanError(
-        f"engine {name.value}: Opacus' ghost clipping takes norms of rows, not of units, and refuses tied weights; "
-        "use hooks or bookkeeping"
+    from dp_train.engines.ghost import GhostEngine
+
+    return GhostEngine(
+        model=model, row_losses=row_losses, plan=plan, noise=noise, optimizer=optimizer, clipping=clipping
     )
 
 

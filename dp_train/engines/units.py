@@ -117,6 +117,11 @@ class UnitClip:
         """(units,) norms and (units,) losses → (units,) float32 factors of tensor `index` alone; for PER_LAYER."""
         return clip_factors(norms if losses is None else norms + 0.0 * losses, self.bounds[index])
 
+    def norms(self, squares: Mapping[int, Tensor], losses: Tensor | None) -> Tensor:
+        """(units,) float64 norms over all tensors, not finite where the loss is not."""
+        of_loss = [] if losses is None else [0.0 * losses]
+        return torch.stack([*squares.values(), *of_loss]).sum(0).sqrt_()
+
     def factors(self, squares: Mapping[int, Tensor], losses: Tensor | None) -> tuple[dict[int, Tensor], Tensor]:
         """What each tensor's gradients of the units are multiplied by, and the units' norms.
 
@@ -128,8 +133,7 @@ class UnitClip:
         Returns:
           tensor index → (units,) float32, 0 for what counts as zero; (units,) float64, not finite there.
         """
-        of_loss = [] if losses is None else [0.0 * losses]
-        norms = torch.stack([*squares.values(), *of_loss]).sum(0).sqrt_()
+        norms = self.norms(squares, losses)
         if self.clipping is not Clipping.PER_LAYER:
             return dict.fromkeys(squares, self.whole(norms)), norms
         return {index: self.tensor(index, own.sqrt(), losses) for index, own in squares.items()}, norms

@@ -83,10 +83,18 @@ def test_from_run_repeats_a_run_with_values_changed(finished: Path, cli: Run) ->
 
 @pytest.mark.parametrize(
     "part",
-    [f"engine={name}" for name in options("engine")] + ["engine.clipping=AUTOMATIC", "optimizer=sgd", "start=none"],
+    [f"engine={name}" for name in options("engine") if name != "ghost"]
+    + ["engine.clipping=AUTOMATIC", "optimizer=sgd", "start=none"],
 )
 def test_every_engine_optimizer_and_start_trains(part: str, folder: Path, cli: Run) -> None:
     assert cli("train", *QUIET, part).code == 0
+
+
+def test_ghost_refuses_several_rows_a_person_with_the_remedy(folder: Path, cli: Run) -> None:
+    ended = cli("train", *QUIET, "engine=ghost", "privacy.rows_per_unit=2")
+    assert ended.code != 0
+    assert ended.err.count("\n") == 1
+    assert "use engine bookkeeping" in ended.err
 
 
 @pytest.mark.parametrize("trainable", ["ALL", "NORMS_AND_BIASES", "LAST_LAYERS", "LORA"])

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from engine_contract import NOISY, PLAN, SEED
+from engine_contract import NOISY as SEVERAL_ROWS
+from engine_contract import SEED
 from torch import nn
 
 from dp_train.engines.base import Engine, EngineName
@@ -11,7 +12,9 @@ from dp_train.engines.noise import SeededNoise
 from dp_train.errors import ModelError, PlanError
 from dp_train.privacy.plan import PrivacyPlan
 
-PRIVATE = [EngineName.NAIVE, EngineName.HOOKS, EngineName.FUNCTORCH]
+NOISY = SEVERAL_ROWS.replace(rows_per_unit=1)
+PLAN = NOISY.replace(noise_multiplier=0.0)
+PRIVATE = [EngineName.NAIVE, EngineName.HOOKS, EngineName.FUNCTORCH, EngineName.GHOST, EngineName.BOOKKEEPING]
 
 
 def build(name: EngineName, plan: PrivacyPlan, model: nn.Module | None = None) -> Engine:
@@ -61,8 +64,3 @@ def test_batch_statistics_are_refused_even_frozen(name: EngineName, layer: nn.Mo
 def test_nothing_trainable_is_refused(name: EngineName) -> None:
     with pytest.raises(ModelError, match="no trainable parameter"):
         build(name, NOISY, nn.Linear(3, 1).requires_grad_(False))
-
-
-def test_ghost_is_refused_with_a_remedy() -> None:
-    with pytest.raises(PlanError, match="hooks or bookkeeping"):
-        build(EngineName.GHOST, NOISY)
