@@ -119,7 +119,7 @@ class GhostEngine:
     def accumulate(self, batch: MicroBatch) -> None:
         """Add the clipped gradients of the microbatch's units, one row each, to the step's sum."""
         rows = batch.units.shape[0]
-        if batch.num_units != rows:
+        if batch.num_units != rows or len(batch.units.unique()) != rows:  # type: ignore[no-untyped-call]
             raise PlanError(
                 f"engine ghost: a microbatch has {rows} rows of {batch.num_units} units; expected one row a unit; "
                 "use engine bookkeeping"

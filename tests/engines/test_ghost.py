@@ -134,6 +134,8 @@ def test_several_rows_a_unit_are_refused_by_plan_and_by_microbatch() -> None:
         engine_of(gpt2(tied=False), PLAN)
     with pytest.raises(PlanError, match="3 rows of 2 units; expected one row a unit"):
         engine_of(gpt2(tied=False)).accumulate(batch(rows(3), [0, 0, 1]))
+    with pytest.raises(PlanError, match="expected one row a unit"):  # a unit without rows makes up for the other
+        engine_of(gpt2(tied=False)).accumulate(batch(rows(3), [0, 0, 2]))
 
 
 def test_clipping_by_layer_and_other_types_than_float32_are_refused() -> None:
