@@ -293,6 +293,7 @@ def _card_facts(
         claim=outcome.result.epsilon,
         cross_check=opinions(plan),
         curve=guarantee_curve(plan, outcome.result.steps),
+        selection=material.units.selection.public_facts(),
         ledger={} if reserved is None else ledger_section(reserved.ledger.book(), reserved.identifier),
         seed_is_fixed=seed_is_fixed,
         secure_noise=config.trainer.noise is NoiseSourceName.SECURE,

@@ -41,6 +41,8 @@ class CardFacts:
       plan: what was planned. `claim`: what may be said of what ran.
       cross_check: accountant → ε of the plan, as `accounting.cross_check` gives it; empty without privacy.
       curve: (ε, δ) pairs that hold for the steps that ran; empty without privacy.
+      selection: what the bound on contributions kept, as `SelectionReport.public_facts` gives it; a share that is
+        None was of too few to be told.
       ledger: what the ledger knows of the run, as `recompute.ledger_section` gives it; empty for a run in no ledger.
       seed_is_fixed: whether somebody chose the seed. `secure_noise`: whether noise came from the system's CSPRNG.
       consent_root: Merkle root of the consent snapshot. `consent_as_of`: its time, ISO 8601. `purpose`: agreed use.
@@ -63,6 +65,7 @@ class CardFacts:
     claim: EpsilonClaim
     cross_check: Mapping[str, float] = field(default_factory=dict)
     curve: Curve = ()
+    selection: Mapping[str, Any] = field(default_factory=dict)
     ledger: Mapping[str, Any] = field(default_factory=dict)
     seed_is_fixed: bool
     secure_noise: bool = False
@@ -103,6 +106,11 @@ def card_document(facts: CardFacts) -> Document:
             else "secret, drawn from the system, kept in the private checkpoint alone",
         },
         "plan": plan_section(plan, claim.steps),
+        "what the bound kept": {
+            name: "too few to tell" if value is None else value
+            for name, value in facts.selection.items()
+            if value is not None or "%" in name
+        },
         "accounting": {
             "published": "privacy loss distributions (dp-accounting)",
             "assumptions": "Poisson sampling, one Gaussian noise draw a step, clipping per unit, a public divisor",

@@ -82,6 +82,12 @@ def test_a_withheld_claim_has_no_curve_and_no_picture(tmp_path: Path) -> None:
     assert len(write_card(facts, tmp_path)) == 2
 
 
+def test_what_the_bound_kept_is_told_as_a_share() -> None:
+    shares = {"examples kept, %": 38, "people kept, %": None, "leans to": None}
+    kept = card_document(replace(FACTS, selection=shares))["what the bound kept"]
+    assert kept == {"examples kept, %": 38, "people kept, %": "too few to tell"}
+
+
 def test_small_counts_are_not_told() -> None:
     consent = card_document(FACTS)["consent"]
     assert (consent["conversations kept"], consent["denied: guest"], consent["denied: expired"]) == (
