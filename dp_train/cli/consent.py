@@ -14,6 +14,7 @@ from dp_train.cli.show import console, table
 from dp_train.consent.events import write_events
 from dp_train.consent.imports import import_events
 from dp_train.consent.principals import PrincipalKey
+from dp_train.consent.signing import read_signed, verified
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.tables import audit_parts
 from dp_train.errors import ConfigError, StoreError
@@ -25,6 +26,8 @@ SMALL = 10
 
 def run(options: Namespace) -> int:
     """Do what the second word says."""
+    if options.does == "verify" and (options.receipt or options.public_key):
+        return _verify_receipt(options)  # on a machine that has no store
     database = Database(absolute_url(options.store, Path.cwd()))
     try:
         verbs = {"import": _import, "status": _status, "snapshot": _snapshot, "verify": _verify, "export": _export}
@@ -123,6 +126,24 @@ def _verify(store: ConsentStore, options: Namespace) -> int:
             "restore the store from a backup that verifies"
         )
     return _print(options, {"events": found.rows, "head": found.head}, title="the chain verifies")
+
+
+def _verify_receipt(options: Namespace) -> int:
+    if not (options.receipt and options.public_key):
+        raise ConfigError("consent verify: expected --receipt FILE and --public-key FILE together")
+    try:
+        public = Path(options.public_key).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"consent verify: {options.public_key} cannot be read; expected signing.pub") from error
+    statement = verified(read_signed(Path(options.receipt)), public)
+    shown = {
+        name: ", ".join(value) if isinstance(value, list) else value
+        for name, value in statement.items()
+        if not isinstance(value, dict)
+    }
+    event = statement.get("event", {})
+    chain = {"event": event.get("seq"), "event_hash": event.get("hash")} if isinstance(event, dict) else {}
+    return _print(options, {**shown, **chain}, title="the signature holds")
 
 
 def _export(store: ConsentStore, options: Namespace) -> int:

@@ -12,6 +12,7 @@ from dp_train.cli import sweep
 from dp_train.cli.compose import compose, compose_from, is_sweep, load, without_hydra
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder
+from dp_train.cli.kept import refuse_if_somebody_left
 from dp_train.cli.plan import make_plan, plan_table, warnings
 from dp_train.cli.show import config_tree, console, gate_table, samples, scores_table
 from dp_train.errors import ConfigError
@@ -47,6 +48,7 @@ def _resume(options: Namespace, out: Console) -> int:
         out.print(f"{folder.path}: finished already, {done.get('claim')}")
         return 0
     config, tree = compose([], stored=load(folder.config))
+    refuse_if_somebody_left(folder, config)
     return _train(config, without_hydra(tree), _show_plan(config, out), folder, [], out)
 
 

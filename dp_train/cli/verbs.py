@@ -171,12 +171,55 @@ def _consent_snapshot(parser: argparse.ArgumentParser) -> None:
 def _consent_verify(parser: argparse.ArgumentParser) -> None:
     _consent("verify", parser)
     parser.add_argument("--head", metavar="HASH", help="a head that was kept elsewhere: the chain must pass through it")
+    parser.add_argument("--receipt", metavar="FILE", help="a withdrawal's receipt; is checked with the files alone")
+    parser.add_argument(
+        "--public-key", metavar="FILE", help="the public key that receipts are checked by (signing.pub)"
+    )
 
 
 def _consent_export(parser: argparse.ArgumentParser) -> None:
     _consent("export", parser)
     parser.add_argument("file", metavar="FILE", help="a new jsonl file")
     parser.add_argument("--audit", action="store_true", help="the chain with its hashes, without pseudonyms")
+
+
+def _about_person(does: str, parser: argparse.ArgumentParser) -> None:
+    """What verbs about one person take, who is told apart by the principal key."""
+    _consent(does, parser)
+    parser.set_defaults(key="runs/principal.key")
+    parser.add_argument("person", metavar="PERSON", help="id of the person, as the corpus has it")
+    parser.add_argument("--policy", metavar="FILE", help="rules of what follows (conf/consent/withdrawal.yaml)")
+    parser.add_argument("--uri", help="MLflow store of the runs (that of each run's configuration)")
+
+
+def _consent_impact(parser: argparse.ArgumentParser) -> None:
+    _about_person("impact", parser)
+
+
+def _consent_withdraw(parser: argparse.ArgumentParser, does: str = "withdraw") -> None:
+    _about_person(does, parser)
+    ways = ("settings", "form", "letter", "email", "phone", "in_person")
+    parser.add_argument("--method", choices=ways, default="form", help="how it came (form)")
+    parser.add_argument("--at", metavar="TIME", help="from when on it counts, if that was earlier (now)")
+    parser.add_argument("--signing-key", metavar="FILE", help="key of receipts (signing.key beside the principal key)")
+    parser.add_argument("--receipt", metavar="FILE", help="also write the receipt to this new file")
+    parser.add_argument("--dry-run", action="store_true", help="show what would follow, store nothing")
+    if does == "withdraw":
+        purposes = ("train_meeting_summary", "train_chat_compose", "provide_feature", "publish")
+        parser.add_argument("--purpose", action="append", choices=purposes, help="only this one; may be repeated (all)")
+
+
+def _consent_erase(parser: argparse.ArgumentParser) -> None:
+    _consent_withdraw(parser, "erase")
+
+
+def _promote(parser: argparse.ArgumentParser) -> None:
+    _run_only(parser)
+    parser.add_argument("--name", help="of the registered model (the task's name)")
+    parser.add_argument("--alias", help="a name that shall point at this version, such as champion")
+    parser.add_argument("--policy", metavar="FILE", help="rules of what follows (conf/consent/withdrawal.yaml)")
+    parser.add_argument("--uri", help="MLflow store of the run (that of its configuration)")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, register nothing")
 
 
 VERBS = {
@@ -294,6 +337,30 @@ VERBS = {
         module="consent",
         options=_consent_verify,
         example="dp-train consent verify",
+    ),
+    "consent withdraw": Verb(
+        summary="a person leaves: the event, a signed receipt, and what follows for runs and registered models",
+        module="withdrawal",
+        options=_consent_withdraw,
+        example="dp-train consent withdraw prv-00017 --method letter --receipt receipt.json",
+    ),
+    "consent impact": Verb(
+        summary="what a person's withdrawal means or would mean: runs, models, bound, action; changes nothing",
+        module="withdrawal",
+        options=_consent_impact,
+        example="dp-train consent impact prv-00017",
+    ),
+    "consent erase": Verb(
+        summary="a person leaves and is forgotten: nothing that is kept leads back to them; the chain still verifies",
+        module="withdrawal",
+        options=_consent_erase,
+        example="dp-train consent erase prv-00017",
+    ),
+    "promote": Verb(
+        summary="register a finished run's model in MLflow, if its ε may be shown and its people still agree",
+        module="promote",
+        options=_promote,
+        example="dp-train promote RUN --alias champion",
     ),
     "consent export": Verb(
         summary="the events as a file to import elsewhere, or the chain for an auditor",

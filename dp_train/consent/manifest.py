@@ -7,7 +7,8 @@ runs/…/private/people.jsonl, the folder with mode 0700 and the file with 0600:
   {"person": "03ff…"}
 
 It is as private as the data (it says who took part), and stays in the run's folder: no ledger, tracker or card
-takes it. Without the principal key nobody can tell who a pseudonym is.
+takes it. Without the principal key nobody can tell who a pseudonym is. Erasure takes a person's line out and counts it
+(`"erased": 1` in the header), so that what the model may still know of them stays accounted for.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import re
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dp_train.consent.events import Purpose
@@ -40,6 +41,7 @@ class Manifest:
       run: id of the run, that of its reservation where it is in a ledger.
       population: lineage of the people. purpose: what they agreed to. consent_root: by which snapshot.
       people: sorted pseudonyms, without repeats.
+      erased: how many were in it and had their line erased since.
     """
 
     run: str
@@ -47,6 +49,7 @@ class Manifest:
     purpose: Purpose
     consent_root: str
     people: tuple[str, ...] = field(repr=False)
+    erased: int = field(default=0, repr=False)
 
     def holds(self, pseudonym: str) -> bool:
         """Whether a person is in it."""
@@ -77,6 +80,7 @@ def write_manifest(manifest: Manifest, run_folder: Path) -> Path:
         "population": manifest.population,
         "purpose": manifest.purpose.value,
         "consent_root": manifest.consent_root,
+        **({"erased": manifest.erased} if manifest.erased else {}),
     }
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -115,6 +119,7 @@ def read_manifest(run_folder: Path) -> Manifest | None:
             purpose=Purpose(header["purpose"]),
             consent_root=str(header["consent_root"]),
             people=people,
+            erased=int(header.get("erased", 0)),
         )
     except FileNotFoundError:
         return None
@@ -127,4 +132,18 @@ def read_manifest(run_folder: Path) -> Manifest | None:
         ) from error
 
 
-__all__ = ["FILE", "PRIVATE", "Manifest", "manifest_of", "read_manifest", "write_manifest"]
+def forget(run_folder: Path, pseudonym: str) -> bool:
+    """Take a person out of the manifest of a run's folder and count them as erased; whether they were in it.
+
+    Raises:
+      CheckpointError: the manifest cannot be read or written; it is as it was.
+    """
+    manifest = read_manifest(run_folder)
+    if manifest is None or not manifest.holds(pseudonym):
+        return False
+    others = tuple(person for person in manifest.people if person != pseudonym)
+    write_manifest(replace(manifest, people=others, erased=manifest.erased + 1), run_folder)
+    return True
+
+
+__all__ = ["FILE", "PRIVATE", "Manifest", "forget", "manifest_of", "read_manifest", "write_manifest"]

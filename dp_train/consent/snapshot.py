@@ -135,6 +135,19 @@ class ConsentSnapshot:
             as_of=microseconds(self.as_of),
         )
 
+    def says(self, pseudonym: str, purpose: Purpose) -> Reason:
+        """What a person says about a purpose as a whole: GRANTED where any content of theirs may be used for it.
+
+        Else why not; NO_RECORD for somebody who never spoke of it, and for somebody who was erased.
+        """
+        wanted, found = _PURPOSE_INDEX[purpose], Reason.NO_RECORD
+        for index, _, code, _, _ in _CELL.iter_unpack(self._people.get(bytes.fromhex(pseudonym), b"")):
+            if index == wanted:
+                found = REASONS[code]
+                if found is Reason.GRANTED:
+                    break
+        return found
+
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise ConsentError("consent snapshot: cannot be pickled or copied, it holds the key; make it from the registry")
 

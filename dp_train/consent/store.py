@@ -126,10 +126,20 @@ class ConsentStore:
         where = LINKS.c.pseudonym == bytes.fromhex(pseudonym)
         return connection.execute(LINKS.delete().where(where)).rowcount > 0
 
+    def is_linked(self, pseudonym: str) -> bool:
+        """Whether there are events that lead to this person."""
+        with self.database.reading() as connection:
+            query = sa.select(LINKS.c.number).where(LINKS.c.pseudonym == bytes.fromhex(pseudonym))
+            return connection.execute(query).first() is not None
+
     def head(self) -> Head:
         """The end of the chain."""
         with self.database.reading() as connection:
-            return _head(connection)
+            return self.head_in(connection)
+
+    def head_in(self, connection: sa.Connection) -> Head:
+        """The end of the chain, as a transaction sees it."""
+        return _head(connection)
 
     def events(self, *, pseudonym: str | None = None, upto: int | None = None) -> Iterator[ConsentEvent]:
         """Stored events in the order of the chain, as a stream; `seq` is that of the file they came from.

@@ -114,6 +114,23 @@ class Database:
                     connection.execute(sa.text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
                 yield connection
 
+    def scrub(self, table: str) -> None:
+        """After rows of a table were deleted: let no page of the database keep what they held.
+
+        SQLite overwrites deleted rows (`secure_delete`) and the write-ahead log is emptied here. PostgreSQL gives
+        the rows' space free; what its write-ahead log, replicas and backups keep is for their retention to end.
+        """
+        with self._errors():
+            if self.is_sqlite:
+                connection = self._engine.raw_connection()
+                try:
+                    connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                finally:
+                    connection.close()
+                return
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as plain:
+                plain.execute(sa.text(f"VACUUM {table}"))
+
     def close(self) -> None:
         """Give all connections back."""
         self._engine.dispose()
@@ -133,6 +150,7 @@ class Database:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA secure_delete=ON")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -1,0 +1,265 @@
+"""`dp-train consent withdraw | impact | erase`: a person leaves, and what follows.
+
+1. the event and its receipt go into the store, both or neither;
+2. the impact is worked out from run folders, ledger and model registry;
+3. tags on model versions, `model_status.json`, caches. All of it may be repeated: the same command completes it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from argparse import Namespace
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dp_train.cli.compose import load
+from dp_train.cli.folders import RunFolder
+from dp_train.cli.kept import STATUS, Kept, kept, policy_of, snapshot_now
+from dp_train.cli.show import console, rounded_up, table
+from dp_train.consent.events import Purpose
+from dp_train.consent.impact import NOT_UNLEARNT, RETRAIN_SPENDS, Impact, RunImpact, assess
+from dp_train.consent.manifest import forget
+from dp_train.consent.policy import Action
+from dp_train.consent.principals import PrincipalKey
+from dp_train.consent.signing import SigningKey
+from dp_train.consent.store import ConsentStore
+from dp_train.consent.withdrawal import Withdrawal, erase, withdraw
+from dp_train.errors import ConfigError, ConsentError
+from dp_train.privacy.ledger.budget import standing
+from dp_train.privacy.ledger.ledger import Ledger
+from dp_train.privacy.ledger.lines import Book
+from dp_train.store.database import Database, absolute_url
+
+STARTING_POINTS = Path("runs/starting_points")
+REASON = "people whose data it has learnt from withdrew their consent"
+PUBLIC_KEY = "signing.pub"
+
+
+def run(options: Namespace) -> int:
+    """Do what the second word says."""
+    url = absolute_url(options.store, Path.cwd())
+    key = PrincipalKey.load(options.key)
+    policy = policy_of(options.policy)
+    at = _moment(getattr(options, "at", None))
+    pseudonym = key.pseudonym(options.person)
+    database = Database(url)
+    ledger = Ledger(database)
+    try:
+        store, book = ConsentStore(database), ledger.book()
+        found = _runs(pseudonym, book, options.uri)
+        known = store.is_linked(pseudonym) or any(_holds(each, pseudonym) for each in found)
+        if not known:
+            raise ConsentError(
+                f"consent {options.does}: nobody of this id is in the store or in a run here; expected a person's id "
+                "as the corpus has it, and the key and the folder of their runs"
+            )
+        published = _agreed_to_publish(store, pseudonym)
+        asked = options.does == "impact" or options.dry_run
+        done = None if asked else _leave(store, pseudonym, options, key=_signing_key(options), at=at)
+        since = at if done is None else done.at
+        runs = [each.run for each in found]
+        impact = assess(runs, pseudonym, snapshot_now(store, key), policy, purposes=_purposes(options), since=since)
+        did = [] if asked else _apply(impact, found, datetime.now(UTC))
+        if not asked and published and Purpose.PUBLISH in _purposes(options):
+            did += _purge_starting_points(found)
+        if options.does == "erase" and not asked:
+            lists = sum(forget(each.folder.path, pseudonym) for each in found)
+            did.append(f"taken out of the lists of people of {lists} runs")
+        _tell(options, impact, book, key.lineage, done, did)
+    finally:
+        database.close()
+    return 0
+
+
+def _leave(
+    store: ConsentStore, pseudonym: str, options: Namespace, *, key: SigningKey, at: datetime
+) -> Withdrawal | None:
+    policy = policy_of(options.policy)
+    if options.does == "erase":
+        done = erase(store, pseudonym, at=at, method=options.method, key=key, policy=policy)
+    else:
+        purposes = frozenset(Purpose(name) for name in options.purpose or ())
+        done = withdraw(store, pseudonym, at=at, purposes=purposes, method=options.method, key=key, policy=policy)
+    if done is not None and options.receipt is not None:
+        try:
+            with Path(options.receipt).open("x", encoding="utf-8") as out:
+                out.write(json.dumps(done.receipt, indent=2, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise ConfigError(
+                f"consent {options.does}: it is stored; --receipt {options.receipt}: {error.strerror}; repeat the "
+                "command with a new file"
+            ) from error
+    return done
+
+
+def _apply(impact: Impact, found: Sequence[Kept], now: datetime) -> list[str]:
+    """Tags, statuses; what was done, in words."""
+    by_name = {each.run.name: each for each in found}
+    did = []
+    for each in impact.runs:
+        if each.action is Action.NONE:
+            continue
+        where = by_name[each.run.name]
+        if each.action is Action.RETIRE and not each.run.retired:
+            status = {"status": "retired", "reason": REASON, "since": now.isoformat(timespec="seconds")}
+            where.folder.write_json(STATUS, status)
+            did.append(f"{each.run.name}: model retired")
+        did += _mark(each, where)
+    return did
+
+
+def _mark(impact: RunImpact, where: Kept) -> list[str]:
+    if where.store is None or not where.versions:
+        return []
+    from dp_train.tracking.registry import ACT_BY, ACTION, mark, withdraw_aliases
+
+    did = []
+    for version in where.versions:
+        # What an earlier withdrawal asked for is never softened, nor put off.
+        before = version.tags.get(ACTION)
+        actions = [impact.action, *([Action(before)] if before in {action.value for action in Action} else [])]
+        action = max(actions, key=lambda action: action.severity)
+        dates = [date for date in (version.tags.get(ACT_BY), _date(impact.act_by)) if date]
+        mark(where.store, version, {ACTION: action.value, **({ACT_BY: min(dates)} if dates else {})})
+        did.append(f"{version.label}: tagged {action.value}")
+        if action is Action.RETIRE and version.aliases:
+            withdraw_aliases(where.store, version)
+            did.append(f"{version.label}: {', '.join(version.aliases)} no longer points at it")
+    return did
+
+
+def _purge_starting_points(found: Sequence[Kept]) -> list[str]:
+    """Starting points keep no list of people, so all of them go; a run that needs one makes it anew."""
+    gone = 0
+    starts = [load(each.folder.config).get("start") or {} for each in found]
+    for cache in {STARTING_POINTS, *(Path(start["cache"]) for start in starts if start.get("cache"))}:
+        for folder in cache.glob("*"):
+            if (folder / "facts.json").is_file():
+                shutil.rmtree(folder)
+                gone += 1
+    return [f"{gone} cached starting points, made from published text, deleted"] if gone else []
+
+
+def _runs(pseudonym: str, book: Book, uri: str | None) -> list[Kept]:
+    """Every run here; MLflow is asked about those that the person is in."""
+    every = [kept(folder, book, uri, registry=False) for folder in RunFolder.all()]
+    return [kept(each.folder, book, uri, registry=True) if _holds(each, pseudonym) else each for each in every]
+
+
+def _holds(each: Kept, pseudonym: str) -> bool:
+    return each.run.manifest is not None and each.run.manifest.holds(pseudonym)
+
+
+def _agreed_to_publish(store: ConsentStore, pseudonym: str) -> bool:
+    events = store.events(pseudonym=pseudonym)
+    return any(event.event_state.grants and Purpose.PUBLISH in event.purpose for event in events)
+
+
+def _purposes(options: Namespace) -> frozenset[Purpose]:
+    return frozenset(Purpose(name) for name in getattr(options, "purpose", None) or ()) or frozenset(Purpose)
+
+
+def _signing_key(options: Namespace) -> SigningKey:
+    """The key of receipts, with its public half exported beside it."""
+    path = Path(options.signing_key or Path(options.key).with_name("signing.key"))
+    key = SigningKey.open(path)
+    public = path.with_name(PUBLIC_KEY)
+    try:
+        if not public.exists():
+            public.write_text(key.public_pem, encoding="ascii")
+    except OSError as error:
+        raise ConsentError(f"signing key: {public} cannot be written ({error.strerror}); free space") from error
+    return key
+
+
+def _moment(text: str | None) -> datetime:
+    now = datetime.now(UTC)
+    try:
+        at = now if text is None else datetime.fromisoformat(text)
+    except ValueError:
+        at = datetime.min
+    if at.tzinfo is None or at > now:
+        raise ConfigError(f"consent: --at={text}; expected a time with an offset that is not to come")
+    return at
+
+
+def _tell(
+    options: Namespace, impact: Impact, book: Book, lineage: str, done: Withdrawal | None, did: Sequence[str]
+) -> None:
+    left = _left(impact, book, lineage)
+    if options.json:
+        values: dict[str, Any] = {
+            "stored": None if done is None else {"at": done.at.isoformat(), "new": done.new, "receipt": done.receipt},
+            "runs": [_finite(each.values()) for each in impact.runs],
+            "runs_without_a_list": impact.without_list,
+            "budget": left,
+            "done": list(did),
+            "limits": [NOT_UNLEARNT, RETRAIN_SPENDS],
+        }
+        print(json.dumps(values, indent=2, ensure_ascii=False))
+        return
+    out = console()
+    if done is not None:
+        event = done.receipt["statement"]["event"]
+        new = "" if done.new else " (it was there already)"
+        out.print(
+            f"withdrawn from {done.at.isoformat(timespec='seconds')} on{new}; event {event['seq']} {event['hash']}"
+        )
+    elif getattr(options, "dry_run", False):
+        out.print("dry run: nothing was stored or changed")
+    if impact.runs:
+        out.print(table(("run", "purpose", "left", "group bound", "action", "by", "models"), map(_row, impact.runs)))
+    else:
+        out.print("their data is in no run that is listed here")
+    if impact.without_list:
+        out.print(f"{impact.without_list} runs keep no list of people: whether they are in those nobody can tell")
+    for line in did:
+        out.print(line, markup=False)
+    if left["retrain_needs"] is not None:
+        left_over = "no budget is declared" if left["left"] is None else f"ε={left['left']:.3g} is left of the budget"
+        out.print(f"{RETRAIN_SPENDS}: as the run was, ε={rounded_up(left['retrain_needs'])}; {left_over}")
+    if impact.runs:
+        out.print(NOT_UNLEARNT)
+    out.print("no cache of rows is kept: between corpus and model everything lives in memory")
+
+
+def _row(each: RunImpact) -> tuple[str, ...]:
+    bound = "none" if each.bound is None else f"ε={rounded_up(each.bound.epsilon)}, δ={each.bound.delta:.1e}"
+    manifest = each.run.manifest
+    return (
+        each.run.name,
+        "" if manifest is None else manifest.purpose.value,
+        str(each.left),
+        bound,
+        each.action.value.replace("_", " ") + (f" ({', '.join(each.because)})" if each.because else ""),
+        "" if each.act_by is None else f"{each.act_by:%Y-%m-%d}",
+        ", ".join(each.run.versions) + (" retired" if each.run.retired else ""),
+    )
+
+
+def _left(impact: Impact, book: Book, lineage: str) -> dict[str, Any]:
+    """What the population may still spend, and what the dearest of the runs would cost again."""
+    needs = max((each.run.epsilon for each in impact.runs if each.run.epsilon is not None), default=None)
+    stand = standing(book, lineage)
+    return {
+        "population": lineage,
+        "budget": None if stand.budget is None else stand.budget.epsilon,
+        "spent": stand.spent if math.isfinite(stand.spent) else None,
+        "left": stand.left,
+        "retrain_needs": needs,
+    }
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: an ε that bounds nothing is null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
+
+
+def _date(value: datetime | None) -> str | None:
+    return None if value is None else value.astimezone(UTC).isoformat(timespec="seconds")

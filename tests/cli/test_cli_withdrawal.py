@@ -1,0 +1,208 @@
+"""A person leaves a trained run: impact, tags, receipt, resume, promotion, erasure, as a privacy officer types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import SMALL, Run
+
+from dp_train.cli.main import main
+from dp_train.consent.manifest import read_manifest
+from dp_train.consent.principals import PrincipalKey
+from dp_train.corpora.synthetic import Population, SyntheticCorpus
+from dp_train.tracking.store import TrackingStore
+
+POLICY = """rules:
+  - {action: retrain, people: 1, days: 90}
+  - {action: block_promotion, people: 2, days: 30}
+  - {action: retire, people: 3}
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working folder with one finished run, tracked and in the ledger, on the 60 people of the embedded corpus."""
+    before = Path.cwd()
+    working = tmp_path_factory.mktemp("withdrawal")
+    os.chdir(working)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.environ.pop("DP_TRAIN_STORE", None)
+    try:
+        assert main(["train", *SMALL]) == 0
+        Path("policy.yaml").write_text(POLICY)
+        yield working
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture
+def working(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it for one test."""
+    shutil.copytree(trained, tmp_path / "w")
+    monkeypatch.chdir(tmp_path / "w")
+    return tmp_path / "w"
+
+
+def the_run() -> Path:
+    return next(Path().glob("runs/*/*/result.json")).parent
+
+
+def members() -> list[str]:
+    """Ids of people who are in the run."""
+    key, manifest = PrincipalKey.load("runs/principal.key"), read_manifest(the_run())
+    assert manifest is not None
+    everybody = (person.person_id for person, _ in SyntheticCorpus(60, Population.PRIVATE).census())
+    return [person for person in everybody if manifest.holds(key.pseudonym(person))]
+
+
+def asked(cli: Run, *words: str) -> Any:
+    ended = cli(*words, "--json")
+    assert ended.code == 0, ended.err
+    return json.loads(ended.out)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_impact_names_the_run_and_changes_nothing(working: Path, cli: Run) -> None:
+    before = tree(the_run())
+    found = asked(cli, "consent", "impact", members()[0])
+    (run,) = found["runs"]
+    assert run["run"] == str(the_run())
+    assert run["people_left"] == 1
+    assert run["group_epsilon"] == run["epsilon"] > 0
+    assert run["action"] == "retrain"
+    assert found["budget"]["retrain_needs"] == run["epsilon"]
+    assert found["stored"] is None
+    assert tree(the_run()) == before
+    dry = asked(cli, "consent", "withdraw", members()[0], "--dry-run")
+    assert dry["stored"] is None
+    assert asked(cli, "consent", "verify")["events"] == 0
+
+
+def test_promoted_version_carries_lineage_and_withdrawals_reach_it(working: Path, cli: Run, tmp_path: Path) -> None:
+    made = asked(cli, "promote", str(the_run()), "--alias", "champion")
+    result, ledger = (
+        json.loads((the_run() / "result.json").read_text()),
+        json.loads((the_run() / "ledger.json").read_text()),
+    )
+    assert made["tags"]["consent.root"] == result["consent_root"]
+    assert made["tags"]["privacy.plan_digest"] == result["plan_digest"]
+    assert float(made["tags"]["privacy.epsilon"]) == result["epsilon"]
+    assert made["tags"]["ledger.reservation"] == ledger["reservation"]
+    first, second, third, fourth = members()[:4]
+    asked(cli, "consent", "withdraw", first, "--policy", "policy.yaml", "--receipt", "receipt.json")
+    assert version_tags()["consent.action"] == "retrain"
+    # A second machine has two files and nothing else.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("receipt.json", "runs/signing.pub"):
+        shutil.copy(name, elsewhere)
+    os.chdir(elsewhere)
+    seen = asked(cli, "consent", "verify", "--receipt", "receipt.json", "--public-key", "signing.pub")
+    assert seen["state"] == "ConsentWithdrawn"
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["receipt.json", "signing.pub"]
+    os.chdir(working)
+    assert asked(cli, "consent", "verify", "--head", seen["event_hash"])["events"] == 1
+    # One who left may be promoted under this policy, two may not, three retire the model.
+    assert asked(cli, "promote", str(the_run()), "--policy", "policy.yaml")["tags"]["consent.action"] == "retrain"
+    asked(cli, "consent", "withdraw", second, "--policy", "policy.yaml")
+    ended = cli("promote", str(the_run()), "--policy", "policy.yaml")
+    assert ended.code == 4
+    assert "block_promotion (people ≥ 2)" in ended.err
+    assert version_tags()["consent.action"] == "block_promotion"
+    done = asked(cli, "consent", "withdraw", third, "--policy", "policy.yaml")["done"]
+    assert version_tags()["consent.action"] == "retire"
+    assert any("champion no longer points" in line for line in done)
+    status = json.loads((the_run() / "model_status.json").read_text())
+    assert status["status"] == "retired"
+    assert cli("promote", str(the_run())).code == 6
+    # A milder policy does not take back what was asked for.
+    asked(cli, "consent", "withdraw", fourth)
+    assert version_tags()["consent.action"] == "retire"
+
+
+def version_tags() -> dict[str, str]:
+    from dp_train.tracking.registry import versions
+
+    run_id = json.loads((the_run() / "tracking.json").read_text())["run_id"]
+    return dict(versions(TrackingStore.open(), run_id)[0].tags)
+
+
+def test_withdrawal_between_snapshot_and_resume_stops_the_resume(working: Path, cli: Run) -> None:
+    result = the_run() / "result.json"
+    values = json.loads(result.read_text())
+    result.write_text(json.dumps({**values, "status": "KILLED"}))  # as after Ctrl-C
+    assert cli("train", "--resume", str(the_run())).code == 0
+    result.write_text(json.dumps({**values, "status": "KILLED"}))
+    asked(cli, "consent", "withdraw", members()[0])
+    ended = cli("train", "--resume", str(the_run()))
+    assert ended.code == 4
+    assert "does not agree to train_chat_compose any more" in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [({"withheld": ["seed"], "claim": "ε withheld"}, 5), ({"epsilon": None}, 5), ({"status": "FAILED"}, 6)],
+)
+def test_model_without_a_claim_is_not_promoted(working: Path, cli: Run, change: dict[str, Any], code: int) -> None:
+    result = the_run() / "result.json"
+    result.write_text(json.dumps({**json.loads(result.read_text()), **change}))
+    assert cli("promote", str(the_run())).code == code
+
+
+def test_somebody_nobody_knows_is_an_error_and_stores_nothing(working: Path, cli: Run) -> None:
+    ended = cli("consent", "withdraw", "no such person")
+    assert ended.code == 4
+    assert "no such person" not in ended.err
+    assert asked(cli, "consent", "verify")["events"] == 0
+
+
+def test_nothing_that_was_written_leads_to_an_erased_person(trained: Path, working: Path, cli: Run) -> None:
+    corpus = SyntheticCorpus(60, Population.PRIVATE)
+    person_id = members()[0]
+    person = next(person for person, _ in corpus.census() if person.person_id == person_id)
+    said = [
+        turn.text
+        for talk in corpus.conversations()
+        for turn in talk.turns
+        if turn.person_id == person_id and len(turn.text) > 20
+    ]
+    assert said
+    pseudonym = PrincipalKey.load("runs/principal.key").pseudonym(person_id)
+    asked(cli, "promote", str(the_run()))
+    from dp_train.consent.events import write_events
+
+    write_events(corpus.consent_events(PrincipalKey.load("runs/principal.key")), "given.jsonl")
+    asked(cli, "consent", "import", "given.jsonl")
+    Path("given.jsonl").unlink()  # the officer's own file
+
+    def leads(needles: list[bytes]) -> set[str]:
+        roots = (working, trained / "mlartifacts")
+        files = [path for root in roots for path in root.rglob("*") if path.is_file()]
+        assert len(files) > 20
+        return {f"{path.name}" for path in files if any(needle in path.read_bytes() for needle in needles)}
+
+    identity = [person_id.encode(), person.name.encode(), person.email.encode()]
+    texts = [text.encode() for text in said]
+    tokens = [pseudonym.encode(), bytes.fromhex(pseudonym)]
+    there = leads(tokens)  # the search finds what is there
+    assert "people.jsonl" in there
+    assert any(name.startswith("dp_train.db") for name in there)
+    found = asked(cli, "consent", "erase", person_id)
+    assert any("lists of people of 1 runs" in line for line in found["done"])
+    assert leads([*identity, *texts, *tokens]) == set()
+    assert asked(cli, "consent", "verify")["events"] > 60
+    assert cli("consent", "impact", person_id).code == 4
+    # What the model has learnt is still counted.
+    other = asked(cli, "consent", "impact", members()[0])
+    assert other["runs"][0]["people_left"] >= 2
+    assert "not taken out" in other["limits"][0]
