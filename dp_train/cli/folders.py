@@ -8,6 +8,9 @@ runs/<date>/<time>-<microseconds>-<random id>/
   model/           weights and tokenizer, as transformers reads them
   result.json      status, plan, ε or why there is none, scores
   card.md          the same for people
+  model_status.json  only where the model was taken out of use:
+                   {"status": "retired", "reason": "…", "since": "2025-01-31T12:00:00+00:00"}; `RunFolder.retire`
+                   writes it, and generate and evaluate refuse such a run. The reason names nobody.
 """
 
 from __future__ import annotations
@@ -16,15 +19,17 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from dp_train.errors import CheckpointError, ConfigError
+from dp_train.errors import CheckpointError, ConfigError, ModelError
 from dp_train.tracking.provenance import git_state, public_config, public_overrides, versions
 
+_STATUS, _RETIRED = "model_status.json", "retired"
 ROOTS = (Path("runs"), Path("multirun"))
 
 
@@ -97,6 +102,27 @@ class RunFolder:
     @property
     def model(self) -> Path:
         return self.path / "model"
+
+    def retire(self, reason: str, since: datetime) -> None:
+        """Take the model out of use; what it spent stays spent. `reason` is shown to whoever asks for the model."""
+        self.write_json(_STATUS, {"status": _RETIRED, "reason": reason, "since": since.isoformat()})
+
+    def refuse_retired(self) -> None:
+        """Nothing, unless the model is retired.
+
+        Raises:
+          ModelError: it is, or its status cannot be read.
+        """
+        if not (self.path / _STATUS).exists():
+            return
+        status = self.read_json(_STATUS)
+        if status.get("status") == _RETIRED:
+            raise ModelError(
+                f"run {self.path}: its model was retired on {status.get('since')} ({status.get('reason')}); "
+                "use a run that was trained since"
+            )
+        if not status:
+            raise ModelError(f"run {self.path}: {_STATUS} cannot be read, so the model may be retired; mend that file")
 
     def ids(self) -> set[str]:
         """What the run answers to beside its path: its MLflow id, and the random end of its folder's name.

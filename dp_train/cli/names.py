@@ -30,6 +30,21 @@ class ArchitectureName(Enum):
     ENCODER_DECODER = "encoder_decoder"
 
 
+class ModelSource(Enum):
+    """Where a model's first weights come from."""
+
+    SCRATCH = "scratch"
+    PRETRAINED = "pretrained"
+    SMOLLM2 = "smollm2"
+
+
+class ExportName(Enum):
+    """`dp_train.models.export.Export`."""
+
+    MERGED = "merged"
+    ADAPTER = "adapter"
+
+
 class TrainableName(Enum):
     """`dp_train.models.trainable.Trainable`."""
 
@@ -69,6 +84,7 @@ class CorpusSource(Enum):
 class StartMode(Enum):
     """From which weights a run starts."""
 
+    AUTO = "auto"
     PUBLIC = "public"
     NONE = "none"
 

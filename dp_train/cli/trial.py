@@ -20,6 +20,7 @@ from dp_train.cli.names import NoiseSourceName, PrivacyMode, TrackerName
 from dp_train.cli.progress import ShowProgress
 from dp_train.cli.spending import spending
 from dp_train.errors import CheckpointError
+from dp_train.models.export import Export, save_model
 from dp_train.privacy.ledger.ledger import Reservation
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.tasks.base import Sample
@@ -153,7 +154,7 @@ def run_trial(
         scores: dict[str, float] = {}
         samples: list[Sample] = []
         if result.status is RunStatus.FINISHED:
-            _save_model(model, material, folder)
+            _save_model(model, material, folder, Export[config.model.export.name])
             if material.evaluation:
                 scores = material.task.evaluate(model, material.evaluation)
                 samples = material.task.samples(model, material.evaluation, config.evaluation.samples)
@@ -229,13 +230,10 @@ def _parameters(config: TrainConfig) -> dict[str, str | int | float | bool | Non
     }
 
 
-def _save_model(model: Any, material: Material, folder: RunFolder) -> None:
+def _save_model(model: Any, material: Material, folder: RunFolder, export: Export) -> None:
     """Weights and tokenizer as transformers reads them."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of writing a file
+    save_model(model, folder.model, export=export)
     try:
-        model.save_pretrained(folder.model)
         material.tokenizer.save_pretrained(folder.model)
     except OSError as error:
         raise CheckpointError(

@@ -8,6 +8,7 @@ from enum import Enum
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from dp_train.errors import ModelError
 
@@ -21,6 +22,32 @@ class Trainable(Enum):
     LORA = "lora"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """Adapters of low rank beside the linear layers (Hu et al. 2021, arXiv 2106.09685).
+
+    Attributes:
+      rank: of each update.
+      alpha: updates are scaled by alpha ÷ rank; None means 2 × rank.
+      dropout: share of an adapter's inputs dropped. 0 by default: noise regularises already.
+      targets: names of layers that get adapters, such as ("q_proj", "v_proj"); empty means every linear layer but
+        the output.
+      seed: of the adapters' first weights.
+    """
+
+    rank: int = 8
+    alpha: int | None = None
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ModelError(f"model: lora rank={self.rank}; expected at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ModelError(f"model: lora dropout={self.dropout}; expected a share in [0, 1)")
+
+
 @dataclass(frozen=True, slots=True)
 class ParameterCount:
     """How many numbers are trained, of how many; tied ones count once."""
@@ -30,7 +57,13 @@ class ParameterCount:
 
 
 def select_trainable(
-    model: PreTrainedModel, which: Trainable, *, layers: int = 1, rank: int = 8, seed: int = 0
+    model: PreTrainedModel,
+    which: Trainable,
+    *,
+    layers: int = 1,
+    lora: Lora | None = None,
+    freeze_embeddings: bool = False,
+    freeze_layers: int = 0,
 ) -> ParameterCount:
     """Set `requires_grad` on `model` in place, and say how many numbers will be trained.
 
@@ -41,18 +74,24 @@ def select_trainable(
     Args:
       layers: for LAST_LAYERS, how many blocks counted from the output; the norm after them is
         trained too, the output layer is not: it is large, and often tied to the embedding.
-      rank: for LORA, the rank of the update of every linear layer but the output.
-      seed: for LORA, of the adapters' first weights.
+      lora: for LORA, the adapters; `Lora()` if not given.
+      freeze_embeddings: also freeze every embedding; an output layer that is tied to one stays as it is too.
+      freeze_layers: also freeze the first blocks, those of the encoder and those of the decoder, with
+        their adapters.
 
     Raises:
-      ModelError: nothing would be trained, `layers` or `rank` is impossible, or peft is not installed.
+      ModelError: nothing would be trained, a number or a target is impossible, or peft is not installed.
     """
     if which is Trainable.LAST_LAYERS:
         _freeze_but(model, _last_layers(model, layers))
     elif which is Trainable.NORMS_AND_BIASES:
         _freeze_but(model, _norms_and_biases(model))
     elif which is Trainable.LORA:
-        _add_lora(model, rank, seed)
+        _add_lora(model, lora or Lora())
+    if freeze_embeddings:
+        _freeze([module for module in model.modules() if isinstance(module, nn.Embedding)])
+    if freeze_layers:
+        _freeze(_first_layers(model, freeze_layers))
     count = count_parameters(model)
     if count.trainable == 0:
         raise ModelError(f"model: trainable={which.value} selects no parameter of {type(model).__name__}; choose all")
@@ -84,15 +123,36 @@ def _norms_and_biases(model: nn.Module) -> list[nn.Parameter]:
     ]
 
 
+def _freeze(modules: list[nn.Module]) -> None:
+    for module in modules:
+        module.requires_grad_(False)
+
+
 def _last_layers(model: PreTrainedModel, layers: int) -> list[nn.Parameter]:
     decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
-    blocks = next((child for child in decoder.children() if isinstance(child, nn.ModuleList)), None)
-    if blocks is None:
-        raise ModelError(f"model: {type(model).__name__} has no list of blocks; choose all, or norms_and_biases")
+    blocks = _blocks(model, decoder)
     if not 1 <= layers <= len(blocks):
         raise ModelError(f"model: layers={layers}; expected 1 to {len(blocks)}, the blocks that the decoder has")
     chosen = [*list(blocks)[-layers:], *(child for child in decoder.children() if _is_norm(child))]
     return [parameter for module in chosen for parameter in module.parameters()]
+
+
+def _first_layers(model: PreTrainedModel, layers: int) -> list[nn.Module]:
+    sides: list[nn.Module] = [model.get_decoder()]  # type: ignore[no-untyped-call]
+    if model.config.is_encoder_decoder:
+        sides.append(model.get_encoder())
+    lists = [_blocks(model, side) for side in sides]
+    shortest = min(map(len, lists))
+    if not 0 <= layers <= shortest:
+        raise ModelError(f"model: freeze_layers={layers}; expected 0 to {shortest}, the blocks that there are")
+    return [block for blocks in lists for block in blocks[:layers]]
+
+
+def _blocks(model: PreTrainedModel, side: nn.Module) -> nn.ModuleList:
+    blocks = next((child for child in side.children() if isinstance(child, nn.ModuleList)), None)
+    if blocks is None:
+        raise ModelError(f"model: {type(model).__name__} has no list of blocks; choose all, or norms_and_biases")
+    return blocks
 
 
 def _is_norm(module: nn.Module) -> bool:
@@ -100,16 +160,27 @@ def _is_norm(module: nn.Module) -> bool:
     return "norm" in type(module).__name__.lower()
 
 
-def _add_lora(model: PreTrainedModel, rank: int, seed: int) -> None:
+def _add_lora(model: PreTrainedModel, lora: Lora) -> None:
     try:
         from peft import LoraConfig
     except ImportError as error:
         raise ModelError(
             "model: trainable=lora needs peft, which is not installed; pip install 'dp_train[peft]'"
         ) from error
-    if rank < 1:
-        raise ModelError(f"model: rank={rank}; expected at least 1")
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=2 * lora.rank if lora.alpha is None else lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.targets) or "all-linear",
+        # GPT-2's layers hold their weights the other way round; no model mixes both kinds.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
+    )
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        # No dropout and no bias: a row's gradient must be a function of the row.
-        model.add_adapter(LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear"))
+        torch.default_generator.manual_seed(lora.seed)
+        try:
+            model.add_adapter(config)
+        except ValueError as error:
+            raise ModelError(
+                f"model: lora targets={list(lora.targets)} name no layer of {type(model).__name__} that an adapter "
+                "fits; leave them empty for every linear layer"
+            ) from error

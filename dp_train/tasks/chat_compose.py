@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
+from itertools import accumulate
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
@@ -123,8 +125,7 @@ class ChatCompose:
         rows = [draft.row(self._sequences) for draft in drafts]
         values = {self.metric: _perplexity(sum(self._sequences.negative_log_likelihoods(model, rows)), drafts)}
         if scores is Scores.ALL:
-            suggester = Suggester(self._sequences, max_length=self.max_length)
-            predictions = suggester.predict(model, places(drafts, limit=self.max_places))
+            predictions = self.suggester.predict(model, places(drafts, limit=self.max_places))
             values.update(suggestion_scores(predictions, trigger_rate=self.trigger_rate))
         return values
 
@@ -171,9 +172,13 @@ class ChatCompose:
             ends.append(Place(draft, len(draft.words)))
         return self._continuations(model, ends)
 
+    @cached_property
+    def suggester(self) -> Suggester:
+        """Suggests words in the task's messages; made once, since it goes through the whole vocabulary."""
+        return Suggester(self._sequences, max_length=self.max_length)
+
     def _continuations(self, model: nn.Module, where: Sequence[Place]) -> list[str]:
-        suggester = Suggester(self._sequences, max_length=self.max_length)
-        return suggester.continue_message(model, where)
+        return self.suggester.continue_message(model, where)
 
     def _draft(self, example: Example) -> Draft:
         return self._cut(example.prompt, example.target.split())
@@ -198,11 +203,22 @@ class ChatCompose:
         )
 
     def _spell(self, words: Sequence[str]) -> list[tuple[int, ...]]:
-        """Tokens of each word, with the space before all but the first."""
+        """Tokens of each word, with the space before all but the first.
+
+        The message is tokenised whole: not every pretrained tokenizer spells it as its words one by one. A token
+        that reaches over a space belongs to the word in which it ends.
+        """
         if not words:
             return []
-        spaced = [words[0], *(f" {word}" for word in words[1:])]
-        return [tuple(ids) for ids in self._tokenizer(spaced, add_special_tokens=False)["input_ids"]]
+        coded: Any = self._tokenizer(" ".join(words), add_special_tokens=False, return_offsets_mapping=True)
+        ends = list(accumulate(len(word) + 1 for word in words))
+        spelled: list[list[int]] = [[] for _ in words]
+        word = 0
+        for token, (_, end) in zip(coded["input_ids"], coded["offset_mapping"], strict=True):
+            while end > ends[word] - 1 and word < len(words) - 1:
+                word += 1
+            spelled[word].append(token)
+        return [tuple(ids) for ids in spelled]
 
 
 def _perplexity(nats: float, drafts: Sequence[Draft]) -> float:

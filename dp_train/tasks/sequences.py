@@ -6,14 +6,15 @@ Decoder, one row of a batch; prompts end in one column, so that only the last co
                                   │ target </s> … −100           labels     (rows, S)
 
 Encoder–decoder: `<s> prompt <marker>` enters the encoder and `target </s>` is what the decoder writes;
-both are padded on the right.
+both are padded on the right. With a pretrained model's tokenizer `<s>` and `<marker>` are what
+`dp_train.models.frames` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from transformers import (
 
 from dp_train.errors import ModelError
 from dp_train.models.build import Architecture
+from dp_train.models.frames import Frame, frame
 from dp_train.tasks.base import Row
 
 IGNORE = -100
@@ -52,19 +54,10 @@ class Sequences:
     architecture: Architecture
     marker: str
 
+    around: Frame = field(init=False)
+
     def __post_init__(self) -> None:
-        missing = [
-            name
-            for name, value in (
-                ("pad", self.tokenizer.pad_token_id),
-                ("bos", self.tokenizer.bos_token_id),
-                ("eos", self.tokenizer.eos_token_id),
-                (self.marker, self.tokenizer.get_vocab().get(self.marker)),
-            )
-            if value is None
-        ]
-        if missing:
-            raise ModelError(f"tokenizer: has no token {', '.join(missing)}; give one from train_tokenizer")
+        object.__setattr__(self, "around", frame(self.tokenizer, self.architecture, self.marker))
 
     @property
     def one_sequence(self) -> bool:
@@ -74,11 +67,11 @@ class Sequences:
     @property
     def frame(self) -> int:
         """How many tokens `head` adds to a prompt."""
-        return 2
+        return self.around.size
 
     def head(self, prompt: Sequence[int]) -> tuple[int, ...]:
         """What stands before the target: the beginning, the prompt and the marker."""
-        return (self.tokenizer.bos_token_id, *prompt, self.tokenizer.convert_tokens_to_ids(self.marker))
+        return (*self.around.before, *prompt, *self.around.after)
 
     def row(self, prompt: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Row:
         """The row that teaches `target`, and its end where it is whole."""

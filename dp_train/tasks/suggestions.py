@@ -9,6 +9,7 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 
 from dp_train.tasks.base import Row
 from dp_train.tasks.metrics import MAX_CONTINUATION, Prediction
@@ -78,7 +79,7 @@ class Suggester:
     def __init__(self, sequences: Sequences, *, max_length: int) -> None:
         self._sequences = sequences
         self._room = max_length - _CONTINUATION_TOKENS - 1
-        self._spaced, self._bare = _word_beginnings(sequences)
+        self._spaced, self._bare = _word_beginnings(sequences.tokenizer)
 
     def predict(self, model: nn.Module, where: Sequence[Place]) -> list[Prediction]:
         """One prediction a place, in order.
@@ -140,7 +141,9 @@ class Suggester:
                 numbers = by_draft[id(draft)]
                 columns = [len(draft.ids(where[number].index)) for number in numbers]
                 allowed = torch.stack([self._spaced if where[n].index else self._bare for n in numbers])
-                scores = logits[row, columns].float().cpu().masked_fill(~allowed, -math.inf).softmax(-1)
+                # A pretrained model may have more rows of embedding than its tokenizer has tokens.
+                known = logits[row, columns, : allowed.shape[1]].float().cpu()
+                scores = known.masked_fill(~allowed, -math.inf).softmax(-1)
                 shares[numbers], tokens[numbers] = scores.topk(_CANDIDATES)
         return tokens, shares
 
@@ -167,19 +170,27 @@ class Suggester:
         confidence = share
         begun = bool(self._sequences.decode((first,)).strip())
         for token, probability in zip(rest.ids, rest.probabilities, strict=True):
-            if begun and self._spaced[token]:
+            if begun and token < len(self._spaced) and self._spaced[token]:
                 break
             begun = True
             confidence *= probability
         return words, confidence
 
 
-def _word_beginnings(sequences: Sequences) -> tuple[Tensor, Tensor]:
-    """(vocabulary,) which tokens can begin a word after a space, and at the start of a message."""
-    texts = [sequences.decode((token,)) for token in range(len(sequences.tokenizer))]
+def _word_beginnings(tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor]:
+    """(vocabulary,) which tokens can begin a word after a space, and at the start of a message.
+
+    Decoded behind another token, since some tokenizers (T5, Llama 2) drop the space at the beginning of a text,
+    and put one before the first word.
+    """
+    first = tokenizer.encode("a", add_special_tokens=False)
+    lead = len(tokenizer.decode(first, skip_special_tokens=True))
+    whole = tokenizer.batch_decode([[*first, token] for token in range(len(tokenizer))], skip_special_tokens=True)
+    texts = [text[lead:] for text in whole]
     spaced = torch.tensor([text[:1] == " " for text in texts])
     bare = torch.tensor([bool(text) and not text[0].isspace() for text in texts])
-    return spaced, bare
+    prefixed = tokenizer.decode([*first, *first], skip_special_tokens=True)[lead : lead + 1] == " "
+    return spaced, spaced if prefixed else bare
 
 
 def _last(ids: tuple[int, ...], count: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from dp_train.cli import names
 from dp_train.cli.assemble import model_spec
 from dp_train.cli.compose import compose, load, without_hydra
 from dp_train.cli.folders import plain
-from dp_train.cli.names import PrivacyMode
+from dp_train.cli.names import ModelSource, PrivacyMode, StartMode
 from dp_train.cli.places import options
 from dp_train.cli.plan import make_plan
 from dp_train.cli.sweep import grid
@@ -38,7 +38,7 @@ BAD = {
     "experiments=summary/quick": "did you mean summary/quickstart?",
     "privacy.epsilon=1,2": "add -m to run one trial a value",
     "trainer.steps=${nowhere}": "expected the name of a key",
-    "~model": "model is missing; choose model=tiny",
+    "~model": "model is missing; choose model=pretrained|smollm2|tiny",
     "privacy.epsilon=-1": "privacy.epsilon=-1.0; expected a number > 0",
     "privacy.epsilon=inf": "privacy=none for no privacy",
     "privacy.epsilon=null": "give one, or privacy=none",
@@ -88,7 +88,8 @@ def test_every_shipped_experiment_composes_and_has_a_plan_and_a_hypothesis(exper
     assert config.question
     assert config.hypothesis
     assert make_plan(config).private
-    assert model_spec(config).positions >= config.task.max_length
+    if config.model.source is ModelSource.SCRATCH:  # another's weights need not be on this machine
+        assert model_spec(config).positions >= config.task.max_length
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,20 @@ def test_every_shipped_experiment_composes_and_has_a_plan_and_a_hypothesis(exper
     [f"{group}={name}" for group in ("model", "start", "engine", "optimizer", "tracking") for name in options(group)],
 )
 def test_every_part_composes(part: str) -> None:
-    compose([part])
+    compose([part, "model.path=somewhere"] if part == "model=pretrained" else [part])
+
+
+@pytest.mark.parametrize(
+    ("words", "mode"),
+    [
+        (["model=smollm2"], StartMode.NONE),
+        (["model=pretrained", "model.path=somewhere"], StartMode.NONE),
+        (["model=smollm2", "start=public"], StartMode.PUBLIC),
+        (["model=tiny"], StartMode.PUBLIC),
+    ],
+)
+def test_a_pretrained_model_is_a_start_already(words: list[str], mode: StartMode) -> None:
+    assert compose(words)[0].start.mode is mode
 
 
 def test_experiments_of_the_working_folder_come_before_the_shipped_ones(folder: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from dp_train.cli.compose import compose, without_hydra
 from dp_train.cli.folders import RunFolder
-from dp_train.errors import CheckpointError, ConfigError
+from dp_train.errors import CheckpointError, ConfigError, ModelError
 
 
 def test_runs_of_one_moment_do_not_meet(folder: Path) -> None:
@@ -81,3 +82,14 @@ def test_a_damaged_result_reads_as_none(folder: Path) -> None:
     assert json.loads((run.path / "result.json").read_text()) == run.read_json("result.json")
     (run.path / "result.json").write_text('{"status": "FIN')
     assert run.read_json("result.json") == {}
+
+
+def test_a_retired_model_is_refused_with_its_reason(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.refuse_retired()
+    folder.retire("consent was withdrawn", datetime(2025, 1, 31, tzinfo=UTC))
+    with pytest.raises(ModelError, match=r"retired on 2025-01-31.*consent was withdrawn"):
+        folder.refuse_retired()
+    (tmp_path / "model_status.json").write_text("{")
+    with pytest.raises(ModelError, match="cannot be read"):
+        folder.refuse_retired()

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dp_train.errors import ModelError
 from dp_train.models.build import ModelSpec, build_model
-from dp_train.models.trainable import Trainable, count_parameters, select_trainable
+from dp_train.models.trainable import Lora, Trainable, count_parameters, select_trainable
 
 
 def trained(model: torch.nn.Module) -> set[str]:
@@ -55,8 +55,8 @@ def test_impossible_number_of_layers_is_refused(
 def test_fresh_adapters_change_nothing_and_are_seeded(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> None:
     plain, first, second = (build_model(spec, tokenizer, seed=0) for _ in range(3))
     before = torch.get_rng_state()
-    count = select_trainable(first, Trainable.LORA, rank=2, seed=1)
-    select_trainable(second, Trainable.LORA, rank=2, seed=1)
+    count = select_trainable(first, Trainable.LORA, lora=Lora(rank=2, seed=1))
+    select_trainable(second, Trainable.LORA, lora=Lora(rank=2, seed=1))
     assert torch.equal(torch.get_rng_state(), before)
     assert type(first) is type(plain)
     assert all("lora_" in name for name in trained(first))
@@ -76,9 +76,34 @@ def test_lora_without_peft_says_what_to_install(
         select_trainable(build_model(spec, tokenizer, seed=0), Trainable.LORA)
 
 
-def test_lora_of_no_rank_is_refused(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_lora_of_no_rank_is_refused() -> None:
     with pytest.raises(ModelError, match="rank=0"):
-        select_trainable(build_model(spec, tokenizer, seed=0), Trainable.LORA, rank=0)
+        Lora(rank=0)
+
+
+def test_lora_goes_where_it_is_told(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> None:
+    model = build_model(spec, tokenizer, seed=0)
+    target = "q_proj" if model.config.is_encoder_decoder else "dense"
+    select_trainable(model, Trainable.LORA, lora=Lora(rank=2, alpha=3, targets=(target,)))
+    assert {name.split(".lora_")[0].rpartition(".")[2] for name in trained(model)} == {target}
+    with pytest.raises(ModelError, match="name no layer"):
+        select_trainable(build_model(spec, tokenizer, seed=0), Trainable.LORA, lora=Lora(targets=("nowhere",)))
+
+
+@pytest.mark.parametrize("which", [Trainable.ALL, Trainable.LORA])
+def test_frozen_embeddings_and_first_blocks_are_not_trained(
+    spec: ModelSpec, tokenizer: PreTrainedTokenizerFast, which: Trainable
+) -> None:
+    model = build_model(spec, tokenizer, seed=0)
+    select_trainable(model, which, freeze_embeddings=True, freeze_layers=1)
+    names = trained(model)
+    assert any(".layers.1." in name for name in names)
+    assert not [name for name in names if ".layers.0." in name or "embed" in name]
+
+
+def test_more_frozen_blocks_than_there_are_is_refused(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(ModelError, match="freeze_layers=3; expected 0 to 2"):
+        select_trainable(build_model(spec, tokenizer, seed=0), Trainable.ALL, freeze_layers=3)
 
 
 def test_nothing_to_train_is_refused(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> None:

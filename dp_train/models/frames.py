@@ -1,0 +1,108 @@
+"""What stands around a prompt: control tokens of our own vocabulary, or the words that a pretrained model knows.
+
+A marker such as ``<summary>`` means nothing to a model that never saw it, and its embedding may be frozen.
+So a pretrained model gets its chat template where it has one, else plain words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from dp_train.errors import ModelError
+from dp_train.models.build import Architecture
+from dp_train.models.tokenizer import MESSAGE, SUMMARY
+
+_INSTRUCTION = "Summarize this meeting in a few sentences.\n\n"
+_HOLE = "\u241f"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Token ids before and after the prompt; what follows `after` is what the model writes."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """How many tokens the frame adds to a prompt."""
+        return len(self.before) + len(self.after)
+
+
+def frame(tokenizer: PreTrainedTokenizerFast, architecture: Architecture, marker: str) -> Frame:
+    """The frame of a task's prompts for a tokenizer; at least one token for a decoder.
+
+    With a tokenizer of `train_tokenizer`: ``<s> prompt <marker>``. With another's:
+
+    | model | summary | message |
+    |---|---|---|
+    | has a chat template | the user's turn asks for it, the assistant's begins | a user's turn begins |
+    | decoder without | prompt, blank line, "Summary:" | beginning of text, prompt, new line |
+    | encoder–decoder | what its tokenizer puts around a text (T5: after "summarize: ") | the same |
+
+    Raises:
+      ModelError: the tokenizer lacks a token that is needed.
+    """
+    missing = [name for name in ("pad", "eos") if getattr(tokenizer, f"{name}_token_id") is None]
+    own = tokenizer.get_vocab().get(marker)
+    if own is not None:
+        missing += ["bos"] * (tokenizer.bos_token_id is None)
+    if missing or marker not in (SUMMARY, MESSAGE):
+        raise ModelError(
+            f"tokenizer: has no token {', '.join(missing or [marker])}; give one from train_tokenizer, or a model's own"
+        )
+    if own is not None:
+        return Frame((tokenizer.bos_token_id,), (own,))
+    if architecture is Architecture.ENCODER_DECODER:
+        return _encoded(tokenizer, marker)
+    if tokenizer.chat_template is not None:
+        return _chat(tokenizer, marker)
+    begin = next(
+        token
+        for token in (tokenizer.bos_token_id, tokenizer.eos_token_id)  # GPT-2's and Qwen's end also begin
+        if token is not None
+    )
+    return Frame((begin,), _ids(tokenizer, "\n\nSummary:\n" if marker == SUMMARY else "\n"))
+
+
+def _encoded(tokenizer: PreTrainedTokenizerFast, marker: str) -> Frame:
+    text: Any = tokenizer.encode("a", add_special_tokens=False)
+    whole: Any = tokenizer.encode("a", add_special_tokens=True)
+    start = next(i for i in range(len(whole)) if whole[i : i + len(text)] == text)
+    words = _ids(tokenizer, "summarize: ") if marker == SUMMARY and "t5" in _name(tokenizer) else ()
+    after = tuple(whole[start + len(text) :])
+    return Frame((*whole[:start], *words), after or (tokenizer.eos_token_id,))  # an empty prompt is a row, too
+
+
+def _chat(tokenizer: PreTrainedTokenizerFast, marker: str) -> Frame:
+    if marker == SUMMARY:
+        turn = {"role": "user", "content": _INSTRUCTION + _HOLE}
+        text = tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
+        assert isinstance(text, str)
+        before, _, after = text.partition(_HOLE)
+        return Frame(_ids(tokenizer, before), _ids(tokenizer, after))
+    # What people write stands in a user's turn; a system prompt before it would only take room.
+    turns = [{"role": "user", "content": _HOLE}, {"role": "user", "content": _HOLE}]
+    text = tokenizer.apply_chat_template(turns[:1], tokenize=False)
+    assert isinstance(text, str)
+    opening = text.partition(_HOLE)[0]
+    begin = opening.rfind("user")
+    lead = max((opening.rfind(token, 0, begin) for token in tokenizer.all_special_tokens), default=-1)
+    return Frame(_ids(tokenizer, opening[lead:] if lead >= 0 else opening), _ids(tokenizer, "\n"))
+
+
+def _name(tokenizer: PreTrainedTokenizerFast) -> str:
+    return type(tokenizer).__name__.lower()
+
+
+def _ids(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[int, ...]:
+    """Tokens of a text of ours, in which control tokens mean what they say."""
+    split, tokenizer.split_special_tokens = tokenizer.split_special_tokens, False
+    try:
+        ids: Any = tokenizer.encode(text, add_special_tokens=False)
+    finally:
+        tokenizer.split_special_tokens = split
+    return tuple(ids)
