@@ -213,6 +213,14 @@ def _consent_erase(parser: argparse.ArgumentParser) -> None:
     _consent_withdraw(parser, "erase")
 
 
+def _consent_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", metavar="URL", help="sqlite:///PATH or postgresql://… (DP_TRAIN_STORE, else here)")
+    kinds = ("transparency", "art30", "dpia", "audit")
+    parser.add_argument("--kind", choices=kinds, help=f"one of {', '.join(kinds)}; all if none")
+    parser.add_argument("--out", metavar="FOLDER", help="write Markdown and JSON into a folder")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+
+
 def _promote(parser: argparse.ArgumentParser) -> None:
     _run_only(parser)
     parser.add_argument("--name", help="of the registered model (the task's name)")
@@ -355,6 +363,12 @@ VERBS = {
         module="withdrawal",
         options=_consent_erase,
         example="dp-train consent erase prv-00017",
+    ),
+    "consent report": Verb(
+        summary="transparency report, Art. 30 record, DPIA evidence, state of the logs; no content, no identity",
+        module="consent_report",
+        options=_consent_report,
+        example="dp-train consent report --kind transparency",
     ),
     "promote": Verb(
         summary="register a finished run's model in MLflow, if its ε may be shown and its people still agree",

@@ -37,6 +37,10 @@ from dp_train.store.database import Database, absolute_url
 STARTING_POINTS = Path("runs/starting_points")
 REASON = "people whose data it has learnt from withdrew their consent"
 PUBLIC_KEY = "signing.pub"
+SAMPLES = (
+    "they had agreed to publication: samples and starting points keep no list of people; where their conversations were "
+    "in an evaluation corpus, delete samples.json of its runs in MLflow"
+)
 
 
 def run(options: Namespace) -> int:
@@ -69,6 +73,8 @@ def run(options: Namespace) -> int:
         if options.does == "erase" and not asked:
             lists = sum(forget(each.folder.path, pseudonym) for each in found)
             did.append(f"taken out of the lists of people of {lists} runs")
+        if published and Purpose.PUBLISH in _purposes(options):
+            did.append(SAMPLES)
         _tell(options, impact, book, key.lineage, done, did)
     finally:
         database.close()

@@ -129,6 +129,18 @@ def test_promoted_version_carries_lineage_and_withdrawals_reach_it(working: Path
     assert version_tags()["consent.action"] == "retire"
 
 
+def test_reports_are_written_and_their_figures_are_the_ledgers(working: Path, cli: Run) -> None:
+    assert cli("consent", "report", "--out", "reports").code == 0
+    assert len(list(Path("reports").iterdir())) == 8
+    dpia = json.loads(Path("reports/dpia.json").read_text())
+    (line,) = dpia["(d) measures: runs in the ledger"]["table"]
+    assert line["reservation"] == json.loads((the_run() / "ledger.json").read_text())["reservation"]
+    epsilon = json.loads((the_run() / "result.json").read_text())["epsilon"]
+    assert epsilon <= line["ε"] <= epsilon + 0.002
+    audit = asked(cli, "consent", "report", "--kind", "audit")
+    assert audit["ledger of privacy spent"]["holds"] == "yes"
+
+
 def version_tags() -> dict[str, str]:
     from dp_train.tracking.registry import versions
 

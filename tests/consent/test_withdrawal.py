@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -112,6 +113,15 @@ def test_same_withdrawal_again_adds_nothing_and_gives_the_same_receipt(store: Co
     assert (first.new, again.new) == (True, False)
     assert again.receipt == first.receipt
     assert store.head() == head
+
+
+def test_one_person_who_withdraws_in_many_places_at_once_withdraws_once(store: ConsentStore, key: SigningKey) -> None:
+    before = store.head().seq
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda _: leaves(store, key), range(8)))
+    assert store.head().seq == before + 1
+    assert sum(one.new for one in done) == 1
+    assert len({one.receipt["signature"] for one in done}) == 1
 
 
 def test_withdrawal_that_fails_at_its_receipt_leaves_no_event(

@@ -1,0 +1,115 @@
+"""`dp-train consent report`: what a privacy officer hands on, as Markdown and JSON."""
+
+from __future__ import annotations
+
+import math
+from argparse import Namespace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dp_train.anonymize.measured import measured
+from dp_train.cli.folders import RunFolder
+from dp_train.cli.kept import is_retired
+from dp_train.consent.reports import (
+    PopulationFigure,
+    ReportFacts,
+    ReportKind,
+    RunFigure,
+    report,
+    report_json,
+    report_markdown,
+)
+from dp_train.consent.store import ConsentStore
+from dp_train.consent.tallies import tally
+from dp_train.errors import ConfigError, StoreError
+from dp_train.privacy.ledger.budget import standing
+from dp_train.privacy.ledger.ledger import Ledger
+from dp_train.privacy.ledger.lines import Book
+from dp_train.store.database import Database, absolute_url
+
+
+def run(options: Namespace) -> int:
+    """Print the report that was asked for, or write all of them into a folder.
+
+    Raises:
+      StoreError: a log does not hold; the reports are written all the same, and say so.
+    """
+    facts = _facts(options)
+    kinds = [ReportKind(options.kind)] if options.kind else list(ReportKind)
+    for kind in kinds:
+        document = report(kind, facts)
+        if options.out is not None:
+            _write(Path(options.out), kind, {"md": report_markdown(document), "json": report_json(document)})
+        else:
+            print(report_json(document) if options.json else report_markdown(document))
+    for found in (facts.consent_chain, facts.ledger_chain):
+        if found is not None and found.broken is not None:
+            raise StoreError(f"consent report: {found.broken.reason}; restore the store from a backup that verifies")
+    return 0
+
+
+def _write(folder: Path, kind: ReportKind, texts: dict[str, str]) -> None:
+    for ending, text in texts.items():
+        path = folder / f"{kind.value}.{ending}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"consent report: {path}: {error.strerror}; choose a folder that can be written"
+            ) from error
+        print(f"wrote {path}")
+
+
+def _facts(options: Namespace) -> ReportFacts:
+    now = datetime.now(UTC)
+    database = Database(absolute_url(options.store, Path.cwd()))
+    try:
+        store, ledger = ConsentStore(database), Ledger(database)
+        ledger_chain = ledger.verify()
+        book = Book() if ledger_chain.broken is not None else ledger.book()
+        recall = measured()
+        return ReportFacts(
+            as_of=now,
+            tallies=tally(store, as_of=now),
+            consent_chain=store.verify(),
+            ledger_chain=ledger_chain if ledger_chain.rows or ledger_chain.broken else None,
+            runs=_runs(book),
+            populations=_populations(book),
+            retired=sum(is_retired(folder) for folder in RunFolder.all()),
+            redaction={kind: row["recall"] for kind, row in recall.generated.items() if row["labelled"]},
+            redaction_note=f"{recall.describe()}; measured by: {recall.command}",
+        )
+    finally:
+        database.close()
+
+
+def _runs(book: Book) -> list[RunFigure]:
+    return [
+        RunFigure(
+            reservation=line.reservation,
+            population=line.population,
+            purpose=line.facts.purpose,
+            state=line.state.value,
+            steps=line.steps,
+            epsilon=line.price.epsilon if line.price is not None and math.isfinite(line.price.epsilon) else None,
+            delta=line.delta,
+        )
+        for line in book.lines.values()
+    ]
+
+
+def _populations(book: Book) -> list[PopulationFigure]:
+    figures = []
+    for population in book.populations:
+        stand = standing(book, population)
+        figures.append(
+            PopulationFigure(
+                population=population,
+                budget=None if stand.budget is None else stand.budget.epsilon,
+                spent=stand.spent if math.isfinite(stand.spent) and not stand.without_bound else None,
+                delta=stand.delta,
+                left=stand.left,
+            )
+        )
+    return figures
