@@ -38,8 +38,8 @@ STARTING_POINTS = Path("runs/starting_points")
 REASON = "people whose data it has learnt from withdrew their consent"
 PUBLIC_KEY = "signing.pub"
 SAMPLES = (
-    "they had agreed to publication: samples and starting points keep no list of people; where their conversations were "
-    "in an evaluation corpus, delete samples.json of its runs in MLflow"
+    "they had agreed to publication: samples and starting points keep no list of people; where their conversations "
+    "were in an evaluation corpus, delete samples.json of its runs in MLflow"
 )
 
 

@@ -246,8 +246,8 @@ def _audit(facts: ReportFacts) -> Document:
         "consent events": _chain(facts.consent_chain),
         "ledger of privacy spent": "there is none here" if facts.ledger_chain is None else _chain(facts.ledger_chain),
         "how to check it": [
-            "dp-train consent verify --head HASH and dp-train ledger verify --expect HASH walk the chains again and must "
-            "pass through these heads; kept elsewhere, they show a log that was cut off as well",
+            "dp-train consent verify --head HASH and dp-train ledger verify --expect HASH walk the chains again and "
+            "must pass through these heads; kept elsewhere, they show a log that was cut off as well",
             "dp-train consent export FILE --audit writes every event with its hash, without pseudonyms",
         ],
     }
