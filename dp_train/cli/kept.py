@@ -21,7 +21,7 @@ from dp_train.consent.policy import WithdrawalPolicy, read_policy
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.consent.store import ConsentStore
-from dp_train.errors import ConsentError
+from dp_train.errors import ConsentError, ModelError
 from dp_train.privacy.ledger.lines import Book
 from dp_train.store.database import Database
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from dp_train.tracking.store import TrackingStore
 
 POLICY = Path("consent") / "withdrawal.yaml"
-STATUS = "model_status.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +72,12 @@ def kept(folder: RunFolder, book: Book | None, uri: str | None, *, registry: boo
 
 
 def is_retired(folder: RunFolder) -> bool:
-    """Whether the model of a run was taken out of use."""
-    return folder.read_json(STATUS).get("status") == "retired"
+    """Whether the model of a run was taken out of use, or may have been."""
+    try:
+        folder.refuse_retired()
+    except ModelError:
+        return True
+    return False
 
 
 def _versions(folder: RunFolder, uri: str | None) -> tuple[TrackingStore | None, tuple[ModelVersion, ...]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from dp_train.cli.compose import compose, load
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder
-from dp_train.cli.kept import Kept, gone_by_store, is_retired, kept, policy_of, tracking_uri
+from dp_train.cli.kept import Kept, gone_by_store, kept, policy_of, tracking_uri
 from dp_train.cli.people import snapshot
 from dp_train.cli.show import console, table
 from dp_train.cli.spending import store_url
@@ -71,8 +71,7 @@ def _check_model(folder: RunFolder, result: dict[str, object]) -> None:
     """
     if result.get("status") != "FINISHED" or not folder.model.is_dir():
         raise ModelError(f"promote {folder.path}: holds no finished model; finish it with dp-train train --resume")
-    if is_retired(folder):
-        raise ModelError(f"promote {folder.path}: its model was retired; train it anew with --from-run")
+    folder.refuse_retired()
     if result.get("withheld"):
         raise EpsilonWithheld(f"promote {folder.path}: {result.get('claim')}; only a model with an ε is promoted")
     if result.get("epsilon") is None:

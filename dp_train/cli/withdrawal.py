@@ -18,7 +18,7 @@ from typing import Any
 
 from dp_train.cli.compose import load
 from dp_train.cli.folders import RunFolder
-from dp_train.cli.kept import STATUS, Kept, kept, policy_of, snapshot_now
+from dp_train.cli.kept import Kept, kept, policy_of, snapshot_now
 from dp_train.cli.show import console, rounded_up, table
 from dp_train.consent.events import Purpose
 from dp_train.consent.impact import NOT_UNLEARNT, RETRAIN_SPENDS, Impact, RunImpact, assess
@@ -111,8 +111,7 @@ def _apply(impact: Impact, found: Sequence[Kept], now: datetime) -> list[str]:
             continue
         where = by_name[each.run.name]
         if each.action is Action.RETIRE and not each.run.retired:
-            status = {"status": "retired", "reason": REASON, "since": now.isoformat(timespec="seconds")}
-            where.folder.write_json(STATUS, status)
+            where.folder.retire(REASON, now)
             did.append(f"{each.run.name}: model retired")
         did += _mark(each, where)
     return did

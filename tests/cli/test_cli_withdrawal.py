@@ -124,6 +124,7 @@ def test_promoted_version_carries_lineage_and_withdrawals_reach_it(working: Path
     status = json.loads((the_run() / "model_status.json").read_text())
     assert status["status"] == "retired"
     assert cli("promote", str(the_run())).code == 6
+    assert "was retired on" in cli("evaluate", str(the_run())).err
     # A milder policy does not take back what was asked for.
     asked(cli, "consent", "withdraw", fourth)
     assert version_tags()["consent.action"] == "retire"
