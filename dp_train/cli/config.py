@@ -32,6 +32,8 @@ from dp_train.cli.names import (
     TrackerName,
     TrainableName,
 )
+from dp_train.consent.events import Purpose
+from dp_train.conversations import ContentKind
 from dp_train.errors import ConfigError
 from dp_train.privacy.plan import Unit
 
@@ -109,9 +111,35 @@ class CorpusConfig:
 
 
 @dataclass(kw_only=True)
+class DenyConfig:
+    """What a rule denies: those kinds of content for those purposes; where one of the two is left out, all of it."""
+
+    purposes: list[Purpose] = field(default_factory=list)
+    kinds: list[ContentKind] = field(default_factory=list)
+
+    @property
+    def nothing(self) -> bool:
+        return not self.purposes and not self.kinds
+
+
+@dataclass(kw_only=True)
+class JurisdictionConfig:
+    """What holds for consent collected under a jurisdiction; a grant older than `valid_for_days` counts as expired."""
+
+    deny: DenyConfig = field(default_factory=DenyConfig)
+    valid_for_days: int | None = None
+
+    def __post_init__(self) -> None:
+        days = self.valid_for_days
+        _expect(self, "consent.jurisdictions.….valid_for_days", days is None or days >= 1, "at least 1 day, or null")
+
+
+@dataclass(kw_only=True)
 class ConsentConfig:
     """Who agreed to what. `events` is the file of consent events; the embedded corpus brings its own.
 
+    With `store: true` the consent store (`store.url`) is asked instead, for the embedded corpus too; see
+    `dp-train consent import`. What `jurisdictions` and `organisations` say can only deny.
     `key` is the file of the secret that makes pseudonyms; it is created where it is missing for the
     embedded corpus alone. `as_of` and `known_at` are ISO 8601 times with an offset; empty means now.
     `material_versions` maps a notice to the version of its last material change: who agreed to an older one
@@ -124,9 +152,31 @@ class ConsentConfig:
     known_at: str | None = None
     max_removed_share: float = 0.5
     material_versions: dict[str, int] = field(default_factory=dict)
+    store: bool = False
+    jurisdictions: dict[str, JurisdictionConfig] = field(default_factory=dict)
+    organisations: dict[str, DenyConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         share = self.max_removed_share
+        for notice, version in self.material_versions.items():
+            if version < 1:
+                raise ConfigError(f"config: consent.material_versions.{notice}={version}; expected at least 1")
+        for org_id, deny in self.organisations.items():
+            if deny.nothing:
+                raise ConfigError(
+                    f"config: consent.organisations.{org_id} denies nothing; expected purposes, kinds or both"
+                )
+        for place, rule in self.jurisdictions.items():
+            if rule.deny.nothing and rule.valid_for_days is None:
+                raise ConfigError(
+                    f"config: consent.jurisdictions.{place} asks for nothing; expected deny, valid_for_days or both"
+                )
+        _expect(
+            self,
+            "consent.events",
+            self.events is None or not self.store,
+            "null with consent.store=true; dp-train consent import brings the file into the store",
+        )
         _expect(self, "consent.max_removed_share", 0 <= share <= 1, "a share in [0, 1]")
         for name in ("as_of", "known_at"):
             _expect(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from argparse import Namespace
 from collections import Counter
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dp_train.cli.compose import compose
+from dp_train.cli.config import StoreConfig, TrainConfig
+from dp_train.cli.people import as_of, embedded_events, stored_snapshot
 from dp_train.cli.show import console, table
 from dp_train.consent.events import write_events
 from dp_train.consent.imports import import_events
@@ -28,17 +33,45 @@ def run(options: Namespace) -> int:
     """Do what the second word says."""
     if options.does == "verify" and (options.receipt or options.public_key):
         return _verify_receipt(options)  # on a machine that has no store
+    if options.does == "snapshot":
+        return _snapshot(_config(options, options.overrides), options)
+    if options.does == "import" and options.embedded:
+        return _import_embedded(_config(options, options.words), options)
+    if options.does == "import" and len(options.words) != 1:
+        raise ConfigError(f"consent import: {len(options.words)} files; expected one, or key=value with --embedded")
     database = Database(absolute_url(options.store, Path.cwd()))
     try:
-        verbs = {"import": _import, "status": _status, "snapshot": _snapshot, "verify": _verify, "export": _export}
-        return verbs[options.does](ConsentStore(database), options)
+        store = ConsentStore(database)
+        if options.does == "import":
+            path = Path(options.words[0])
+            return _import(store, path, options.quarantine or f"{path}.quarantine.jsonl", options)
+        verbs = {"status": _status, "verify": _verify, "export": _export}
+        return verbs[options.does](store, options)
     finally:
         database.close()
 
 
-def _import(store: ConsentStore, options: Namespace) -> int:
-    path = Path(options.file)
-    quarantine = Path(options.quarantine or f"{path}.quarantine.jsonl")
+def _config(options: Namespace, overrides: list[str]) -> TrainConfig:
+    """The configuration that rules, corpus and key come from, as a run of the same words has it, on the store."""
+    config, _ = compose(["consent.store=true", *overrides])
+    consent = config.consent if options.key is None else replace(config.consent, key=options.key)
+    return replace(config, consent=consent, store=StoreConfig(url=options.store or config.store.url))
+
+
+def _import_embedded(config: TrainConfig, options: Namespace) -> int:
+    """Through a file, as everybody's events come, so that nothing here is a way around the checks."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "embedded.jsonl"
+        write_events(embedded_events(config), path)
+        database = Database(absolute_url(config.store.url, Path.cwd()))
+        try:
+            return _import(ConsentStore(database), path, options.quarantine or "embedded.quarantine.jsonl", options)
+        finally:
+            database.close()
+
+
+def _import(store: ConsentStore, path: Path, refused: str, options: Namespace) -> int:
+    quarantine = Path(refused)
     key = None if options.key is None else PrincipalKey.load(options.key)
 
     def progress(rows: int) -> None:
@@ -103,17 +136,19 @@ def _status(store: ConsentStore, options: Namespace) -> int:
     return 0
 
 
-def _snapshot(store: ConsentStore, options: Namespace) -> int:
-    head = store.head()
-    as_of = datetime.now(UTC) if options.as_of is None else _time(options.as_of, "--as-of")
-    known_at = None if options.known_at is None else _time(options.known_at, "--known-at")
-    upto = head.seq if options.upto is None else options.upto
-    made = store.snapshot(as_of=as_of, known_at=known_at, upto=upto, key=_key(options))
+def _snapshot(config: TrainConfig, options: Namespace) -> int:
+    """That of a run with the same words, as of now or of another time."""
+    made = stored_snapshot(
+        config,
+        as_of=as_of(config) if options.as_of is None else _time(options.as_of, "--as-of"),
+        known_at=None if options.known_at is None else _time(options.known_at, "--known-at"),
+        upto=options.upto,
+    )
     values = {
         "root": made.root,
         "as_of": made.as_of.isoformat(),
         "known_at": made.known_at.isoformat(),
-        "upto": upto,
+        "upto": made.upto,
     }
     return _print(options, values, title="snapshot")
 

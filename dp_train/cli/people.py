@@ -6,25 +6,28 @@ Torch is not loaded here, so that what depends on people alone (who owns what) i
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from dp_train.anonymize import Anonymizer
-from dp_train.cli.config import TaskConfig, TrainConfig
+from dp_train.cli.config import ConsentConfig, DenyConfig, TaskConfig, TrainConfig
 from dp_train.cli.names import ContextName, CorpusSource, TaskName
+from dp_train.consent.decisions import JurisdictionRule, Limits
 from dp_train.consent.events import ConsentEvent, Purpose, read_events
 from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples, ConsentPolicy, GateReport, gate
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry, ConsentRules, ConsentSnapshot
+from dp_train.consent.store import ConsentStore
 from dp_train.conversations import Conversation, ConversationKind, Corpus, Example
 from dp_train.corpora.readers import read_csv, read_jsonl, read_parquet
 from dp_train.corpora.synthetic import HISTORY_END, Population, SyntheticCorpus
 from dp_train.corpora.synthetic import RULES as SYNTHETIC_RULES
 from dp_train.errors import ConfigError, ConsentError
+from dp_train.store.database import Database, absolute_url
 from dp_train.tasks.examples import meeting_examples, messages_of_author, messages_of_thread
 
 _READERS: Mapping[CorpusSource, Callable[[Path], Corpus]] = {
@@ -46,7 +49,12 @@ class Populations:
     private: ConsentedCorpus
     public: ConsentedCorpus
     evaluation: ConsentedCorpus | None
-    as_of: datetime
+    decided: ConsentSnapshot
+
+    @property
+    def as_of(self) -> datetime:
+        """The time that consent was asked about."""
+        return self.decided.as_of
 
     @property
     def reports(self) -> dict[str, GateReport]:
@@ -69,41 +77,129 @@ def populations(config: TrainConfig, moment: ConsentSnapshot | None = None) -> P
     anonymizer = Anonymizer(names=config.anonymize.names, patterns=config.anonymize.patterns)
 
     def consented(name: str, purpose: Purpose) -> ConsentedCorpus:
-        policy = ConsentPolicy(purpose=purpose, max_removed_share=config.consent.max_removed_share)
-        return gate(corpora[name], decided, policy).redact(anonymizer)
+        # The embedded public text beside files of one's own is in no store: it brings its events along.
+        known = decided if in_store(config, corpora[name]) or not config.consent.store else _of_its_own(config, name)
+        return gate(corpora[name], known, policy_of(config, purpose)).redact(anonymizer)
 
     return Populations(
         private=consented(_PRIVATE, _PURPOSES[config.task.name]),
         public=consented(_PUBLIC, Purpose.PUBLISH),
         evaluation=consented(_EVALUATION, Purpose.PUBLISH) if _EVALUATION in corpora else None,
-        as_of=decided.as_of,
+        decided=decided,
     )
 
 
+def asked(config: TrainConfig) -> Iterator[tuple[Corpus, ConsentPolicy]]:
+    """The corpora of a run that its store answers for, each with what is asked of it."""
+    for name, corpus in _corpora(config).items():
+        if in_store(config, corpus):
+            purpose = _PURPOSES[config.task.name] if name == _PRIVATE else Purpose.PUBLISH
+            yield corpus, policy_of(config, purpose)
+
+
+def policy_of(config: TrainConfig, purpose: Purpose) -> ConsentPolicy:
+    """How the gate treats conversations for a purpose."""
+    return ConsentPolicy(purpose=purpose, max_removed_share=config.consent.max_removed_share)
+
+
+def in_store(config: TrainConfig, corpus: Corpus) -> bool:
+    """Whether the consent store answers for a corpus."""
+    if not config.consent.store:
+        return False
+    return config.corpus.source is CorpusSource.EMBEDDED or not isinstance(corpus, SyntheticCorpus)
+
+
+def _of_its_own(config: TrainConfig, name: str) -> ConsentSnapshot:
+    """The decisions that an embedded corpus brings along, under a key that nobody keeps."""
+    corpus, key = _corpora(config)[name], PrincipalKey(secrets.token_bytes(32))
+    assert isinstance(corpus, SyntheticCorpus)
+    return ConsentRegistry(corpus.consent_events(key), rules=SYNTHETIC_RULES, key=key).snapshot(as_of=as_of(config))
+
+
 def snapshot(config: TrainConfig, *, key: PrincipalKey | None = None) -> ConsentSnapshot:
-    """Every decision there is, frozen: of the file of events, and of the embedded corpora's own.
+    """Every decision there is, frozen: of the store, or of the file of events and the embedded corpora's own.
 
     Args:
       key: of pseudonyms; that of the configuration if not given.
 
     Raises:
       ConfigError: files of conversations without a file of consent.
-      DataError, ConsentError: events or key cannot be read.
+      DataError, ConsentError: events or key cannot be read, or the store is empty. StoreError: it cannot be used.
     """
     consent = config.consent
+    if consent.store:
+        known_at = None if consent.known_at is None else datetime.fromisoformat(consent.known_at)
+        return stored_snapshot(config, as_of=as_of(config), known_at=known_at)
     embedded = [corpus for corpus in _corpora(config).values() if isinstance(corpus, SyntheticCorpus)]
     if consent.events is None and config.corpus.source is not CorpusSource.EMBEDDED:
         raise ConfigError(
             "config: consent.events=null; expected the file of consent events of the people in corpus.private; "
             "without consent nothing is trained"
         )
-    key = key or _principal_key(config)
+    key = key or principal_key(config)
     given: Iterable[ConsentEvent] = () if consent.events is None else read_events(consent.events)
     events = chain(given, *(corpus.consent_events(key) for corpus in embedded))
-    notices = {**(SYNTHETIC_RULES.material_versions if embedded else {}), **consent.material_versions}
-    registry = ConsentRegistry(events, rules=ConsentRules(material_versions=notices), key=key)
+    registry = ConsentRegistry(events, rules=rules(config), key=key)
     known_at = None if consent.known_at is None else datetime.fromisoformat(consent.known_at)
-    return registry.snapshot(as_of=_as_of(config), known_at=known_at)
+    return registry.snapshot(as_of=as_of(config), known_at=known_at)
+
+
+def stored_snapshot(
+    config: TrainConfig, *, as_of: datetime, known_at: datetime | None = None, upto: int | None = None
+) -> ConsentSnapshot:
+    """Every decision of the configuration's store, under its rules and key; makes no store where there is none.
+
+    Raises:
+      ConsentError: the store holds no event, or not as many as `upto`.
+    """
+    url = absolute_url(config.store.url, Path.cwd())
+    key = PrincipalKey.load(config.consent.key)
+    path = url.removeprefix("sqlite:///")
+    events = 0
+    if path == url or Path(path).exists():
+        database = Database(url)
+        try:
+            store = ConsentStore(database)
+            events = store.head().seq
+            if events and events >= (upto or 0):
+                return store.snapshot(as_of=as_of, known_at=known_at, upto=upto, rules=rules(config), key=key)
+        finally:
+            database.close()
+    expected = f"the {upto} that the run began with" if upto else "some: dp-train consent import FILE, or --embedded"
+    raise ConsentError(f"consent: the store at store.url holds {events or 'no'} events; expected {expected}")
+
+
+def rules(config: TrainConfig) -> ConsentRules:
+    """The rules of notices, jurisdictions and organisations that decide for a configuration."""
+    consent = config.consent
+    embedded = any(isinstance(corpus, SyntheticCorpus) for corpus in _corpora(config).values())
+    return ConsentRules(
+        material_versions={**(SYNTHETIC_RULES.material_versions if embedded else {}), **consent.material_versions},
+        jurisdictions=_jurisdictions(consent),
+        organisations={org_id: _limits(deny) for org_id, deny in consent.organisations.items()},
+    )
+
+
+def embedded_events(config: TrainConfig) -> Iterator[ConsentEvent]:
+    """The events that the embedded corpora of a configuration bring along, under its key, which is made if missing."""
+    key = principal_key(config)
+    for corpus in _corpora(config).values():
+        if isinstance(corpus, SyntheticCorpus):
+            yield from corpus.consent_events(key)
+
+
+def _jurisdictions(consent: ConsentConfig) -> dict[str, JurisdictionRule]:
+    return {
+        place: JurisdictionRule(
+            deny=_limits(rule.deny),
+            valid_for=None if rule.valid_for_days is None else timedelta(days=rule.valid_for_days),
+        )
+        for place, rule in consent.jurisdictions.items()
+    }
+
+
+def _limits(deny: DenyConfig) -> Limits:
+    return Limits(purposes=frozenset(deny.purposes), kinds=frozenset(deny.kinds))
 
 
 def consented_examples(config: TrainConfig) -> ConsentedExamples:
@@ -111,9 +207,10 @@ def consented_examples(config: TrainConfig) -> ConsentedExamples:
 
     Anonymising changes no id and no owner, so the selection is that of the run.
     """
-    policy = ConsentPolicy(purpose=_PURPOSES[config.task.name], max_removed_share=config.consent.max_removed_share)
+    policy = policy_of(config, _PURPOSES[config.task.name])
     # A look writes nothing: pseudonyms of the embedded corpus, which enter no file here, get a key of the moment.
-    passing = config.consent.events is None and not Path(config.consent.key).exists()
+    made_here = config.consent.events is None and not config.consent.store
+    passing = made_here and not Path(config.consent.key).exists()
     key = PrincipalKey(secrets.token_bytes(32)) if passing else None
     return gate(_corpora(config)[_PRIVATE], snapshot(config, key=key), policy).examples(_examples_of(config.task))
 
@@ -125,7 +222,8 @@ def _examples_of(task: TaskConfig) -> Callable[[Conversation], Iterable[Example]
     return partial(of, context_turns=task.context_turns)
 
 
-def _as_of(config: TrainConfig) -> datetime:
+def as_of(config: TrainConfig) -> datetime:
+    """The time that a configuration asks consent about."""
     if config.consent.as_of is not None:
         return datetime.fromisoformat(config.consent.as_of)
     now = datetime.now(UTC)
@@ -133,7 +231,7 @@ def _as_of(config: TrainConfig) -> datetime:
     return max(now, HISTORY_END) if config.corpus.source is CorpusSource.EMBEDDED else now
 
 
-def _principal_key(config: TrainConfig) -> PrincipalKey:
+def principal_key(config: TrainConfig) -> PrincipalKey:
     """The key of pseudonyms; made where it is missing and nobody's events depend on it."""
     path = Path(config.consent.key)
     if config.consent.events is None and not path.exists():

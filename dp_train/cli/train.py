@@ -14,7 +14,9 @@ from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder
 from dp_train.cli.kept import refuse_if_somebody_left
 from dp_train.cli.plan import make_plan, plan_table, warnings
+from dp_train.cli.regate import taken_up
 from dp_train.cli.show import config_tree, console, gate_table, samples, scores_table
+from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.errors import ConfigError
 from dp_train.privacy.plan import PrivacyPlan
 
@@ -48,8 +50,10 @@ def _resume(options: Namespace, out: Console) -> int:
         out.print(f"{folder.path}: finished already, {done.get('claim')}")
         return 0
     config, tree = compose([], stored=load(folder.config))
-    refuse_if_somebody_left(folder, config)
-    return _train(config, without_hydra(tree), _show_plan(config, out), folder, [], out)
+    moment = taken_up(folder, config)
+    if moment is None:  # no store was asked when it began; one may have heard of a withdrawal all the same
+        refuse_if_somebody_left(folder, config)
+    return _train(config, without_hydra(tree), _show_plan(config, out), folder, [], out, moment)
 
 
 def _show_plan(config: TrainConfig, out: Console) -> PrivacyPlan:
@@ -67,14 +71,15 @@ def _train(
     where: Path | RunFolder,
     overrides: list[str],
     out: Console,
+    moment: ConsentSnapshot | None = None,
 ) -> int:
-    """Train into a new folder at a path, or go on in a folder that there is."""
+    """Train into a new folder at a path, or go on in a folder that there is, with the decisions that it began with."""
     from dp_train.cli.assemble import material, prepare_machine
     from dp_train.cli.trial import open_store, run_trial
 
     # Whatever can be wrong with files and store is found before anything is written.
     prepare_machine(config)
-    made = material(config)
+    made = material(config, moment=moment)
     out.print(gate_table(made.populations.reports))
     store = open_store(config)
     folder = where if isinstance(where, RunFolder) else RunFolder.create(where, tree, overrides)

@@ -18,6 +18,7 @@ from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder, plain
 from dp_train.cli.names import NoiseSourceName, PrivacyMode, TrackerName
 from dp_train.cli.progress import ShowProgress
+from dp_train.cli.regate import note_consent
 from dp_train.cli.spending import spending
 from dp_train.errors import CheckpointError
 from dp_train.models.export import Export, save_model
@@ -128,6 +129,7 @@ def run_trial(
       SystemExit: a signal ended the run; its checkpoint and what it spent are kept and shown.
     """
     name = label(config)
+    note_consent(folder, material.populations)
     with (
         _told_if_failed(folder, name),
         _tracked(config, tree, material, folder, store, overrides, family or Family()) as tracked,

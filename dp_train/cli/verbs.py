@@ -151,7 +151,15 @@ def _consent(does: str, parser: argparse.ArgumentParser) -> None:
 
 def _consent_import(parser: argparse.ArgumentParser) -> None:
     _consent("import", parser)
-    parser.add_argument("file", metavar="FILE", help="events: .jsonl, .csv or .parquet")
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="FILE",
+        help="events: .jsonl, .csv or .parquet; with --embedded key=value words of the configuration instead",
+    )
+    parser.add_argument(
+        "--embedded", action="store_true", help="the events that the embedded corpus of a configuration brings along"
+    )
     parser.add_argument("--quarantine", metavar="PATH", help="where rows that are refused are named, with the reason")
     parser.add_argument("--dry-run", action="store_true", help="read everything, store nothing")
 
@@ -166,6 +174,7 @@ def _consent_snapshot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--as-of", metavar="TIME", help="the time that is asked about (now)")
     parser.add_argument("--known-at", metavar="TIME", help="leave out what was recorded later")
     parser.add_argument("--upto", type=int, metavar="N", help="only the first N events of the chain")
+    _overrides(parser)
 
 
 def _consent_verify(parser: argparse.ArgumentParser) -> None:
@@ -326,7 +335,7 @@ VERBS = {
         summary="events from a file into the store; bad rows aside, importing twice changes nothing",
         module="consent",
         options=_consent_import,
-        example="dp-train consent import consent.jsonl",
+        example="dp-train consent import consent.jsonl; dp-train consent import --embedded corpus=embedded",
     ),
     "consent status": Verb(
         summary="events by state and purpose, or the events of one person",

@@ -100,11 +100,13 @@ class ConsentSnapshot:
         (pseudonym, then its cells of purpose, kinds, reason and data window), in the order of the pseudonyms,
         and of organisations (SHA-256 of the id, then its cells). People with no record have no leaf.
       as_of: the time that is asked about. known_at: what was recorded later is not in it.
+      upto: how many events of a store's chain it was made from; None where no store was asked. Not in the root.
     """
 
     root: str = field(init=False)
     as_of: datetime
     known_at: datetime
+    upto: int | None = None
     _key: PrincipalKey = field(repr=False)
     _people: Mapping[bytes, bytes] = field(repr=False)
     _organisations: Mapping[bytes, bytes] = field(repr=False)
@@ -159,10 +161,11 @@ def freeze(
     key: PrincipalKey,
     people: Mapping[bytes, bytes],
     organisations: Mapping[bytes, bytes],
+    upto: int | None = None,
 ) -> ConsentSnapshot:
     """The snapshot of packed cells; for `ConsentRegistry.snapshot`, which knows that they are true."""
     return ConsentSnapshot(
-        as_of=as_of, known_at=known_at, _key=key, _people=people, _organisations=organisations, _seal=_SEAL
+        as_of=as_of, known_at=known_at, upto=upto, _key=key, _people=people, _organisations=organisations, _seal=_SEAL
     )
 
 

@@ -189,7 +189,9 @@ class ConsentStore:
         rules = rules or ConsentRules()
         at, known = microseconds(as_of), END if known_at is None else microseconds(known_at)
         with self.database.reading() as connection:
-            facts = _Facts(connection, rules, END if upto is None else upto)
+            last = _head(connection).seq
+            last = last if upto is None else min(upto, last)
+            facts = _Facts(connection, rules, last)
             judge = facts.words.judge(at)
             same: dict[bytes, bytes] = {}
             people: dict[bytes, bytes] = {}
@@ -204,7 +206,9 @@ class ConsentStore:
                 if cells:
                     organisations[organisation_key(org_id)] = cells
         moment_known = moment(max(at, facts.last_recorded) if known_at is None else known)
-        return freeze(as_of=as_of, known_at=moment_known, key=key, people=people, organisations=organisations)
+        return freeze(
+            as_of=as_of, known_at=moment_known, key=key, people=people, organisations=organisations, upto=last
+        )
 
     def links(self) -> Iterator[tuple[Link, int]]:
         """The chain as it was stored, each link with when the store took it (µs), as a stream."""

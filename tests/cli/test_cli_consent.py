@@ -53,8 +53,12 @@ def test_audit_file_holds_a_chain_that_verifies_and_no_pseudonym(capsys: pytest.
 
 
 def test_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["consent", "snapshot"]) == 2
+    assert main(["consent", "snapshot"]) == 4  # there is no runs/principal.key
+    assert main(["consent", "snapshot", "consent.stored=1"]) == 2
+    assert main(["consent", "import", "consent.jsonl", "consent.jsonl"]) == 2
+    assert main(["consent", "snapshot", "--key", "principals.key"]) == 4  # the store is empty, and none is made
+    assert not Path("dp_train.db").exists()
     assert main(["consent", "import", "nothing.jsonl"]) == 3
     assert main(["consent", "snapshot", "--key", "principals.key", "--as-of", "yesterday"]) == 2
     assert main(["consent", "verify", "--head", "ab" * 32]) == 9
-    assert len(capsys.readouterr().err.strip().splitlines()) == 4
+    assert len(capsys.readouterr().err.strip().splitlines()) == 7
