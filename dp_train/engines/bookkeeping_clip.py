@@ -17,6 +17,8 @@ from dp_train.engines.bookkeeping_hooks import BookkeepingHooks, Pass
 from dp_train.engines.units import UnitClip
 from dp_train.errors import ConfigError
 
+_NOISE_BLOCK = 1 << 16
+
 
 class BookkeepingOptimizer(DPOptimizer):  # type: ignore[misc]
     """Opacus' optimizer over factors instead of per-sample gradients.
@@ -119,7 +121,7 @@ class BookkeepingOptimizer(DPOptimizer):  # type: ignore[misc]
         parameter.summed_grad = total.view(parameter.shape)
 
     def add_noise(self) -> None:
-        """Write the sum and its noise to ``p.grad``: one new tensor a parameter and no other."""
+        """Noise ``p.summed_grad`` in place, a block at a time, and make it ``p.grad``: no second copy of the model."""
         if self.secure_mode:
             super().add_noise()  # Opacus' remedy against floating-point attacks draws each sample from four
             return
@@ -127,9 +129,10 @@ class BookkeepingOptimizer(DPOptimizer):  # type: ignore[misc]
         for parameter in self.params:
             total = parameter.summed_grad
             _check_processed_flag(total)
-            noise = torch.normal(0.0, std, total.shape, device=total.device, generator=self.generator)
-            parameter.grad = noise.add_(total).to(parameter.dtype)
-            _mark_as_processed(total)
+            for block in total.view(-1).split(_NOISE_BLOCK):
+                block.add_(torch.normal(0.0, std, block.shape, device=total.device, generator=self.generator))
+            parameter.grad = total.to(parameter.dtype)
+            _mark_as_processed(total)  # a second step over it is refused: its noise is in it already
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         """Forget passes that were not clipped, ``p.grad`` and, unless a step was skipped, ``p.summed_grad``."""

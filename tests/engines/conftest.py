@@ -15,3 +15,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """An engine's class says which models and clippings its contract runs on."""
+    for argument, among in (("kind", "kinds"), ("typical", "typical"), ("clipping", "clippings")):
+        if argument in metafunc.fixturenames and hasattr(metafunc.cls, among):
+            metafunc.parametrize(argument, getattr(metafunc.cls, among))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+import peft
 import torch
 import transformers
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ def llama() -> nn.Module:
     return _build(transformers.LlamaForCausalLM, config)
 
 
-def t5() -> nn.Module:
+def t5(*, tied: bool = True) -> nn.Module:
     config = transformers.T5Config(
         vocab_size=VOCABULARY,
         d_model=16,
@@ -69,7 +70,7 @@ def t5() -> nn.Module:
         pad_token_id=PAD,
         eos_token_id=1,
         decoder_start_token_id=PAD,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
     )
     return _build(transformers.T5ForConditionalGeneration, config)
 
@@ -96,7 +97,7 @@ def bart() -> nn.Module:
     return _build(transformers.BartForConditionalGeneration, config)
 
 
-def neox() -> nn.Module:
+def neox(*, tied: bool = True) -> nn.Module:
     config = transformers.GPTNeoXConfig(
         vocab_size=VOCABULARY,
         hidden_size=16,
@@ -104,7 +105,7 @@ def neox() -> nn.Module:
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=16,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         pad_token_id=PAD,
         bos_token_id=1,
         eos_token_id=1,
@@ -135,12 +136,30 @@ def pegasus() -> nn.Module:
     return _build(transformers.PegasusForConditionalGeneration, config)
 
 
+def lora(base: nn.Module, *targets: str) -> nn.Module:
+    """Adapters alone are trained; B starts at zero, where A's gradient vanishes, so both are drawn anew."""
+    convolution = "c_attn" in targets  # GPT-2's layers keep their weights transposed
+    adapters = peft.LoraConfig(r=2, target_modules=list(targets), lora_dropout=0.0, fan_in_fan_out=convolution)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = peft.get_peft_model(base, adapters)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data.normal_(0.0, 0.3)
+    return model
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "gpt2_tied": lambda: gpt2(tied=True),
     "gpt2_untied": lambda: gpt2(tied=False),
+    "gpt2_lora": lambda: lora(gpt2(tied=True), "c_attn", "c_fc"),
     "neox": neox,
+    "neox_untied": lambda: neox(tied=False),
     "llama": llama,
+    "llama_lora": lambda: lora(llama(), "q_proj", "down_proj"),
     "t5": t5,
+    "t5_untied": lambda: t5(tied=False),
+    "t5_lora": lambda: lora(t5(), "q", "wo"),
     "bart": bart,
     "pegasus": pegasus,
 }

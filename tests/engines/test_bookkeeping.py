@@ -18,7 +18,7 @@ from engine_contract import (
     trainable,
     unit_gradients,
 )
-from engine_models import MODELS, PAD, batch, gpt2, llama, row_losses, rows, select
+from engine_models import MODELS, batch, gpt2, llama, row_losses, rows, select
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_hooks import Net, Scale, net_batch, net_losses
@@ -75,20 +75,6 @@ def equals_the_loop(model: nn.Module, losses: RowLosses, inputs: Mapping[str, Te
     engine = engine_of(model, losses, PLAN.replace(clip_norm=clip_norm))
     found = sum_of(engine, model, batch(inputs, range(len(gradients))))
     assert difference(found, clipped_sum(gradients, clip_norm)) < 1e-5
-
-
-@pytest.mark.parametrize("kind", ["gpt2_tied", "llama", "t5"])
-def test_lora_equals_the_loop(kind: str) -> None:
-    target = {"gpt2_tied": ["c_attn", "c_fc"], "llama": ["q_proj", "down_proj"], "t5": ["q", "wo"]}[kind]
-    base, whole = MODELS[kind](), batch(rows(len(UNITS)), UNITS)
-    adapters = peft.LoraConfig(r=2, target_modules=target, lora_dropout=0.0, fan_in_fan_out=kind == "gpt2_tied")
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = peft.get_peft_model(base, adapters)
-        for parameter in trainable(model):  # B starts at zero, where A's gradient vanishes
-            parameter.data.normal_(0.0, 0.3)
-    expected = clipped_sum(unit_gradients(model, whole), PLAN.clip_norm)
-    assert difference(sum_of(engine_of(model), model, whole), expected) < 1e-5
 
 
 def test_dora_vectors_have_no_rule_and_are_refused() -> None:
@@ -152,14 +138,6 @@ def test_positions_that_broadcast_get_rows_of_their_own(positions: str, count: i
 def test_relative_bias_has_rows_when_there_are_as_many_as_positions() -> None:
     count = rows(1)["input_ids"].shape[1]
     model, whole = MODELS["t5"](), batch(rows(count), range(count))
-    expected = clipped_sum(unit_gradients(model, whole), PLAN.clip_norm)
-    assert difference(sum_of(engine_of(model), model, whole), expected) < 1e-5
-
-
-def test_padding_tokens_train_no_embedding_as_in_torch() -> None:
-    model, inputs = llama(), rows(3)
-    inputs["input_ids"][:, 1] = PAD
-    whole = batch(inputs, range(3))
     expected = clipped_sum(unit_gradients(model, whole), PLAN.clip_norm)
     assert difference(sum_of(engine_of(model), model, whole), expected) < 1e-5
 
@@ -419,11 +397,8 @@ def _each_row_alone(unit_rows: UnitRows, function: Callable[..., Tensor], *value
     return unit_rows.sum_rows(function(*values))
 
 
-@pytest.mark.parametrize("checked", [True, False])
-@pytest.mark.parametrize("mistake", ["cross term", "bias", "padding", "rows as units"])
-def test_a_wrong_rule_is_caught_by_the_engine_itself_and_by_the_contract(
-    mistake: str, checked: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def plant(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a wrong rule in place of the right one; the contract's test of sabotage says that it is caught."""
     rules = bookkeeping_rules._FACTOR_RULES
     if mistake == "cross term":
         monkeypatch.setattr(bookkeeping_factors, "_product_dot_lookup", _no_cross_term)
@@ -433,15 +408,3 @@ def test_a_wrong_rule_is_caught_by_the_engine_itself_and_by_the_contract(
         monkeypatch.setitem(rules, "torch.nn.modules.sparse.Embedding", _padding_counted)
     else:
         monkeypatch.setattr(UnitRows, "per_unit", _each_row_alone)
-    model = llama() if mistake == "padding" else gpt2(tied=True)
-    inputs = rows(len(UNITS))
-    inputs["input_ids"][:, 1] = PAD
-    whole = batch(inputs, UNITS)
-    if checked:
-        with pytest.raises(ModelError, match="in a way that its rule does not cover"):
-            engine_of(model).accumulate(whole)
-        return
-    monkeypatch.setattr(bookkeeping, "agrees_with_autograd", lambda *arguments: True)
-    gradients = unit_gradients(model, whole)
-    plan = PLAN.replace(clip_norm=0.5 * float(gradients.norm(dim=1).min()))
-    assert difference(sum_of(engine_of(model, plan=plan), model, whole), clipped_sum(gradients, plan.clip_norm)) > 1e-3

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from engine_contract import SEED, EngineContract
+from test_bookkeeping import plant
 from torch import Tensor, nn
 
-from dp_train.engines import units
+from dp_train.engines import bookkeeping, units
 from dp_train.engines.base import Engine, EngineName, MicroBatch, StepRecord
 from dp_train.engines.noise import NoiseSource, SeededNoise
 from dp_train.engines.units import clip_factors
+from dp_train.errors import ModelError
 from dp_train.privacy.plan import PrivacyPlan
 
 
@@ -95,6 +97,29 @@ def test_a_wrong_clip_is_caught(
     contract = EngineContract()
     contract.engine = engine
     fails(contract, law, arguments)
+
+
+PADDING = "test_padding_tokens_train_no_embedding_as_in_torch"
+
+
+@pytest.mark.parametrize(
+    ("mistake", "law", "kind"),
+    [
+        ("cross term", EQUAL, "gpt2_tied"),
+        ("bias", EQUAL, "gpt2_untied"),
+        ("rows as units", PADDING, "gpt2_tied"),
+        ("padding", PADDING, "llama"),
+    ],
+)
+def test_a_wrong_rule_is_caught(mistake: str, law: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = EngineContract()
+    contract.engine = EngineName.BOOKKEEPING
+    getattr(contract, law)(kind)
+    plant(mistake, monkeypatch)
+    with pytest.raises(ModelError, match="in a way that its rule does not cover"):  # the engine itself looks first
+        getattr(contract, law)(kind)
+    monkeypatch.setattr(bookkeeping, "agrees_with_autograd", lambda *arguments: True)
+    fails(contract, law, {"kind": kind})
 
 
 @pytest.mark.parametrize(
