@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from argparse import Namespace
@@ -19,10 +20,12 @@ from dp_train.cli.show import console, table
 from dp_train.consent.events import write_events
 from dp_train.consent.imports import import_events
 from dp_train.consent.principals import PrincipalKey
+from dp_train.consent.proofs import prove, verify_proof
 from dp_train.consent.signing import read_signed, verified
+from dp_train.consent.snapshot import readable
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.tables import audit_parts
-from dp_train.errors import ConfigError, StoreError
+from dp_train.errors import ConfigError, ConsentError, StoreError
 from dp_train.store.database import Database, absolute_url
 
 SMALL = 10
@@ -33,6 +36,8 @@ def run(options: Namespace) -> int:
     """Do what the second word says."""
     if options.does == "verify" and (options.receipt or options.public_key):
         return _verify_receipt(options)  # on a machine that has no store
+    if options.does == "verify" and options.proof:
+        return _verify_proof(options)
     if options.does == "snapshot":
         return _snapshot(_config(options, options.overrides), options)
     if options.does == "import" and options.embedded:
@@ -144,7 +149,17 @@ def _snapshot(config: TrainConfig, options: Namespace) -> int:
         known_at=None if options.known_at is None else _time(options.known_at, "--known-at"),
         upto=options.upto,
     )
+    if options.prove is not None:
+        pseudonym = PrincipalKey.load(config.consent.key).pseudonym(options.prove)
+        try:
+            with os.fdopen(os.open(options.proof, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+                out.write(prove(made, pseudonym) + b"\n")
+        except OSError as error:
+            raise ConfigError(
+                f"consent snapshot: --proof={options.proof}: {error.strerror}; choose a new file"
+            ) from error
     values = {
+        "proof": None if options.prove is None else options.proof,
         "root": made.root,
         "as_of": made.as_of.isoformat(),
         "known_at": made.known_at.isoformat(),
@@ -179,6 +194,29 @@ def _verify_receipt(options: Namespace) -> int:
     event = statement.get("event", {})
     chain = {"event": event.get("seq"), "event_hash": event.get("hash")} if isinstance(event, dict) else {}
     return _print(options, {**shown, **chain}, title="the signature holds")
+
+
+def _verify_proof(options: Namespace) -> int:
+    """Check a proof with the files alone."""
+    try:
+        found = verify_proof(Path(options.proof).read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            f"consent verify: --proof={options.proof}: {error.strerror}; expected a proof file"
+        ) from error
+    if options.root is not None and options.root != found.root:
+        raise ConsentError("consent proof: is for another root than --root; ask for a proof of that snapshot")
+    if options.person is not None and _key(options).pseudonym(options.person) != found.pseudonym:
+        raise ConsentError("consent proof: is about somebody else than --person; ask for a proof of that person")
+    decisions = [f"{purpose}: {reason} ({kinds})" for purpose, kinds, reason in readable(found.cells)]
+    values: dict[str, Any] = {
+        "root": found.root,
+        "root_is_that_given": options.root is not None,
+        "person_is_that_given": options.person is not None,
+        "in_snapshot": found.included,
+        "decisions": decisions if options.json else "\n".join(decisions) or None,
+    }
+    return _print(options, values, title="the proof holds")
 
 
 def _export(store: ConsentStore, options: Namespace) -> int:

@@ -174,12 +174,17 @@ def _consent_snapshot(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--as-of", metavar="TIME", help="the time that is asked about (now)")
     parser.add_argument("--known-at", metavar="TIME", help="leave out what was recorded later")
     parser.add_argument("--upto", type=int, metavar="N", help="only the first N events of the chain")
+    parser.add_argument("--prove", metavar="PERSON", help="write a proof that PERSON is in it, or is not")
+    parser.add_argument("--proof", metavar="FILE", default="proof.json", help="where the proof goes (proof.json)")
     _overrides(parser)
 
 
 def _consent_verify(parser: argparse.ArgumentParser) -> None:
     _consent("verify", parser)
     parser.add_argument("--head", metavar="HASH", help="a head that was kept elsewhere: the chain must pass through it")
+    parser.add_argument("--proof", metavar="FILE", help="a proof of `consent snapshot --prove`; needs no store")
+    parser.add_argument("--root", metavar="HASH", help="the root that the proof has to be for")
+    parser.add_argument("--person", metavar="PERSON", help="whom the proof has to be about; needs --key")
     parser.add_argument("--receipt", metavar="FILE", help="a withdrawal's receipt; is checked with the files alone")
     parser.add_argument(
         "--public-key", metavar="FILE", help="the public key that receipts are checked by (signing.pub)"

@@ -8,7 +8,7 @@ leaves is SHA-256 of nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def merkle_root(leaves: Iterable[bytes]) -> tuple[bytes, int]:
@@ -28,6 +28,33 @@ def merkle_root(leaves: Iterable[bytes]) -> tuple[bytes, int]:
     while stack:
         node = _join(stack.pop()[1], node)
     return node, count
+
+
+def audit_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    """Hashes from a leaf's sibling up to the root's child, as RFC 6962 §2.1.1 orders them."""
+    level = [hashlib.sha256(b"\x00" + leaf).digest() for leaf in leaves]
+    path: list[bytes] = []
+    while len(level) > 1:
+        if index ^ 1 < len(level):
+            path.append(level[index ^ 1])
+        level = [_join(*level[at : at + 2]) if at + 1 < len(level) else level[at] for at in range(0, len(level), 2)]
+        index //= 2
+    return path
+
+
+def fold_path(leaf: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes | None:
+    """Root that a leaf and its path lead to in a tree of `count` leaves; None where the path does not fit."""
+    if not 0 <= index < count:
+        return None
+    node, last, steps = hashlib.sha256(b"\x00" + leaf).digest(), count - 1, iter(path)
+    while last:
+        if index & 1 or index < last:  # else an odd node at the end, which moves up as it is
+            step = next(steps, None)
+            if step is None or len(step) != 32:
+                return None
+            node = _join(step, node) if index & 1 else _join(node, step)
+        index, last = index // 2, last // 2
+    return None if next(steps, None) is not None else node
 
 
 def _join(left: bytes, right: bytes) -> bytes:

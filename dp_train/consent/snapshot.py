@@ -29,7 +29,7 @@ from dp_train.conversations import ContentKind
 from dp_train.errors import ConsentError
 
 _CELL = struct.Struct("<BHBqq")  # purpose, kinds, reason, data window in µs: 20 bytes
-_FORMAT = b"dp_train consent snapshot 1\x00"
+_FORMAT = b"dp_train consent snapshot 2\x00"
 _SEAL = object()
 _PURPOSE_INDEX = {purpose: index for index, purpose in enumerate(PURPOSES)}
 _KIND_INDEX = {kind: index for index, kind in enumerate(KINDS)}
@@ -96,9 +96,10 @@ class ConsentSnapshot:
     Memory is about 250 bytes a person; a lookup is one HMAC and one dictionary access.
 
     Attributes:
-      root: SHA-256 in hex over a format tag and two Merkle trees (`merkle`): of people, one leaf each
-        (pseudonym, then its cells of purpose, kinds, reason and data window), in the order of the pseudonyms,
-        and of organisations (SHA-256 of the id, then its cells). People with no record have no leaf.
+      root: SHA-256 in hex over a format tag and two Merkle trees (`merkle`), each with its number of leaves: of
+        people, one leaf each (`leaf_of` its pseudonym and its cells of purpose, kinds, reason and data window), in
+        the order of their places, and of organisations (SHA-256 of the id for a pseudonym). People with no
+        record have no leaf. `proofs` shows that somebody has a leaf, or has none.
       as_of: the time that is asked about. known_at: what was recorded later is not in it.
       upto: how many events of a store's chain it was made from; None where no store was asked. Not in the root.
     """
@@ -174,14 +175,61 @@ def organisation_key(org_id: str) -> bytes:
     return hashlib.sha256(org_id.encode("utf-8", "surrogatepass")).digest()
 
 
-def _root(people: Mapping[bytes, bytes], organisations: Mapping[bytes, bytes]) -> str:
-    """The root that `ConsentSnapshot` documents."""
+def place_of(name: bytes) -> bytes:
+    """By what leaves are sorted: a hash of the pseudonym, so that a proof tells nobody else's."""
+    return hashlib.sha256(b"dp_train consent place\x00" + name).digest()
+
+
+def leaf_of(name: bytes, cells: bytes) -> bytes:
+    """A leaf, 64 bytes: its place, and a commitment to the cells that tells nothing without the pseudonym."""
+    return place_of(name) + hashlib.sha256(b"dp_train consent cells\x00" + name + cells).digest()
+
+
+def people_of(snapshot: ConsentSnapshot) -> tuple[list[bytes], Mapping[bytes, bytes]]:
+    """Pseudonyms in the order of their leaves, and the packed cells of each; for `proofs` alone."""
+    return _ordered(snapshot._people), snapshot._people
+
+
+def organisations_of(snapshot: ConsentSnapshot) -> tuple[bytes, int]:
+    """Root and number of the organisations' leaves."""
+    return merkle_root(_leaves(snapshot._organisations))
+
+
+def total_root(*sides: tuple[bytes, int]) -> str:
+    """The root over the people's and the organisations' trees, each given as its root and number of leaves."""
     total = hashlib.sha256(_FORMAT)
-    for side in (people, organisations):
-        root, count = merkle_root(_leaves(side))
+    for root, count in sides:
         total.update(count.to_bytes(8, "big") + root)
     return total.hexdigest()
 
 
+def readable(cells: bytes) -> list[tuple[str, str, str]]:
+    """(purpose, content kinds, reason) of packed cells, for people.
+
+    Raises:
+      ConsentError: the bytes are no cells.
+    """
+    try:
+        return [
+            (
+                PURPOSES[purpose].value,
+                ", ".join(kind.value for index, kind in enumerate(KINDS) if kinds >> index & 1),
+                REASONS[reason].value,
+            )
+            for purpose, kinds, reason, _, _ in _CELL.iter_unpack(cells)
+        ]
+    except (struct.error, IndexError):
+        raise ConsentError("consent proof: its decisions cannot be read; it is of another version") from None
+
+
+def _root(people: Mapping[bytes, bytes], organisations: Mapping[bytes, bytes]) -> str:
+    """The root that `ConsentSnapshot` documents."""
+    return total_root(merkle_root(_leaves(people)), merkle_root(_leaves(organisations)))
+
+
+def _ordered(cells: Mapping[bytes, bytes]) -> list[bytes]:
+    return sorted((name for name in cells if cells[name]), key=place_of)
+
+
 def _leaves(cells: Mapping[bytes, bytes]) -> Iterator[bytes]:
-    return (key + cells[key] for key in sorted(cells) if cells[key])
+    return (leaf_of(name, cells[name]) for name in _ordered(cells))

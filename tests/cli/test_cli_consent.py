@@ -52,6 +52,30 @@ def test_audit_file_holds_a_chain_that_verifies_and_no_pseudonym(capsys: pytest.
         assert pseudonym is None or pseudonym not in text
 
 
+def test_a_proof_verifies_elsewhere_with_the_files_alone(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked(capsys, "import", "consent.jsonl")
+    key = ("--key", str(tmp_path / "principals.key"))
+    known = json.loads(Path("conversations.jsonl").read_text().splitlines()[0])
+    person = next(turn["person_id"] for turn in known["turns"])
+    root = str(asked(capsys, "snapshot", *key, "--prove", person)["root"])
+    asked(capsys, "snapshot", *key, "--prove", "nobody", "--proof", "absent.json")
+    assert main(["consent", "snapshot", *key, "--prove", person]) == 2  # proof.json is there already
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    proof, absent = ("--proof", str(tmp_path / "proof.json")), ("--proof", str(tmp_path / "absent.json"))
+    found = asked(capsys, "verify", *proof, "--root", root, "--person", person, *key)
+    assert (found["in_snapshot"], found["root_is_that_given"], found["person_is_that_given"]) == (True, True, True)
+    assert asked(capsys, "verify", *absent, "--root", root)["in_snapshot"] is False
+    assert main(["consent", "verify", *proof, "--root", "00" * 32]) == 4
+    assert main(["consent", "verify", *proof, "--person", "somebody else", *key]) == 4
+    assert main(["consent", "verify", "--proof", str(tmp_path / "consent.jsonl")]) == 4
+    assert main(["consent", "verify", "--proof", "missing.json"]) == 2
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["consent", "snapshot"]) == 4  # there is no runs/principal.key
     assert main(["consent", "snapshot", "consent.stored=1"]) == 2
