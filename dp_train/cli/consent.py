@@ -131,13 +131,18 @@ def _status(store: ConsentStore, options: Namespace) -> int:
         {"state": state, "purpose": purpose, "events": count if count >= SMALL else None}
         for (state, purpose), count in sorted(counts.items())
     ]
+    last = store.last_stored()
+    taken = None if last is None else last.isoformat(timespec="seconds")
     if options.json:
-        print(json.dumps({"events": head.seq, "head": head.event_hash, "counts": shown}, indent=2))
+        values = {"events": head.seq, "head": head.event_hash, "last_event_taken": taken, "counts": shown}
+        print(json.dumps(values, indent=2))
         return 0
     out = console()
     summary = [(str(r["state"]), str(r["purpose"]), _shown(r["events"])) for r in shown]
     out.print(table(("state", "purpose", "events"), summary))
-    out.print(f"{head.seq:,} events, head of the chain {head.event_hash}", soft_wrap=True)
+    out.print(
+        f"{head.seq:,} events, the last taken {taken or 'never'}, head of the chain {head.event_hash}", soft_wrap=True
+    )
     return 0
 
 

@@ -141,6 +141,12 @@ class ConsentStore:
         """The end of the chain, as a transaction sees it."""
         return _head(connection)
 
+    def last_stored(self) -> datetime | None:
+        """When the store took its last event; None where it holds none."""
+        with self.database.reading() as connection:
+            found = connection.execute(sa.select(sa.func.max(EVENTS.c.stored_time))).scalar()
+        return None if found is None else moment(found)
+
     def events(self, *, pseudonym: str | None = None, upto: int | None = None) -> Iterator[ConsentEvent]:
         """Stored events in the order of the chain, as a stream; `seq` is that of the file they came from.
 

@@ -1,6 +1,7 @@
 """`dp-train consent …`, as a privacy officer types it."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,10 @@ def test_import_snapshot_verify_and_status(capsys: pytest.CaptureFixture[str]) -
     assert done["new"] == done["rows"] == done["events_in_store"]
     root = asked(capsys, "snapshot", "--key", "principals.key")["root"]
     assert asked(capsys, "verify")["head"] == done["head"]
-    counts = asked(capsys, "status")["counts"]
+    assert asked(capsys, "status", "--store", "sqlite:///empty.db")["last_event_taken"] is None
+    status = asked(capsys, "status")
+    counts = status["counts"]
+    assert str(status["last_event_taken"]).startswith(f"{datetime.now(UTC).year}-")
     assert isinstance(counts, list)
     assert all(row["events"] is None or row["events"] >= 10 for row in counts)
     assert main(["consent", "export", "copy.jsonl"]) == 0
