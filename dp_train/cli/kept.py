@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dp_train.tracking.registry import ModelVersion
     from dp_train.tracking.store import TrackingStore
 
-POLICY = Path("consent") / "withdrawal.yaml"
+POLICY = "withdrawal.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Kept:
 
 
 def policy_of(path: str | None) -> WithdrawalPolicy:
-    """The policy of a file, else of conf/consent/withdrawal.yaml of the working folder, else the shipped one."""
+    """The policy of a file, else of conf/withdrawal.yaml of the working folder, else the shipped one."""
     own = Path("conf") / POLICY
     return read_policy(path or (own if own.exists() else conf_folder() / POLICY))
 
@@ -84,10 +84,15 @@ def _versions(folder: RunFolder, uri: str | None) -> tuple[TrackingStore | None,
     run_id = folder.read_json("tracking.json").get("run_id")
     if run_id is None:
         return None, ()
+    from dp_train.tracking.connection import absolute_uri, sqlite_path
     from dp_train.tracking.registry import versions
     from dp_train.tracking.store import TrackingStore
 
-    store = TrackingStore.open(uri or tracking_uri(folder))
+    address = absolute_uri(uri or tracking_uri(folder), Path.cwd())
+    path = sqlite_path(address)
+    if path is not None and not path.exists():  # looking makes none
+        return None, ()
+    store = TrackingStore.open(address)
     return store, versions(store, str(run_id))
 
 

@@ -22,6 +22,7 @@ from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples, ConsentPol
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry, ConsentRules, ConsentSnapshot
 from dp_train.consent.store import ConsentStore
+from dp_train.consent.withdrawal import withdrawals
 from dp_train.conversations import Conversation, ConversationKind, Corpus, Example
 from dp_train.corpora.readers import read_csv, read_jsonl, read_parquet
 from dp_train.corpora.synthetic import HISTORY_END, Population, SyntheticCorpus
@@ -138,7 +139,7 @@ def snapshot(config: TrainConfig, *, key: PrincipalKey | None = None) -> Consent
         )
     key = key or principal_key(config)
     given: Iterable[ConsentEvent] = () if consent.events is None else read_events(consent.events)
-    events = chain(given, *(corpus.consent_events(key) for corpus in embedded))
+    events = chain(given, *(corpus.consent_events(key) for corpus in embedded), _withdrawn(config))
     registry = ConsentRegistry(events, rules=rules(config), key=key)
     known_at = None if consent.known_at is None else datetime.fromisoformat(consent.known_at)
     return registry.snapshot(as_of=as_of(config), known_at=known_at)
@@ -200,6 +201,19 @@ def _jurisdictions(consent: ConsentConfig) -> dict[str, JurisdictionRule]:
 
 def _limits(deny: DenyConfig) -> Limits:
     return Limits(purposes=frozenset(deny.purposes), kinds=frozenset(deny.kinds))
+
+
+def _withdrawn(config: TrainConfig) -> list[ConsentEvent]:
+    """What was withdrawn in the store counts for events of files and of embedded corpora as well."""
+    url = absolute_url(config.store.url, Path.cwd())
+    path = url.removeprefix("sqlite:///")
+    if path != url and not Path(path).exists():
+        return []
+    database = Database(url)
+    try:
+        return list(withdrawals(ConsentStore(database)))
+    finally:
+        database.close()
 
 
 def consented_examples(config: TrainConfig) -> ConsentedExamples:

@@ -202,7 +202,7 @@ def _about_person(does: str, parser: argparse.ArgumentParser) -> None:
     _consent(does, parser)
     parser.set_defaults(key="runs/principal.key")
     parser.add_argument("person", metavar="PERSON", help="id of the person, as the corpus has it")
-    parser.add_argument("--policy", metavar="FILE", help="rules of what follows (conf/consent/withdrawal.yaml)")
+    parser.add_argument("--policy", metavar="FILE", help="rules of what follows (conf/withdrawal.yaml)")
     parser.add_argument("--uri", help="MLflow store of the runs (that of each run's configuration)")
 
 
@@ -239,7 +239,7 @@ def _promote(parser: argparse.ArgumentParser) -> None:
     _run_only(parser)
     parser.add_argument("--name", help="of the registered model (the task's name)")
     parser.add_argument("--alias", help="a name that shall point at this version, such as champion")
-    parser.add_argument("--policy", metavar="FILE", help="rules of what follows (conf/consent/withdrawal.yaml)")
+    parser.add_argument("--policy", metavar="FILE", help="rules of what follows (conf/withdrawal.yaml)")
     parser.add_argument("--uri", help="MLflow store of the run (that of its configuration)")
     parser.add_argument("--dry-run", action="store_true", help="check everything, register nothing")
 

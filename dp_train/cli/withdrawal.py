@@ -37,6 +37,10 @@ from dp_train.store.database import Database, absolute_url
 STARTING_POINTS = Path("runs/starting_points")
 REASON = "people whose data it has learnt from withdrew their consent"
 PUBLIC_KEY = "signing.pub"
+OWN_FILES = (
+    "take them out of your own files of conversations and events, exports and backups: nothing here knows them any "
+    "more, so a run from such a file would take them for somebody who agrees"
+)
 SAMPLES = (
     "they had agreed to publication: samples and starting points keep no list of people; where their conversations "
     "were in an evaluation corpus, delete samples.json of its runs in MLflow"
@@ -63,6 +67,8 @@ def run(options: Namespace) -> int:
             )
         published = _agreed_to_publish(store, pseudonym)
         asked = options.does == "impact" or options.dry_run
+        if not asked and options.receipt is not None and Path(options.receipt).exists():
+            raise ConfigError(f"consent {options.does}: --receipt {options.receipt} exists already; choose a new file")
         done = None if asked else _leave(store, pseudonym, options, key=_signing_key(options), at=at)
         since = at if done is None else done.at
         runs = [each.run for each in found]
@@ -75,6 +81,10 @@ def run(options: Namespace) -> int:
             did.append(f"taken out of the lists of people of {lists} runs")
         if published and Purpose.PUBLISH in _purposes(options):
             did.append(SAMPLES)
+        if options.does == "erase" and not asked:
+            did.append(OWN_FILES)
+        if done is not None and options.receipt is not None:
+            _write_receipt(Path(options.receipt), done)
         _tell(options, impact, book, key.lineage, done, did)
     finally:
         database.close()
@@ -90,16 +100,17 @@ def _leave(
     else:
         purposes = frozenset(Purpose(name) for name in options.purpose or ())
         done = withdraw(store, pseudonym, at=at, purposes=purposes, method=options.method, key=key, policy=policy)
-    if done is not None and options.receipt is not None:
-        try:
-            with Path(options.receipt).open("x", encoding="utf-8") as out:
-                out.write(json.dumps(done.receipt, indent=2, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise ConfigError(
-                f"consent {options.does}: it is stored; --receipt {options.receipt}: {error.strerror}; repeat the "
-                "command with a new file"
-            ) from error
     return done
+
+
+def _write_receipt(path: Path, done: Withdrawal) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as out:
+            out.write(json.dumps(done.receipt, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise ConfigError(
+            f"consent: it is stored; --receipt {path}: {error.strerror}; repeat the command with a new file"
+        ) from error
 
 
 def _apply(impact: Impact, found: Sequence[Kept], now: datetime) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +22,7 @@ from dp_train.consent.events import ConsentEvent, EntityRole, EventState, Purpos
 from dp_train.consent.policy import WithdrawalPolicy
 from dp_train.consent.signing import SigningKey
 from dp_train.consent.store import LOCK, ConsentStore
-from dp_train.consent.tables import LINKS
+from dp_train.consent.tables import EVENTS, LINKS
 
 METADATA = sa.MetaData()
 RECEIPTS = sa.Table(
@@ -91,6 +91,17 @@ def erase(
     return done
 
 
+def withdrawals(store: ConsentStore) -> Iterator[ConsentEvent]:
+    """The events that `withdraw` made, of everybody who is linked: they count beside events of any other source."""
+    store.database.create(METADATA)
+    with store.database.reading() as connection:
+        made = EVENTS.c.record_id.in_(sa.select(RECEIPTS.c.record_id))
+        query = sa.select(LINKS.c.pseudonym).join(EVENTS, EVENTS.c.person == LINKS.c.number).where(made).distinct()
+        people = [bytes(name).hex() for (name,) in connection.execute(query)]
+    for pseudonym in people:
+        yield from (event for event in store.events(pseudonym=pseudonym) if event.record_id.startswith(_PREFIX))
+
+
 def _withdraw(
     store: ConsentStore,
     connection: sa.Connection,
@@ -146,4 +157,4 @@ def _withdraw(
     return Withdrawal(at=at, receipt=receipt, new=True)
 
 
-__all__ = ["RECEIPTS", "Withdrawal", "erase", "withdraw"]
+__all__ = ["RECEIPTS", "Withdrawal", "erase", "withdraw", "withdrawals"]

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 from small_runs import SMALL, Run
 
+from dp_train.cli.compose import compose, load
+from dp_train.cli.folders import RunFolder
 from dp_train.cli.main import main
+from dp_train.cli.people import snapshot
+from dp_train.consent.decisions import Reason
+from dp_train.consent.events import Purpose
 from dp_train.consent.manifest import read_manifest
 from dp_train.consent.principals import PrincipalKey
 from dp_train.corpora.synthetic import Population, SyntheticCorpus
@@ -140,6 +145,33 @@ def test_reports_are_written_and_their_figures_are_the_ledgers(working: Path, cl
     assert epsilon <= line["ε"] <= epsilon + 0.002
     audit = asked(cli, "consent", "report", "--kind", "audit")
     assert audit["ledger of privacy spent"]["holds"] == "yes"
+
+
+def test_withdrawal_that_was_cut_off_is_completed_by_the_same_command(
+    working: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("policy.yaml").write_text("rules: [{action: retire, people: 1}]")
+    words = ("consent", "withdraw", members()[0], "--policy", "policy.yaml")
+    with monkeypatch.context() as broken:
+        broken.setattr(RunFolder, "retire", lambda *_: 1 / 0)
+        assert cli(*words).code == 1
+    assert not (the_run() / "model_status.json").exists()
+    found = asked(cli, *words)
+    assert found["stored"]["new"] is False
+    assert (the_run() / "model_status.json").exists()
+    assert asked(cli, "consent", "verify")["events"] == 1
+
+
+def test_withdrawal_in_the_store_counts_for_a_run_whose_events_come_from_elsewhere(working: Path, cli: Run) -> None:
+    config, _ = compose([], stored=load(the_run() / "config.yaml"))
+    person = members()[0]
+    pseudonym = PrincipalKey.load("runs/principal.key").pseudonym(person)
+    before = snapshot(config)
+    assert before.says(pseudonym, Purpose.TRAIN_CHAT_COMPOSE) is Reason.GRANTED
+    asked(cli, "consent", "withdraw", person)
+    now = snapshot(config)
+    assert now.says(pseudonym, Purpose.TRAIN_CHAT_COMPOSE) is Reason.WITHDRAWN
+    assert now.root != before.root
 
 
 def version_tags() -> dict[str, str]:

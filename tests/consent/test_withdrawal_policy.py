@@ -53,7 +53,7 @@ def test_nothing_follows_where_nobody_left() -> None:
 
 
 def test_shipped_policy_retires_what_bounds_nothing() -> None:
-    policy = read_policy(Path(__file__).parents[2] / "conf/consent/withdrawal.yaml")
+    policy = read_policy(Path(__file__).parents[2] / "conf/withdrawal.yaml")
     assert policy.due(1, 2.0).action is Action.RETRAIN
     assert policy.due(1, math.inf).action is Action.RETIRE
 
