@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import nn
 
 from dp_train.cli.config import OptimizerConfig, TaskConfig, TrainConfig
@@ -26,6 +27,7 @@ from dp_train.cli.names import (
     ModelSource,
     NoiseSourceName,
     OptimizerName,
+    PrivacyMode,
     ScheduleName,
     StartMode,
     TaskName,
@@ -37,6 +39,7 @@ from dp_train.conversations import Example
 from dp_train.engines.allocator import keep_freed_memory
 from dp_train.engines.base import Clipping, EngineName
 from dp_train.engines.noise import SecureNoise
+from dp_train.engines.scaling import FactoredScaling, Scaling
 from dp_train.errors import ConfigError, ModelError
 from dp_train.models.build import Architecture, ModelSpec, build_model
 from dp_train.models.pretrained import Pretrained, find_pretrained, load_pretrained, load_pretrained_tokenizer
@@ -47,11 +50,12 @@ from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.units import Units, build_units
 from dp_train.tasks.chat_compose import ChatCompose, ContextKind
 from dp_train.tasks.meeting_summary import MeetingSummary
-from dp_train.training.batches import Packing
+from dp_train.training.batches import Packing, UnitBatches
 from dp_train.training.callbacks import Callback
 from dp_train.training.checkpoint import CheckpointFolder
 from dp_train.training.optimizers import OptimizerFactory, Schedule, adamw, constant, linear, sgd
 from dp_train.training.pretrain import StartingPoint, starting_point
+from dp_train.training.public_moments import public_moments
 from dp_train.training.seeds import Seeds
 from dp_train.training.trainer import Trainer
 
@@ -234,7 +238,8 @@ def start_plan(config: TrainConfig, public: Units) -> PrivacyPlan:
 def make_optimizer(config: OptimizerConfig) -> OptimizerFactory:
     """What makes the optimizer from the trainable parameters."""
     if config.name is OptimizerName.ADAMW:
-        return adamw(lr=config.learning_rate, weight_decay=config.weight_decay)
+        betas = (config.beta1, config.beta2)
+        return adamw(lr=config.learning_rate, weight_decay=config.weight_decay, betas=betas)
     return sgd(lr=config.learning_rate, momentum=config.momentum)
 
 
@@ -251,6 +256,7 @@ def make_trainer(
     *,
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
+    scaling: Scaling | None = None,
 ) -> Trainer:
     """A trainer that is ready to `fit`."""
     trainer = config.trainer
@@ -270,6 +276,8 @@ def make_trainer(
         seeds=None if trainer.seed is None else Seeds.fixed_for_test(trainer.seed),
         noise=SecureNoise() if trainer.noise is NoiseSourceName.SECURE else None,
         schedule=make_schedule(config.optimizer),
+        average=trainer.average,
+        scaling=scaling,
     )
 
 
@@ -279,6 +287,19 @@ def _packing(config: TrainConfig, packing: Packing) -> Packing:
     if wanted is None:
         wanted = config.model.architecture is ArchitectureName.DECODER
     return packing if wanted else Packing.NONE
+
+
+def make_scaling(config: TrainConfig, model: PreTrainedModel, material: Material) -> Scaling | None:
+    """Factors from public units at the starting point; None where gradients are not scaled."""
+    engine = config.engine
+    if engine.scaling == 0 or config.privacy.mode is PrivacyMode.NONE:
+        return None
+    public = material.public_units
+    chosen = np.linspace(0, len(public) - 1, min(engine.scaling_units, len(public))).round().astype(np.int64)
+    rows, device = config.trainer.microbatch_rows, next(model.parameters()).device
+    batches = UnitBatches(public, material.task, rows=rows, device=device)
+    moments = public_moments(model, material.task.row_losses, batches(chosen))
+    return FactoredScaling(moments, power=engine.scaling, decay=engine.scaling_decay)
 
 
 def prepare_machine(config: TrainConfig) -> None:

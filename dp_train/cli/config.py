@@ -285,7 +285,10 @@ class StartConfig:
 
 @dataclass(kw_only=True)
 class PrivacyConfig:
-    """What is promised to whom: exactly one of `epsilon`, `noise_multiplier`, or `privacy=none`."""
+    """What is promised to whom: exactly one of `epsilon`, `noise_multiplier`, or `privacy=none`.
+
+    `bands` is over how many steps the noise is correlated; 1 is independent noise. See `privacy.correlation`.
+    """
 
     mode: PrivacyMode
     epsilon: float | None = None
@@ -295,6 +298,7 @@ class PrivacyConfig:
     unit: Unit = Unit.USER
     max_contributions: int = 1
     rows_per_unit: int = 1
+    bands: int = 1
 
     def __post_init__(self) -> None:
         epsilon, sigma = self.epsilon, self.noise_multiplier
@@ -326,14 +330,32 @@ class PrivacyConfig:
         _expect(self, "privacy.clip_norm", 0 < self.clip_norm < math.inf, "a norm > 0")
         _expect(self, "privacy.max_contributions", self.max_contributions >= 1, "at least 1")
         _expect(self, "privacy.rows_per_unit", self.rows_per_unit >= 1, "at least 1")
+        _expect(self, "privacy.bands", self.bands >= 1, "at least 1, which is independent noise")
 
 
 @dataclass(kw_only=True)
 class EngineConfig:
-    """How clipped sums are formed: `name` changes speed and memory, `clipping` what is learnt, neither the ε."""
+    """How clipped sums are formed: `name` changes speed and memory, the rest what is learnt, none the ε.
+
+    Attributes:
+      name: which engine.
+      clipping: how a unit is bounded.
+      scaling: power of scale-then-privatise, see `engines.scaling`: factors v^(−power) on gradients before the clip,
+        undone after the noise, from the second moments v of public gradients at the starting point. 0 is no scaling.
+      scaling_decay: share of v that stays when a released gradient is observed; 1 leaves v as the public data made it.
+      scaling_units: how many public units v is measured on.
+    """
 
     name: PrivateEngineName
     clipping: ClippingName = ClippingName.FLAT
+    scaling: float = 0.0
+    scaling_decay: float = 1.0
+    scaling_units: int = 64
+
+    def __post_init__(self) -> None:
+        _expect(self, "engine.scaling", 0 <= self.scaling <= 1, "a power in [0, 1]; 0 is no scaling")
+        _expect(self, "engine.scaling_decay", 0 < self.scaling_decay <= 1, "a share in (0, 1]")
+        _expect(self, "engine.scaling_units", self.scaling_units >= 1, "at least 1")
 
 
 @dataclass(kw_only=True)
@@ -344,6 +366,8 @@ class OptimizerConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     momentum: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.98
     schedule: ScheduleName = ScheduleName.LINEAR
     warmup: float = 0.05
 
@@ -351,6 +375,8 @@ class OptimizerConfig:
         _expect(self, "optimizer.learning_rate", self.learning_rate > 0, "a rate > 0")
         _expect(self, "optimizer.weight_decay", self.weight_decay >= 0, "at least 0")
         _expect(self, "optimizer.momentum", 0 <= self.momentum < 1, "a share in [0, 1)")
+        for name in ("beta1", "beta2"):
+            _expect(self, f"optimizer.{name}", 0 <= getattr(self, name) < 1, "a share in [0, 1)")
         _expect(self, "optimizer.warmup", 0 <= self.warmup <= 1, "a share in [0, 1]")
         if self.name is OptimizerName.ADAMW:
             _expect(self, "optimizer.momentum", self.momentum == 0, "0 with optimizer=adamw")
@@ -375,6 +401,7 @@ class TrainerConfig:
       noise: where the noise comes from.
       device: where the model is trained.
       threads: CPU threads; 0 leaves it to torch.
+      average: decay of a moving average of the weights, which is what is kept and scored; empty keeps the last step's.
     """
 
     steps: int = 100
@@ -389,11 +416,14 @@ class TrainerConfig:
     noise: NoiseSourceName = NoiseSourceName.SEEDED
     device: DeviceName = DeviceName.CPU
     threads: int = 1
+    average: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "expected_units", "microbatch_rows", "microbatch_tokens", "checkpoint_every"):
             _expect(self, f"trainer.{name}", getattr(self, name) >= 1, "at least 1")
         _expect(self, "trainer.threads", self.threads >= 0, "at least 0")
+        average = self.average
+        _expect(self, "trainer.average", average is None or 0 < average < 1, "a decay in (0, 1), or null for none")
         rate, population = self.sample_rate, self.population
         _expect(
             self,

@@ -43,6 +43,7 @@ def make_plan(config: TrainConfig) -> PrivacyPlan:
         unit=privacy.unit,
         max_contributions=privacy.max_contributions,
         rows_per_unit=privacy.rows_per_unit,
+        bands=privacy.bands,
     )
     if privacy.mode is PrivacyMode.NONE:
         return plan.without_privacy()
@@ -84,6 +85,7 @@ def plan_table(plan: PrivacyPlan) -> Table:
             ),
             ("examples a person may own k", f"{plan.max_contributions}"),
             ("rows of a person in a unit G", f"{plan.rows_per_unit}"),
+            ("noise correlated over steps b", f"{plan.bands}"),
             ("neighbouring relation", plan.neighboring_relation.value),
         ]
     else:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from dp_train.anonymize import measured
-from dp_train.cli.assemble import Material, make_model, make_trainer, model_spec
+from dp_train.cli.assemble import Material, make_model, make_scaling, make_trainer, model_spec
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder, plain
 from dp_train.cli.names import NoiseSourceName, PrivacyMode, TrackerName
@@ -150,7 +150,15 @@ def run_trial(
                     validate=validate if curve else None,
                 )
             )
-        trainer = make_trainer(config, model, material.task, plan, callbacks=callbacks, checkpoint=folder.checkpoint)
+        trainer = make_trainer(
+            config,
+            model,
+            material.task,
+            plan,
+            callbacks=callbacks,
+            checkpoint=folder.checkpoint,
+            scaling=make_scaling(config, model, material),
+        )
         with spending(config, material, plan, folder, out, name, reservation) as reserved:
             result = trainer.fit(material.units, reservation=reserved)
         scores: dict[str, float] = {}

@@ -57,6 +57,7 @@ class MicroBatch:
 class StepRecord:
     """What one release really did, for the monitor to hold against the plan.
 
+    `noise_std` is the std of the independent noise; `noise_bands` says over how many steps it was correlated.
     `units` (how many were drawn), `nonfinite_units`, `clipped_units` and `loss_sum` are private: they
     stay in the private checkpoint unless the user asks otherwise.
     """
@@ -70,6 +71,7 @@ class StepRecord:
     nonfinite_units: int
     clipped_units: int
     loss_sum: float
+    noise_bands: int = 1
 
 
 class Engine(Protocol):

@@ -23,6 +23,7 @@ from dp_train.engines.bookkeeping_clip import BookkeepingOptimizer
 from dp_train.engines.bookkeeping_factors import UnitGradient, UnitRows
 from dp_train.engines.bookkeeping_hooks import BookkeepingHooks, Pass
 from dp_train.engines.noise import NoiseSource
+from dp_train.engines.scaling import Scaling
 from dp_train.engines.units import StepSum, UnitClip, check_losses, row_weights, trainable_parameters
 from dp_train.errors import ModelError
 from dp_train.privacy.plan import PrivacyPlan
@@ -40,6 +41,7 @@ class UnitBookkeepingOptimizer(BookkeepingOptimizer):
       plan: clip norm, noise multiplier and divisor.
       noise: where noise comes from.
       clipping: how a unit is bounded.
+      scaling: public factors on gradients, before the clip and undone after the noise.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class UnitBookkeepingOptimizer(BookkeepingOptimizer):
         plan: PrivacyPlan,
         noise: NoiseSource,
         clipping: Clipping,
+        scaling: Scaling | None = None,
     ) -> None:
         bounds = UnitClip.of(clipping, plan.clip_norm, len(parameters)).bounds
         super().__init__(
@@ -67,7 +70,7 @@ class UnitBookkeepingOptimizer(BookkeepingOptimizer):
                 "give the optimizer exactly the model's parameters with requires_grad"
             )
         self.record: StepRecord | None = None
-        self._sum = StepSum(list(parameters.values()), plan, noise)
+        self._sum = StepSum(list(parameters.values()), plan, noise, scaling)
         self._clip_norm = plan.clip_norm
         self._step = 0
         self._pending: tuple[Pass, Tensor] | None = None
@@ -139,6 +142,7 @@ class BookkeepingEngine:
     Args:
       model: on the device to train on; bf16 autocast and gradient checkpointing work. Norms and sums are float32.
       clipping: how a unit's gradient is bounded by the plan's clip norm.
+      scaling: public factors on gradients, before the clip and undone after the noise.
 
     Raises:
       ModelError: no rule for a layer; nothing trainable; optimizer over other parameters.
@@ -155,14 +159,22 @@ class BookkeepingEngine:
         noise: NoiseSource,
         optimizer: torch.optim.Optimizer,
         clipping: Clipping = Clipping.FLAT,
+        scaling: Scaling | None = None,
     ) -> None:
         self._model = model
+        self._scaling = scaling
         self._row_losses = row_losses
         self._parameters = trainable_parameters(model)
         self._hooks = BookkeepingHooks(model, loss_reduction="sum", everywhere=True)
         self._hooks.enabled = False
         self._optimizer = UnitBookkeepingOptimizer(
-            optimizer, hooks=self._hooks, parameters=self._parameters, plan=plan, noise=noise, clipping=clipping
+            optimizer,
+            hooks=self._hooks,
+            parameters=self._parameters,
+            plan=plan,
+            noise=noise,
+            clipping=clipping,
+            scaling=scaling,
         )
         self._accountant = RDPAccountant()
         self._optimizer.attach_step_hook(self._accountant.get_optimizer_hook_fn(sample_rate=plan.sample_rate))
@@ -181,7 +193,8 @@ class BookkeepingEngine:
             self._checked = agrees_with_autograd(self._hooks, self._model, self._row_losses, batch, self._parameters)
         unit_rows = UnitRows(batch.units, batch.num_units)
         weights = row_weights(batch)
-        with self._hooks.recording(unit_rows) as taken:
+        scales = None if self._scaling is None else self._scaling.scales
+        with self._hooks.recording(unit_rows, scales) as taken:
             losses = check_losses(self._row_losses(self._model, batch.inputs), batch)
             of_units = unit_rows.sum_rows((losses.detach() * weights).double())
             self._optimizer.clip_in_backward(taken, of_units)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from dp_train.engines.scaling import Scale
 from dp_train.engines.units import squared_norms
 
 _MOST_ROOM = 2.5  # size of kept per-unit gradients ÷ size of the factors they replace
@@ -116,6 +117,10 @@ class Product:
     def masked(self, lost: Tensor) -> Product:
         return Product(_without(self.left, lost), _without(self.right, lost))
 
+    def stretched(self, scale: Scale) -> Product:
+        """The same gradients with each coordinate times its factor."""
+        return Product(self.left * scale.rows, self.right * scale.columns)
+
     def instantiate(self, unit_rows: UnitRows) -> Tensor:
         """(units, m, n) float32."""
         return unit_rows.per_unit(_multiply, self.left.float(), self.right.float())
@@ -141,6 +146,10 @@ class Lookup:
 
     def masked(self, lost: Tensor) -> Lookup:
         return Lookup(self.ids, _without(self.values, lost), self.entries)
+
+    def stretched(self, scale: Scale) -> Lookup:
+        """The same gradients with each coordinate times its factor."""
+        return Lookup(self.ids, self.values * scale.rows[self.ids][:, :, None] * scale.columns, self.entries)
 
     def joined(self, other: Lookup) -> Lookup:
         """Both as one: what is looked up twice in a unit adds up."""

@@ -37,6 +37,7 @@ from dp_train.engines.bookkeeping_rules import (
     relative_bias,
 )
 from dp_train.engines.layer_rules import qualified_name
+from dp_train.engines.scaling import Scale
 from dp_train.errors import ModelError
 
 _ATTACHED = "autograd_grad_sample_hooks"  # Opacus' own mark on a model that has hooks
@@ -45,8 +46,9 @@ _ATTACHED = "autograd_grad_sample_hooks"  # Opacus' own mark on a model that has
 class Pass:
     """What one forward and backward pass over a microbatch left behind."""
 
-    def __init__(self, unit_rows: UnitRows) -> None:
+    def __init__(self, unit_rows: UnitRows, scales: Mapping[nn.Parameter, Scale] | None = None) -> None:
         self.unit_rows = unit_rows
+        self._scales = scales or {}
         self.gradients: dict[nn.Parameter, UnitGradient] = {}
         self.uses: Counter[nn.Parameter] = Counter()
         self.differentiated = False
@@ -65,6 +67,8 @@ class Pass:
 
     def add(self, parameter: nn.Parameter, factor: Factor) -> None:
         """Take up what one call of a layer gave a parameter."""
+        if (scale := self._scales.get(parameter)) is not None:
+            factor = scale.stretch(factor) if isinstance(factor, Tensor) else factor.stretched(scale)
         self._take(self.gradients.setdefault(parameter, UnitGradient()), parameter, factor)
         if self.on_complete is None:
             return
@@ -143,9 +147,13 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
                 self._give_bias_rows(module, bias)
 
     @contextmanager
-    def recording(self, unit_rows: UnitRows) -> Iterator[Pass]:
-        """Record one forward and backward pass over a microbatch of known units, and nothing outside of it."""
-        taken = self._current = Pass(unit_rows)
+    def recording(self, unit_rows: UnitRows, scales: Mapping[nn.Parameter, Scale] | None = None) -> Iterator[Pass]:
+        """Record one forward and backward pass over a microbatch of known units, and nothing outside of it.
+
+        Args:
+          scales: public factors; what is recorded of these parameters is their stretched gradients.
+        """
+        taken = self._current = Pass(unit_rows, scales)
         self._keep_in_graph = self._checkpoints()
         self.enabled = True
         try:

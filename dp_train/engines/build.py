@@ -12,6 +12,7 @@ from dp_train.engines.base import Clipping, Engine, EngineName, RowLosses
 from dp_train.engines.naive import NaiveEngine
 from dp_train.engines.noise import NoiseSource
 from dp_train.engines.non_private import NonPrivateEngine
+from dp_train.engines.scaling import Scaling
 from dp_train.errors import ModelError, PlanError
 from dp_train.privacy.plan import PrivacyPlan
 
@@ -25,6 +26,7 @@ def build_engine(
     noise: NoiseSource,
     optimizer: torch.optim.Optimizer,
     clipping: Clipping = Clipping.FLAT,
+    scaling: Scaling | None = None,
 ) -> Engine:
     """The engine of that name, attached to `model` until its `detach`.
 
@@ -37,6 +39,7 @@ def build_engine(
       noise: unused by NON_PRIVATE.
       optimizer: the user's own; it steps on ``p.grad`` after each release.
       clipping: how a unit is bounded by the plan's clip norm; unused by NON_PRIVATE.
+      scaling: public factors on gradients before the clip, undone after the noise. Unused by NON_PRIVATE.
 
     Raises:
       PlanError: plan, clipping and engine do not go together.
@@ -47,7 +50,9 @@ def build_engine(
         return NonPrivateEngine(model=model, row_losses=row_losses, plan=plan)
     _refuse_batch_statistics(model)
     if name is EngineName.NAIVE:
-        return NaiveEngine(model=model, row_losses=row_losses, plan=plan, noise=noise, clipping=clipping)
+        return NaiveEngine(
+            model=model, row_losses=row_losses, plan=plan, noise=noise, clipping=clipping, scaling=scaling
+        )
     if name in (EngineName.HOOKS, EngineName.FUNCTORCH):
         from dp_train.engines.hooks import HooksEngine  # Opacus takes seconds to import
 
@@ -59,12 +64,23 @@ def build_engine(
             optimizer=optimizer,
             functorch=name is EngineName.FUNCTORCH,
             clipping=clipping,
+            scaling=scaling,
         )
     if name is EngineName.BOOKKEEPING:
         from dp_train.engines.bookkeeping import BookkeepingEngine
 
         return BookkeepingEngine(
-            model=model, row_losses=row_losses, plan=plan, noise=noise, optimizer=optimizer, clipping=clipping
+            model=model,
+            row_losses=row_losses,
+            plan=plan,
+            noise=noise,
+            optimizer=optimizer,
+            clipping=clipping,
+            scaling=scaling,
+        )
+    if scaling is not None:
+        raise PlanError(
+            "engine ghost: Opacus takes norms of gradients as they are; use bookkeeping, hooks or naive to scale"
         )
     from dp_train.engines.ghost import GhostEngine
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from opacus.accountants import PRVAccountant, RDPAccountant
 
 from dp_train.errors import PlanError
+from dp_train.privacy.accounting import without_bands
 from dp_train.privacy.plan import PrivacyPlan, Unit
 
 TOLERANCE = 0.02
@@ -62,6 +63,8 @@ def cross_check(plan: PrivacyPlan, *, history: Sequence[tuple[float, float, int]
         raise PlanError(
             f"cross-check: max_contributions={plan.max_contributions}; Opacus' accountants know only plans with 1"
         )
+    if history is None:
+        plan = without_bands(plan)
     ran = list(history) if history is not None else [(plan.sigma, plan.sample_rate, plan.steps)]
     prv, rdp = PRVAccountant(), RDPAccountant()
     prv.history, rdp.history = list(ran), list(ran)

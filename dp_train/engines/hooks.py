@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dp_train.engines.base import Clipping, EngineName, MicroBatch, RowLosses, StepRecord
 from dp_train.engines.noise import NoiseSource
 from dp_train.engines.row_hooks import UnitGradSampleHooks
+from dp_train.engines.scaling import Scaling
 from dp_train.engines.units import (
     StepSum,
     UnitClip,
@@ -44,6 +45,7 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
       plan: clip norm, noise multiplier and divisor.
       noise: where noise comes from.
       clipping: how a unit is bounded.
+      scaling: public factors on gradients, before the clip and undone after the noise.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
         plan: PrivacyPlan,
         noise: NoiseSource,
         clipping: Clipping,
+        scaling: Scaling | None = None,
     ) -> None:
         super().__init__(
             optimizer,
@@ -67,8 +70,9 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
                 "give the optimizer exactly the model's parameters with requires_grad"
             )
         self.record: StepRecord | None = None
-        self._sum = StepSum(list(parameters.values()), plan, noise)
+        self._sum = StepSum(list(parameters.values()), plan, noise, scaling)
         self._clip = UnitClip.of(clipping, plan.clip_norm, len(parameters))
+        self._scaling = scaling
         self._pending: tuple[MicroBatch, Tensor] | None = None
         self._step = 0
 
@@ -100,7 +104,9 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
             return
         (batch, losses), self._pending = self._pending, None
         gradients = {
-            index: _per_unit(rows.float(), batch) for index, rows in enumerate(self.grad_samples) if rows is not None
+            index: self._stretched(index, _per_unit(rows.float(), batch))
+            for index, rows in enumerate(self.grad_samples)
+            if rows is not None
         }
         losses = sum_rows(losses.double() * row_weights(batch), batch)
         squares = {index: squared_norms(gradient) for index, gradient in gradients.items()}
@@ -111,6 +117,10 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
             if not whole:
                 gradient[factors[index] == 0] = 0.0  # 0 · NaN is NaN
             self._sum.add(index, torch.tensordot(factors[index], gradient, dims=1))
+
+    def _stretched(self, index: int, gradients: Tensor) -> Tensor:
+        scale = None if self._scaling is None else self._scaling.scales.get(self._sum.parameters[index])
+        return gradients if scale is None else scale.stretch(gradients)
 
     def add_noise(self) -> None:
         """Noise each sum once and write it, divided by the public `expected_units`, to ``p.grad``."""
@@ -148,13 +158,14 @@ class HooksEngine:
         optimizer: torch.optim.Optimizer,
         functorch: bool = False,
         clipping: Clipping = Clipping.FLAT,
+        scaling: Scaling | None = None,
     ) -> None:
         self.name = EngineName.FUNCTORCH if functorch else EngineName.HOOKS
         self._model = model
         self._row_losses = row_losses
         self._parameters = trainable_parameters(model)
         self._optimizer = UnitDPOptimizer(
-            optimizer, parameters=self._parameters, plan=plan, noise=noise, clipping=clipping
+            optimizer, parameters=self._parameters, plan=plan, noise=noise, clipping=clipping, scaling=scaling
         )
         self._accountant = RDPAccountant()
         self._optimizer.attach_step_hook(self._accountant.get_optimizer_hook_fn(sample_rate=plan.sample_rate))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dp_train.engines.base import Clipping, EngineName, MicroBatch, RowLosses, StepRecord
 from dp_train.engines.noise import NoiseSource
+from dp_train.engines.scaling import Scaling
 from dp_train.engines.units import StepSum, UnitClip, check_losses, trainable_parameters
 from dp_train.privacy.plan import PrivacyPlan
 
@@ -27,11 +28,13 @@ class NaiveEngine:
         plan: PrivacyPlan,
         noise: NoiseSource,
         clipping: Clipping = Clipping.FLAT,
+        scaling: Scaling | None = None,
     ) -> None:
         self._model = model
         self._row_losses = row_losses
         self._clip_norm = plan.clip_norm
-        self._sum = StepSum(list(trainable_parameters(model).values()), plan, noise)
+        self._scaling = scaling
+        self._sum = StepSum(list(trainable_parameters(model).values()), plan, noise, scaling)
         self._clip = UnitClip.of(clipping, plan.clip_norm, len(self._sum.parameters))
 
     def accumulate(self, batch: MicroBatch) -> None:
@@ -47,13 +50,19 @@ class NaiveEngine:
         )
         loss = check_losses(self._row_losses(self._model, alone.inputs), alone).mean()
         gradients = torch.autograd.grad(loss, self._sum.parameters, allow_unused=True)
-        held = {index: gradient for index, gradient in enumerate(gradients) if gradient is not None}
+        held = {
+            index: self._stretched(index, gradient) for index, gradient in enumerate(gradients) if gradient is not None
+        }
         squares = {index: gradient.double().square().sum().reshape(1) for index, gradient in held.items()}
         factors, norm = self._clip.factors(squares, loss.detach().double().reshape(1))
         self._sum.tally.count(loss.detach().reshape(1), norm, self._clip_norm)
         for index, gradient in held.items():
             if factors[index] > 0:  # 0 · NaN is NaN
                 self._sum.add(index, gradient.float() * factors[index])
+
+    def _stretched(self, index: int, gradient: Tensor) -> Tensor:
+        scale = None if self._scaling is None else self._scaling.scales.get(self._sum.parameters[index])
+        return gradient if scale is None else scale.stretch(gradient.float())
 
     def release(self, step: int) -> StepRecord:
         """Noise, divide, write ``p.grad``."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dp_train.engines.base import Clipping, MicroBatch, StepRecord
 from dp_train.engines.noise import NoiseSource
+from dp_train.engines.scaling import Scaling
 from dp_train.errors import ModelError
 from dp_train.privacy.plan import PrivacyPlan
 
@@ -158,13 +159,23 @@ class Tally:
 
 
 class StepSum:
-    """The float32 sum of one step's clipped unit gradients, and its one release."""
+    """The float32 sum of one step's clipped unit gradients, and its one release.
 
-    def __init__(self, parameters: Sequence[nn.Parameter], plan: PrivacyPlan, noise: NoiseSource | None) -> None:
+    With `scaling` the sum is of stretched gradients, and what is released is shrunk back.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        plan: PrivacyPlan,
+        noise: NoiseSource | None,
+        scaling: Scaling | None = None,
+    ) -> None:
         self.parameters = tuple(parameters)
         self.tally = Tally()
         self._plan = plan
         self._noise = noise
+        self._scaling = scaling
         self._sums: list[Tensor | None] = [None] * len(self.parameters)
 
     def add(self, index: int, gradient: Tensor) -> None:
@@ -186,7 +197,10 @@ class StepSum:
         ]
         if self._noise is not None:
             self._add_noise(self._noise, totals, noise_std, step)
+        scales = self._scaling.scales if self._scaling is not None else {}
         for parameter, total in zip(self.parameters, totals, strict=True):
+            if parameter in scales:
+                scales[parameter].shrink(total)
             parameter.grad = total.div_(self._plan.expected_units).to(parameter.dtype)
         tally, self.tally = self.tally, Tally()
         self._sums = [None] * len(self.parameters)
@@ -200,6 +214,7 @@ class StepSum:
             nonfinite_units=tally.nonfinite_units,
             clipped_units=tally.clipped_units,
             loss_sum=tally.loss_sum,
+            noise_bands=getattr(self._noise, "bands", 1),
         )
 
     def _add_noise(self, noise: NoiseSource, totals: Sequence[Tensor], std: float, step: int) -> None:

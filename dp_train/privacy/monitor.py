@@ -9,7 +9,7 @@ from typing import Any
 
 from dp_train.errors import CheckpointError, EpsilonWithheld
 from dp_train.privacy.plan import PrivacyPlan, Unit
-from dp_train.privacy.sampling import is_poisson
+from dp_train.privacy.sampling import FALSE_ALARM, is_poisson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +91,20 @@ class RunMonitor:
         self._noise_std = plan.sigma * plan.clip_norm if plan.private else 0.0
         self._next_step = 0
         self._sizes: list[int] = []
+        self._turns: list[int] = []  # with correlated noise: how many units' turn it was
         self._departures: list[str] = []
 
     def record(
-        self, step: int, *, units_drawn: int, noise_draws: int, noise_std: float, clip_norm: float, divisor: float
+        self,
+        step: int,
+        *,
+        units_drawn: int,
+        noise_draws: int,
+        noise_std: float,
+        clip_norm: float,
+        divisor: float,
+        noise_bands: int = 1,
+        drawn_from: int | None = None,
     ) -> None:
         """Note what one release did. Never raises on a difference: the run goes on, and its ε is withheld.
 
@@ -105,6 +115,8 @@ class RunMonitor:
           noise_std: std of that noise, before the division.
           clip_norm: bound of one unit's gradient that was used.
           divisor: what the noisy sum was divided by.
+          noise_bands: over how many steps the noise was correlated; `noise_std` is that of the independent noise in it.
+          drawn_from: with correlated noise, how many units' turn it was; private.
         """
         plan = self._plan
         if step < self._next_step:
@@ -115,12 +127,16 @@ class RunMonitor:
             self._depart(f"more steps ran than the planned {plan.steps}")
         self._next_step = max(self._next_step, step + 1)
         self._sizes.append(int(units_drawn))
+        if plan.bands > 1:
+            self._turns.append(-1 if drawn_from is None else int(drawn_from))
         if divisor != plan.expected_units:
             self._depart(f"the sum was not divided by expected_units={plan.expected_units}")
         if not plan.private:
             return
         if noise_draws != 1:
             self._depart("noise was not drawn exactly once a step")
+        if noise_bands > plan.bands:
+            self._depart(f"the noise was correlated over more than bands={plan.bands} steps")
         if not math.isclose(noise_std, self._noise_std, rel_tol=1e-6):
             self._depart(f"the noise std was not σ·C={self._noise_std:g}")
         if not math.isclose(clip_norm, plan.clip_norm, rel_tol=1e-6):
@@ -134,7 +150,7 @@ class RunMonitor:
         """
         plan = self._plan
         reasons = list(self._departures)
-        if plan.private and not is_poisson(self._sizes, num_units=num_units, sample_rate=plan.sample_rate):
+        if plan.private and not self._drawn_as_planned(num_units):
             reasons.append(f"batch sizes are not those of Poisson sampling at sample_rate={plan.sample_rate:g}")
         spent = plan.epsilon(steps=len(self._sizes)) if plan.private and not reasons else None
         return EpsilonClaim(
@@ -152,6 +168,7 @@ class RunMonitor:
             "plan": self._plan.digest,
             "next_step": self._next_step,
             "units_drawn": list(self._sizes),
+            "drawn_from": list(self._turns),
             "departures": list(self._departures),
         }
 
@@ -167,7 +184,28 @@ class RunMonitor:
             )
         self._next_step = int(state["next_step"])
         self._sizes = [int(size) for size in state["units_drawn"]]
+        self._turns = [int(size) for size in state.get("drawn_from", ())]
         self._departures = [str(reason) for reason in state["departures"]]
+
+    def _drawn_as_planned(self, num_units: int) -> bool:
+        plan, bands = self._plan, self._plan.bands
+        if bands == 1:
+            return is_poisson(self._sizes, num_units=num_units, sample_rate=plan.sample_rate)
+        # Groups keep their members, and share all units among them.
+        groups = self._turns[:bands]
+        if any(size != groups[step % bands] for step, size in enumerate(self._turns)) or min(groups, default=0) < 0:
+            return False
+        if sum(groups) > num_units or (len(groups) == bands and sum(groups) != num_units):
+            return False
+        return all(
+            is_poisson(
+                self._sizes[group::bands],
+                num_units=size,
+                sample_rate=min(1.0, bands * plan.sample_rate),
+                false_alarm=FALSE_ALARM / bands,
+            )
+            for group, size in enumerate(groups)
+        )
 
     def _depart(self, reason: str) -> None:
         if reason not in self._departures:

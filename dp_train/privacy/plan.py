@@ -43,6 +43,8 @@ class PrivacyPlan:
       unit: whose data is protected.
       max_contributions: k, how many examples one person may own, where examples have several owners.
       rows_per_unit: G, how many rows one person contributes, where examples have one owner.
+      bands: b, over how many steps noise is correlated (`privacy.correlation`); 1 is independent noise. Units are
+        dealt into b groups that take turns, each sampled at b·q ≤ 1, so that a step still expects q of all units.
       delta: δ, in [1e-11, 1).
     """
 
@@ -55,6 +57,7 @@ class PrivacyPlan:
     unit: Unit = Unit.USER
     max_contributions: int = 1
     rows_per_unit: int = 1
+    bands: int = 1
 
     def __post_init__(self) -> None:
         def check(ok: bool, name: str, expected: str) -> None:
@@ -71,6 +74,16 @@ class PrivacyPlan:
         check(self.noise_multiplier is None or 0 <= self.noise_multiplier < math.inf, "noise_multiplier", "σ ≥ 0")
         check(self.max_contributions >= 1, "max_contributions", "at least 1")
         check(self.rows_per_unit >= 1, "rows_per_unit", "at least 1")
+        check(1 <= self.bands <= self.steps, "bands", f"1 to steps={self.steps}")
+        check(
+            self.bands * self.sample_rate <= 1,
+            "bands",
+            f"at most 1 ÷ sample_rate={1 / self.sample_rate:.4g}: bands × sample_rate is a group's rate",
+        )
+        many = self.unit is Unit.USER and self.max_contributions > 1
+        check(
+            self.bands == 1 or not many, "bands", "1 with max_contributions > 1: one person's units take several turns"
+        )
 
     @property
     def private(self) -> bool:

@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,49 @@ class PoissonSampler:
             blocks.append(block)
         indices = np.concatenate(blocks)
         return indices[: np.searchsorted(indices, num_units)]
+
+
+@dataclass(frozen=True, slots=True)
+class CyclicPoissonSampler:
+    """Deals units into `groups` groups that take turns, and draws within the group whose turn it is.
+
+    Guarantee: a unit takes part in at most every `groups`-th step, each time with probability `groups` × `sample_rate`,
+    independently over units and turns. Which group a unit is in is a fair die of its own, so that adding a unit
+    moves no other. A draw is a pure function of (seed, step, unit index), with one group as that of `PoissonSampler`.
+
+    A step expects `sample_rate` of all units, however many groups there are.
+    """
+
+    sample_rate: float
+    groups: int
+
+    def __post_init__(self) -> None:
+        if self.groups < 1 or not 0 < self.groups * self.sample_rate <= 1:
+            raise PlanError(
+                f"sampler: groups={self.groups}, sample_rate={self.sample_rate!r}; expected groups × rate in (0, 1]"
+            )
+
+    def members(self, step: int, num_units: int, seed: bytes) -> NDArray[np.int64]:
+        """Sorted indices of the units whose turn it is at `step`. As private as a draw. O(n)."""
+        return _dealt(seed, num_units, self.groups)[step % self.groups]
+
+    def draw(self, step: int, num_units: int, seed: bytes) -> NDArray[np.int64]:
+        """Sorted indices of the units that enter `step`; may be empty. Arguments as of `PoissonSampler.draw`."""
+        if num_units < 0:
+            raise PlanError("sampler: the number of units is negative; expected 0 or more")
+        if self.groups == 1:
+            return PoissonSampler(self.sample_rate).draw(step, num_units, seed)
+        members = self.members(step, num_units, seed)
+        return members[PoissonSampler(self.groups * self.sample_rate).draw(step, len(members), seed)]
+
+
+@lru_cache(maxsize=2)
+def _dealt(seed: bytes, num_units: int, groups: int) -> tuple[NDArray[np.int64], ...]:
+    """The units of each group. The remainder of 64 random bits by `groups` is fair up to groups ÷ 2⁶⁴."""
+    digest = hashlib.blake2b(key=seed, person=b"groups", digest_size=16).digest()
+    raw = np.random.Philox(key=int.from_bytes(digest, "big")).random_raw(num_units)
+    turn = np.asarray(raw, dtype=np.uint64) % np.uint64(groups)
+    return tuple(np.flatnonzero(turn == group) for group in range(groups))
 
 
 def _key(seed: bytes, step: int) -> int:

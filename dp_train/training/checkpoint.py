@@ -27,8 +27,8 @@ _STATE = "state.pt"
 class TrainState:
     """Everything the loop needs to go on as if nothing had happened.
 
-    `seeds` and `optimizer` are None once the run is `finished`. `cohort` is a digest of the units
-    (private: it is compared, never shown).
+    `seeds`, `optimizer`, `average` and `scaling` are None once the run is `finished`: `model` is then the average.
+    `cohort` is a digest of the units (private: it is compared, never shown).
     """
 
     step: int
@@ -40,6 +40,8 @@ class TrainState:
     seeds: Seeds | None
     seconds: float
     finished: bool = False
+    average: dict[str, Any] | None = None
+    scaling: dict[str, Any] | None = None
 
 
 class CheckpointFolder:
@@ -117,6 +119,8 @@ def _to_plain(state: TrainState) -> dict[str, Any]:
         "seeds": None if seeds is None else [seeds.sampling.hex(), seeds.noise.hex(), seeds.fixed],
         "seconds": state.seconds,
         "finished": state.finished,
+        "average": state.average,
+        "scaling": state.scaling,
     }
 
 

@@ -13,7 +13,7 @@ import hashlib
 import resource
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 
 import torch
@@ -22,15 +22,18 @@ from torch import nn
 from dp_train.consent.events import Purpose
 from dp_train.engines.base import Clipping, Engine, EngineName, StepRecord
 from dp_train.engines.build import build_engine
+from dp_train.engines.correlated_noise import CorrelatedNoise
 from dp_train.engines.noise import NoiseSource, SeededNoise
+from dp_train.engines.scaling import Scaling
 from dp_train.errors import CheckpointError, ConsentError, DpTrainError, ModelError, PlanError
 from dp_train.privacy.accounting import epsilon_schedule
 from dp_train.privacy.ledger.ledger import Reservation
 from dp_train.privacy.monitor import RunMonitor
 from dp_train.privacy.plan import PrivacyPlan
-from dp_train.privacy.sampling import PoissonSampler
+from dp_train.privacy.sampling import CyclicPoissonSampler
 from dp_train.privacy.units import Units
 from dp_train.tasks.base import PacksRows, Task
+from dp_train.training.averaging import WeightAverage
 from dp_train.training.batches import Batches, PackedBatches, Packing, UnitBatches
 from dp_train.training.callbacks import Callback, Result, RunStart, RunStatus, StepEnd
 from dp_train.training.checkpoint import CheckpointFolder, TrainState
@@ -63,9 +66,12 @@ class Trainer:
       checkpoint: where the private state goes; without it a run cannot be resumed.
       checkpoint_every: steps between checkpoints.
       seeds: `Seeds.fresh()` unless given; a checkpoint's seeds come first.
-      noise: replaces the seeded noise, e.g. by `SecureNoise()`; such a run resumes with new noise for
-        the steps after its checkpoint, which stays private but is not bit for bit the same.
+      noise: replaces the seeded noise, e.g. by `SecureNoise()`, in plans without bands; such a run resumes with new
+        noise for the steps after its checkpoint, which stays private but is not bit for bit the same.
       schedule: factor on the learning rate by step.
+      average: decay of a moving average of the weights, which is what `fit` leaves in the model and what callbacks
+        see; None leaves the last step's weights.
+      scaling: public factors on gradients before the clip, undone after the noise. Ignored without privacy.
     """
 
     def __init__(
@@ -86,10 +92,17 @@ class Trainer:
         seeds: Seeds | None = None,
         noise: NoiseSource | None = None,
         schedule: Schedule = constant,
+        average: float | None = None,
+        scaling: Scaling | None = None,
     ) -> None:
         self.model = model
         self.task = task
         self.plan = plan
+        if plan.bands > 1 and noise is not None:
+            raise PlanError(
+                f"trainer: bands={plan.bands} and a noise source of your own; correlated noise is made from seeds, so "
+                "that a resumed run can make it again; leave noise out, or set bands=1"
+            )
         self.engine_name = engine if plan.private else EngineName.NON_PRIVATE
         self._clipping = clipping
         self._optimizer_factory = optimizer
@@ -104,6 +117,8 @@ class Trainer:
         self._schedule = schedule
         self._in_ledger = False
         self._steps_begun = 0
+        self._average = average
+        self._scaling = scaling if plan.private else None
 
     def fit(self, units: Units, *, reservation: Reservation | None = None) -> Result:
         """Run the plan's steps on `units`, or those that its checkpoint has left.
@@ -166,16 +181,22 @@ class Trainer:
         optimizer = self._optimizer_factory(trainable)
         if state is not None and state.optimizer is not None:
             optimizer.load_state_dict(state.optimizer)
+        average = None if self._average is None else WeightAverage(trainable, decay=self._average)
+        if state is not None and average is not None and state.average is not None:
+            average.load_state_dict(state.average)
+        if state is not None and self._scaling is not None and state.scaling is not None:
+            self._scaling.load_state_dict(state.scaling)
         engine = build_engine(
             self.engine_name,
             model=self.model,
             row_losses=self.task.row_losses,
             plan=self.plan,
-            noise=self._noise or SeededNoise(seeds.noise),
+            noise=self._noise or _seeded_noise(self.plan, seeds),
             optimizer=optimizer,
             clipping=self._clipping,
+            scaling=self._scaling,
         )
-        run = _Run(self, units, cohort, optimizer, engine, monitor, seeds)
+        run = _Run(self, units, cohort, optimizer, engine, monitor, seeds, average)
         self._tell_start(units, seeds, trainable, first_step=state.step if state else 0)
         try:
             result = run.loop(state)
@@ -272,6 +293,7 @@ class _Run:
         engine: Engine,
         monitor: RunMonitor,
         seeds: Seeds,
+        average: WeightAverage | None,
     ) -> None:
         self._trainer = trainer
         self._units = units
@@ -280,6 +302,7 @@ class _Run:
         self._engine = engine
         self._monitor = monitor
         self._seeds = seeds
+        self._average = average
         self._base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         self._started = time.monotonic()
         self._seconds_before = 0.0
@@ -296,7 +319,7 @@ class _Run:
             self._base_rates = [float(group["initial_lr"]) for group in self._optimizer.param_groups]
         for group, rate in zip(self._optimizer.param_groups, self._base_rates, strict=True):
             group["initial_lr"] = rate
-        sampler = PoissonSampler(plan.sample_rate)
+        sampler = CyclicPoissonSampler(plan.sample_rate, plan.bands)
         batches = trainer._batches(self._units)
         curve = _epsilon_curve(plan)
         trainer.model.train()
@@ -312,15 +335,21 @@ class _Run:
                     record = self._engine.release(self.step)
                 if trainer._packing is Packing.ACROSS_UNITS:
                     record = replace(record, units=len(draw))  # the engine knows sequences alone
+                if trainer._scaling is not None:
+                    trainer._scaling.observe()
                 rate = self._set_learning_rate()
                 self._optimizer.step()
                 self._optimizer.zero_grad(set_to_none=True)
-                self._note(record)
+                if self._average is not None:
+                    self._average.take()
+                self._note(record, sampler)
                 self.step += 1
                 if self.step % trainer._checkpoint_every == 0:
                     self._save()
                 self._tell(record, rate, curve.get(self.step))
         finished = self.step == plan.steps
+        if finished and self._average is not None:
+            self._average.write()
         self._save(finished=finished)
         status = RunStatus.FINISHED if finished else RunStatus.KILLED
         return trainer._result(
@@ -338,7 +367,10 @@ class _Run:
             group["lr"] = rate * factor
         return self._base_rates[0] * factor
 
-    def _note(self, record: StepRecord) -> None:
+    def _note(self, record: StepRecord, sampler: CyclicPoissonSampler) -> None:
+        turn = None
+        if sampler.groups > 1:
+            turn = len(sampler.members(record.step, len(self._units), self._seeds.sampling))
         self._monitor.record(
             record.step,
             units_drawn=record.units,
@@ -346,6 +378,8 @@ class _Run:
             noise_std=record.noise_std,
             clip_norm=record.clip_norm,
             divisor=record.divisor,
+            noise_bands=record.noise_bands,
+            drawn_from=turn,
         )
 
     def _tell(self, record: StepRecord, rate: float, epsilon: float | None) -> None:
@@ -358,8 +392,9 @@ class _Run:
             private=record,
         )
         try:
-            for callback in self._trainer._callbacks:
-                callback.on_step(event)
+            with nullcontext() if self._average is None else self._average.shown():
+                for callback in self._trainer._callbacks:
+                    callback.on_step(event)
         except BaseException:
             self._save()  # the step is whole; what failed was the telling of it
             raise
@@ -378,8 +413,15 @@ class _Run:
                 seeds=None if finished else self._seeds,
                 seconds=self.seconds,
                 finished=finished,
+                average=None if finished or self._average is None else self._average.state_dict(),
+                scaling=None if finished or self._trainer._scaling is None else self._trainer._scaling.state_dict(),
             )
         )
+
+
+def _seeded_noise(plan: PrivacyPlan, seeds: Seeds) -> NoiseSource:
+    noise = SeededNoise(seeds.noise)
+    return noise if plan.bands == 1 else CorrelatedNoise(noise, bands=plan.bands, steps=plan.steps)
 
 
 def cohort_digest(units: Units) -> str:

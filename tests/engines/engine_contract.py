@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from dp_train.engines.base import Clipping, Engine, EngineName, MicroBatch, StepRecord
 from dp_train.engines.build import build_engine
 from dp_train.engines.noise import NoiseSource, SeededNoise
+from dp_train.engines.scaling import FactoredScaling, Scaling
+from dp_train.errors import PlanError
 from dp_train.privacy.plan import PrivacyPlan
 
 UNITS = (0, 0, 1, 2, 3, 3, 3, 4)
@@ -63,6 +65,30 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
+def uneven_scaling(model: nn.Module) -> Scaling:
+    """Factors that differ in every row and column; tensors of norms are left as they are."""
+    generator = torch.Generator().manual_seed(5)
+    return FactoredScaling(
+        {
+            parameter: torch.rand(parameter.shape, generator=generator).add(0.05).square()
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad and "ln_f" not in name
+        }
+    )
+
+
+def factors_of(model: nn.Module, scaling: Scaling) -> Tensor:
+    """The factor of each trainable coordinate as one float64 vector."""
+    return torch.cat(
+        [
+            (scaling.scales[parameter].full() if parameter in scaling.scales else torch.ones_like(parameter))
+            .flatten()
+            .double()
+            for parameter in trainable(model)
+        ]
+    )
+
+
 class EngineContract:
     """Inherit, set `engine`, and pytest runs all of it."""
 
@@ -71,6 +97,7 @@ class EngineContract:
     typical: tuple[str, ...] = ("gpt2_tied", "t5")
     decoder = "gpt2_tied"
     clippings: tuple[Clipping, ...] = (Clipping.AUTOMATIC, Clipping.PER_LAYER)
+    scales = True
     units: tuple[int, ...] = UNITS
     """Which unit each row belongs to; units 0 … 4 have to be there."""
     plan: PrivacyPlan = PLAN
@@ -85,6 +112,7 @@ class EngineContract:
         plan: PrivacyPlan,
         noise: NoiseSource | None = None,
         clipping: Clipping = Clipping.FLAT,
+        scaling: Scaling | None = None,
     ) -> Engine:
         optimizer = torch.optim.SGD(trainable(model), lr=0.1)
         return build_engine(
@@ -95,6 +123,7 @@ class EngineContract:
             noise=noise or SeededNoise(SEED),
             optimizer=optimizer,
             clipping=clipping,
+            scaling=scaling,
         )
 
     def step(
@@ -104,10 +133,11 @@ class EngineContract:
         plan: PrivacyPlan | None = None,
         step: int = 0,
         clipping: Clipping = Clipping.FLAT,
+        scaling: Scaling | None = None,
     ) -> tuple[Tensor, StepRecord]:
         """One step of a fresh engine: what it wrote times the divisor, and its record."""
         plan = plan or self.plan
-        engine = self.build(model, plan, clipping=clipping)
+        engine = self.build(model, plan, clipping=clipping, scaling=scaling)
         try:
             for microbatch in batches:
                 engine.accumulate(microbatch)
@@ -131,6 +161,32 @@ class EngineContract:
             for row in range(len(self.units))
         ]
         assert record.loss_sum == pytest.approx(sum(losses), rel=1e-5)
+
+    def test_scaled_gradients_equal_the_loop_that_stretches_clips_and_shrinks(self, kind: str) -> None:
+        model, whole = MODELS[kind](), batch(rows(len(self.units)), self.units)
+        scaling = uneven_scaling(model)
+        if not self.scales:
+            with pytest.raises(PlanError, match="use bookkeeping, hooks or naive"):
+                self.build(model, self.plan, scaling=scaling)
+            return
+        factors = factors_of(model, scaling)
+        stretched = unit_gradients(model, whole) * factors
+        clip_norm = 1.001 * float(stretched.norm(dim=1).median())
+        found, record = self.step(model, [whole], self.plan.replace(clip_norm=clip_norm), scaling=scaling)
+        assert difference(found * factors, clipped_sum(stretched, clip_norm)) < 1e-5
+        assert record.clipped_units == 2
+
+    def test_scaled_noise_is_shrunk_and_covers_what_one_unit_can_do(self) -> None:
+        if not self.scales:
+            return
+        model, whole = MODELS[self.decoder](), batch(rows(len(self.units)), self.units)
+        scaling = uneven_scaling(model)
+        factors = factors_of(model, scaling)
+        noise, record = self.step(model, [], self.plan.replace(noise_multiplier=1.5), scaling=scaling)
+        assert float((noise * factors).std()) == pytest.approx(record.noise_std, rel=0.05)
+        without, _ = self.step(model, [select(whole, [0, 1, 2, 4])], scaling=scaling)
+        joined, _ = self.step(model, [whole], scaling=scaling)
+        assert float(((joined - without) * factors).norm()) <= self.plan.clip_norm * (1 + 1e-5)
 
     @pytest.mark.parametrize("size", [1, 2, 3])
     def test_microbatches_of_every_size_give_one_sum(self, kind: str, size: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 from dp_train.errors import CheckpointError, EpsilonWithheld
 from dp_train.privacy.monitor import EpsilonClaim, RunMonitor
 from dp_train.privacy.plan import PrivacyPlan, Unit
-from dp_train.privacy.sampling import PoissonSampler
+from dp_train.privacy.sampling import CyclicPoissonSampler, PoissonSampler
 
 UNITS = 1237  # private: must be in no text
 SEED = bytes(range(32))
@@ -193,3 +193,60 @@ def test_numpy_numbers_in_records_end_as_json() -> None:
     monitor = RunMonitor(PLAN)
     monitor.record(**honest(0) | {"units_drawn": np.int64(60)})
     json.dumps(monitor.state_dict())
+
+
+BANDED = PLAN.replace(bands=4)
+
+
+def in_turns(step: int, **changes: Any) -> dict[str, Any]:
+    sampler = CyclicPoissonSampler(BANDED.sample_rate, BANDED.bands)
+    drawn = {
+        "units_drawn": len(sampler.draw(step, UNITS, SEED)),
+        "drawn_from": len(sampler.members(step, UNITS, SEED)),
+        "noise_bands": 4,
+    }
+    return honest(step, BANDED) | drawn | changes
+
+
+def test_a_run_with_correlated_noise_that_keeps_to_its_plan_has_its_epsilon() -> None:
+    for steps in (0, 1, 3, 4, 7, 40):
+        assert run([in_turns(step) for step in range(steps)], BANDED).unwrap() == BANDED.epsilon(steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"noise_bands": 5}, "correlated over more than bands=4"),
+        ({"drawn_from": UNITS}, "batch sizes"),
+        ({"drawn_from": None}, "batch sizes"),
+        ({"drawn_from": 200}, "batch sizes"),
+        ({"units_drawn": 61}, "batch sizes"),
+    ],
+)
+def test_a_difference_from_a_plan_with_correlated_noise_is_named(changes: dict[str, Any], reason: str) -> None:
+    claim = run([in_turns(step, **changes) for step in range(40)], BANDED)
+    assert any(reason in found for found in claim.withheld)
+    with pytest.raises(EpsilonWithheld):
+        claim.unwrap()
+
+
+def test_units_that_change_their_turn_are_found() -> None:
+    records = [in_turns(step) for step in range(40)]
+    records[9]["drawn_from"] += 1
+    assert run(records, BANDED).withheld
+
+
+def test_independent_noise_under_a_plan_with_correlated_noise_is_within_it() -> None:
+    """One band is a strategy of four bands too."""
+    assert run([in_turns(step, noise_bands=1) for step in range(40)], BANDED).unwrap() == BANDED.epsilon()
+
+
+def test_turns_survive_a_resume() -> None:
+    first = RunMonitor(BANDED)
+    for step in range(17):
+        first.record(**in_turns(step))
+    second = RunMonitor(BANDED)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    for step in range(17, 40):
+        second.record(**in_turns(step))
+    assert second.claim(UNITS).unwrap() == BANDED.epsilon()

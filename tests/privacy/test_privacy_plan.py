@@ -33,6 +33,8 @@ PLAN = PrivacyPlan(sample_rate=0.02, expected_units=256, steps=300, delta=1e-6)
         {"noise_multiplier": math.inf},
         {"max_contributions": 0},
         {"rows_per_unit": 0},
+        {"bands": 0},
+        {"bands": 51},
     ],
 )
 def test_an_impossible_value_is_refused_by_name(field: dict[str, Any]) -> None:
@@ -62,9 +64,15 @@ def test_the_digest_follows_every_field() -> None:
         {"unit": Unit.EXAMPLE},
         {"max_contributions": 2},
         {"rows_per_unit": 2},
+        {"bands": 2},
     ]
     assert len(changes) == len(dataclasses.fields(PrivacyPlan))
     assert len({PLAN.replace(**change).digest for change in changes} | {PLAN.digest}) == len(changes) + 1
+
+
+def test_correlated_noise_is_refused_where_one_person_takes_several_turns() -> None:
+    with pytest.raises(PlanError, match=r"bands=2; expected 1 with max_contributions > 1"):
+        PLAN.replace(bands=2, max_contributions=2)
 
 
 def test_the_description_is_json_even_without_a_clip() -> None:

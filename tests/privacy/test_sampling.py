@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, chi2, chisquare
 
 from dp_train.errors import PlanError
-from dp_train.privacy.sampling import PoissonSampler, is_poisson
+from dp_train.privacy.sampling import CyclicPoissonSampler, PoissonSampler, is_poisson
 
 SEED = bytes(range(32))
 rates = st.floats(min_value=1e-6, max_value=1.0)
@@ -163,3 +163,50 @@ def test_long_runs_over_large_populations_are_judged_quickly() -> None:
     began = time.perf_counter()
     assert is_poisson(draws, num_units=10_000_000, sample_rate=1e-3)
     assert time.perf_counter() - began < 2
+
+
+@given(groups=st.integers(1, 7), num_units=st.integers(0, 300))
+def test_turns_come_round_and_everybody_has_one(groups: int, num_units: int) -> None:
+    sampler = CyclicPoissonSampler(1 / groups, groups)  # within a group everybody is drawn
+    drawn = [sampler.draw(step, num_units, SEED) for step in range(2 * groups)]
+    everybody = np.sort(np.concatenate(drawn[:groups]))
+    np.testing.assert_array_equal(everybody, np.arange(num_units))
+    for first, second in zip(drawn[:groups], drawn[groups:], strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_unit_more_moves_no_other_unit_and_no_turn() -> None:
+    sampler = CyclicPoissonSampler(0.05, 4)
+    for step in range(8):
+        more = sampler.draw(step, 501, SEED)
+        np.testing.assert_array_equal(sampler.draw(step, 500, SEED), more[more < 500])
+
+
+def test_turns_are_dealt_fairly_and_by_the_seed() -> None:
+    sampler = CyclicPoissonSampler(0.05, 4)
+    sizes = np.array([len(sampler.members(group, 40_000, SEED)) for group in range(4)])
+    assert np.abs(sizes - 10_000).max() < 6 * np.sqrt(40_000 * 0.25 * 0.75)
+    other = sampler.members(0, 40_000, bytes(32))
+    shared = len(np.intersect1d(other, sampler.members(0, 40_000, SEED)))
+    assert abs(shared - 2_500) < 6 * np.sqrt(40_000 / 16)
+
+
+def test_draws_within_a_turn_are_poisson_and_a_step_expects_the_same_as_without_turns() -> None:
+    sampler, total = CyclicPoissonSampler(0.02, 5), 0
+    for group in range(5):
+        drawn = [len(sampler.draw(step, 5000, SEED)) for step in range(group, 300, 5)]
+        total += sum(drawn)
+        assert is_poisson(drawn, num_units=len(sampler.members(group, 5000, SEED)), sample_rate=0.1)
+    assert abs(total - 300 * 100) < 6 * np.sqrt(300 * 100)
+
+
+def test_one_group_is_plain_poisson_sampling() -> None:
+    np.testing.assert_array_equal(
+        CyclicPoissonSampler(0.1, 1).draw(3, 1000, SEED), PoissonSampler(0.1).draw(3, 1000, SEED)
+    )
+
+
+@pytest.mark.parametrize(("rate", "groups"), [(0.3, 4), (0.1, 0), (0.0, 2)])
+def test_turns_that_cannot_be_kept_are_refused(rate: float, groups: int) -> None:
+    with pytest.raises(PlanError, match="groups"):
+        CyclicPoissonSampler(rate, groups)

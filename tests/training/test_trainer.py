@@ -17,6 +17,8 @@ from letters import LetterModel, LetterTask
 
 from dp_train.consent.events import Purpose
 from dp_train.engines.base import Clipping, EngineName
+from dp_train.engines.noise import SecureNoise
+from dp_train.engines.scaling import FactoredScaling
 from dp_train.errors import CheckpointError, ConsentError, EpsilonWithheld, ModelError, PlanError
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
@@ -302,3 +304,108 @@ def test_the_plan_of_a_result_cannot_be_changed_afterwards(units_of: UnitsOf, pl
     _, result = train(units_of(5), plan)
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.epsilon.delta = 0.5  # type: ignore[misc]
+
+
+BANDED = {"bands": 3, "sample_rate": 0.25, "steps": 11}
+
+
+def stop_at(step: int) -> Notes:
+    return Notes(at=step, action=lambda: os.kill(os.getpid(), signal.SIGINT))
+
+
+def test_a_resumed_run_with_correlated_noise_equals_a_run_left_alone(
+    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path
+) -> None:
+    units, banded = units_of(40), plan.replace(**BANDED)
+    alone, whole = train(units, banded)
+    _, stopped = train(units, banded, folder=tmp_path, notes=stop_at(7))
+    assert stopped.epsilon.unwrap() == pytest.approx(banded.epsilon(steps=7))
+    resumed, result = train(units, banded, folder=tmp_path, seeds=None)
+    assert equal(resumed, alone)
+    assert result.epsilon == whole.epsilon
+    assert whole.epsilon.unwrap() == pytest.approx(banded.epsilon())
+
+
+def test_correlated_noise_is_what_a_run_releases(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    """Without people in it, a run is its noise: the last weights carry what is left of it, less than of independent."""
+
+    def moved(bands: int) -> float:
+        lonely = plan.replace(sample_rate=1e-9, steps=11, bands=bands)
+        model, _ = train(units_of(3), lonely, optimizer=sgd(lr=1.0), schedule=lambda step, steps: 1.0)
+        pairs = zip(model.parameters(), LetterModel().parameters(), strict=True)
+        return float(torch.cat([(one - other).flatten() for one, other in pairs]).detach().norm())
+
+    assert moved(5) < 0.65 * moved(1)
+
+
+def test_noise_that_cannot_be_made_again_is_refused_with_bands(plan: PrivacyPlan) -> None:
+    with pytest.raises(PlanError, match="bands=3"):
+        Trainer(LetterModel(), LetterTask(), plan.replace(**BANDED), optimizer=sgd(lr=1.0), noise=SecureNoise())
+
+
+def test_the_average_is_what_is_left_shown_and_kept(units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path) -> None:
+    weights: list[torch.Tensor] = []
+    shown: list[torch.Tensor] = []
+    units = units_of(40)
+
+    def run(into: list[torch.Tensor], folder: Path | None, **changes: object) -> LetterModel:
+        class Look(Notes):
+            def on_step(self, step: StepEnd) -> None:
+                into.append(trainer.model.output.weight.detach().clone())
+
+        model = LetterModel()
+        trainer = Trainer(
+            model,
+            LetterTask(),
+            plan,
+            optimizer=sgd(lr=0.5),
+            engine=EngineName.NAIVE,
+            seeds=Seeds.fixed_for_test(3),
+            callbacks=[Look()],
+            checkpoint=CheckpointFolder(folder) if folder else None,
+            **changes,  # type: ignore[arg-type]
+        )
+        trainer.fit(units)
+        return model
+
+    run(weights, None)
+    averaged = run(shown, tmp_path, average=0.8)
+    shares = torch.tensor([0.8**age for age in range(plan.steps - 1, -1, -1)])
+    expected = torch.einsum("t,t...->...", shares / shares.sum(), torch.stack(weights))
+    torch.testing.assert_close(averaged.output.weight.detach(), expected)
+    torch.testing.assert_close(shown[-1], expected)
+    torch.testing.assert_close(shown[0], weights[0])
+    state = CheckpointFolder(tmp_path).load()
+    assert state is not None
+    assert torch.equal(state.model["output.weight"], averaged.output.weight)
+    assert state.average is None
+
+
+def test_a_resumed_average_and_scaling_equal_a_run_left_alone(
+    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path
+) -> None:
+    units = units_of(40)
+
+    def run(folder: Path | None = None, notes: Notes | None = None, seed: Seeds | None = None) -> LetterModel:
+        model = LetterModel()
+        moments = {parameter: torch.rand(parameter.shape).add(0.1) for parameter in model.parameters()}
+        Trainer(
+            model,
+            LetterTask(),
+            plan,
+            optimizer=adamw(lr=0.05),
+            seeds=seed,
+            average=0.7,
+            scaling=FactoredScaling(moments, decay=0.8),
+            callbacks=[notes] if notes else [],
+            checkpoint=CheckpointFolder(folder) if folder else None,
+        ).fit(units)
+        return model
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        alone = run(seed=Seeds.fixed_for_test(3))
+        torch.manual_seed(0)
+        run(tmp_path, stop_at(7), Seeds.fixed_for_test(3))
+        resumed = run(tmp_path)  # other moments to begin with, which the checkpoint's replace
+    assert equal(resumed, alone)

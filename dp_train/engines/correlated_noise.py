@@ -1,0 +1,65 @@
+"""Noise that takes back some of itself: C⁻¹Z for the banded strategy C of `privacy.correlation`, a step at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dp_train.engines.noise import SeededNoise
+from dp_train.privacy.correlation import column_norms, strategy_coefficients
+
+
+@dataclass(slots=True)
+class _Past:
+    """The last `bands` − 1 rows of the unscaled C⁻¹Z of one tensor, newest first, and the step that comes next."""
+
+    step: int = 0
+    rows: list[Tensor] = field(default_factory=list)
+
+
+class CorrelatedNoise:
+    """Row `step` of C⁻¹Z, where Z is the independent noise of a `SeededNoise`.
+
+    Guarantee: as that of Z, the noise of a step is a pure function of (seed, step, index). Asked for a step out of
+    order, as after a resume, it goes through the steps before it again.
+
+    Row by row: yₜ = zₜ − Σₖ cₖ yₜ₋ₖ over the b − 1 rows before, times the norm of column t, which scaling
+    the columns of C to norm 1 leaves on the rows of its inverse (arXiv 2306.08153, algorithm 9).
+
+    Memory: `bands` − 1 float32 tensors a parameter.
+
+    Args:
+      noise: Z, at std 1.
+      bands: b of the plan.
+      steps: T of the plan: the last columns of C end with it.
+    """
+
+    def __init__(self, noise: SeededNoise, *, bands: int, steps: int) -> None:
+        coefficients = strategy_coefficients(bands)
+        self.bands = bands
+        self._noise = noise
+        self._coefficients = [float(value) for value in coefficients[1:]]
+        self._norms = [float(value) for value in column_norms(coefficients, steps)]
+        self._past: dict[int, _Past] = {}
+
+    def add(self, tensor: Tensor, std: float, *, step: int, index: int) -> None:
+        """Add std · (C⁻¹Z)ₜ to every element of a contiguous float32 tensor, in place; `std` is that of Z."""
+        if std == 0:
+            return
+        past = self._past.get(index)
+        if past is None or past.step > step:
+            past = self._past[index] = _Past()  # one thread a tensor, so no lock
+        while past.step < step:
+            self._next(past, tensor, index)
+        tensor.add_(self._next(past, tensor, index), alpha=std * self._norms[step])
+
+    def _next(self, past: _Past, like: Tensor, index: int) -> Tensor:
+        row = torch.zeros_like(like)
+        self._noise.add(row, 1.0, step=past.step, index=index)
+        for coefficient, earlier in zip(self._coefficients, past.rows, strict=False):
+            row.add_(earlier, alpha=-coefficient)
+        past.rows = [row, *past.rows[: self.bands - 2]] if self.bands > 1 else []
+        past.step += 1
+        return row
