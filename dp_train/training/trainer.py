@@ -66,8 +66,8 @@ class Trainer:
       checkpoint: where the private state goes; without it a run cannot be resumed.
       checkpoint_every: steps between checkpoints.
       seeds: `Seeds.fresh()` unless given; a checkpoint's seeds come first.
-      noise: replaces the seeded noise, e.g. by `SecureNoise()`, in plans without bands; such a run resumes with new
-        noise for the steps after its checkpoint, which stays private but is not bit for bit the same.
+      noise: replaces the seeded noise, e.g. by `SecureNoise()`, in plans without bands. Noise that cannot be drawn
+        again cannot be resumed: a step after the checkpoint would be released twice, under one charge.
       schedule: factor on the learning rate by step.
       average: decay of a moving average of the weights, which is what `fit` leaves in the model and what callbacks
         see; None leaves the last step's weights.
@@ -232,6 +232,12 @@ class Trainer:
         if state is None:
             return None
         assert self._checkpoint is not None
+        if self._noise is not None and not state.finished:
+            raise CheckpointError(
+                f"checkpoint: {self._checkpoint.path} is of a run whose noise cannot be drawn again "
+                "(trainer.noise=secure), and steps after it may have shown theirs; start a new run: what this one "
+                "reserved stays spent"
+            )
         if state.plan_digest != self.plan.digest:
             raise CheckpointError(
                 f"checkpoint: {self._checkpoint.path} holds plan {state.plan_digest[:12]}, this run has "

@@ -409,3 +409,35 @@ def test_a_resumed_average_and_scaling_equal_a_run_left_alone(
         run(tmp_path, stop_at(7), Seeds.fixed_for_test(3))
         resumed = run(tmp_path)  # other moments to begin with, which the checkpoint's replace
     assert equal(resumed, alone)
+
+
+def test_noise_that_cannot_be_drawn_again_is_not_resumed(
+    plan: PrivacyPlan, units_of: Callable[..., Units], tmp_path: Path
+) -> None:
+    """A step after the checkpoint would be released twice, with fresh noise each time, and be charged once."""
+
+    class Kill:
+        def on_start(self, run: object) -> None: ...
+
+        def on_end(self, result: object) -> None: ...
+
+        def on_step(self, step: StepEnd) -> None:
+            if step.step == 3:
+                raise KeyboardInterrupt
+
+    def trainer(*callbacks: Kill) -> Trainer:
+        return Trainer(
+            LetterModel(),
+            LetterTask(),
+            plan,
+            optimizer=sgd(lr=0.1),
+            noise=SecureNoise(),
+            checkpoint=CheckpointFolder(tmp_path),
+            callbacks=callbacks,
+        )
+
+    units = units_of(20)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(Kill()).fit(units)
+    with pytest.raises(CheckpointError, match="cannot be drawn again"):
+        trainer().fit(units)
