@@ -21,6 +21,7 @@ from dp_train.cli.names import (
     CorpusSource,
     DeviceName,
     ExportName,
+    LanguageName,
     ModelSource,
     NoiseSourceName,
     OptimizerName,
@@ -71,6 +72,37 @@ class TaskConfig:
 
 
 @dataclass(kw_only=True)
+class ChatConfig:
+    """How a public chat becomes threads of three populations; see `dp_train.corpora.adapters`.
+
+    Attributes:
+      join_minutes: messages of one person no further apart are one turn.
+      silence_minutes, max_turns: where a thread ends.
+      public_share, evaluation_share: of the people, by a public hash of their ids.
+      evaluation_from: evaluation threads begin here, all others end before, ISO 8601 with an offset.
+      bots: whose messages are left out.
+      language: of the rooms to keep; empty keeps all.
+    """
+
+    join_minutes: float = 3
+    silence_minutes: float = 30
+    max_turns: int = 40
+    public_share: float = 0.2
+    evaluation_share: float = 0.1
+    evaluation_from: str = "2016-07-01T00:00:00+00:00"
+    bots: list[str] = field(default_factory=lambda: ["camperbot"])
+    language: LanguageName | None = None
+
+    def __post_init__(self) -> None:
+        join = self.join_minutes
+        _expect(self, "corpus.chat.join_minutes", 0 <= join <= self.silence_minutes, "0 to corpus.chat.silence_minutes")
+        _expect(self, "corpus.chat.max_turns", self.max_turns >= 1, "at least 1")
+        _expect(self, "corpus.chat.evaluation_from", _is_time(self.evaluation_from), "a time with an offset")
+        for name in ("public_share", "evaluation_share"):
+            _expect(self, f"corpus.chat.{name}", 0 < getattr(self, name) < 0.5, "a share in (0, 0.5)")
+
+
+@dataclass(kw_only=True)
 class CorpusConfig:
     """Conversations of three populations that share no person.
 
@@ -78,6 +110,10 @@ class CorpusConfig:
     `private` is the file to train on, `public` (published text, for vocabulary and starting point) and
     `evaluation` (agreed to publication) are files too; without `public` the embedded public population
     is used, without `evaluation` nothing is scored.
+
+    A public corpus such as GITTER lies in `folder`. Its people consented to nothing: it is used with
+    `research_only: true` alone, and its models are not promoted. `aliases` is a file of accounts that are one
+    person, csv with the header id,person or jsonl; `chat` says how it is cut.
     """
 
     source: CorpusSource
@@ -91,15 +127,32 @@ class CorpusConfig:
     private: str | None = None
     public: str | None = None
     evaluation: str | None = None
+    folder: str | None = None
+    research_only: bool = False
+    aliases: str | None = None
+    chat: ChatConfig = field(default_factory=ChatConfig)
 
     def __post_init__(self) -> None:
+        source = self.source
         for name in ("people", "public_people", "evaluation_people"):
             _expect(self, f"corpus.{name}", getattr(self, name) >= 20, "at least 20 people")
-        if self.source is CorpusSource.EMBEDDED:
+        for name in ("folder", "aliases"):
+            given = getattr(self, name)
+            _expect(self, f"corpus.{name}", given is None or source.benchmark, "null; public corpora alone have it")
+        _expect(
+            self,
+            "corpus.research_only",
+            self.research_only == source.benchmark,
+            "true: the people of a public corpus did not consent to a product" if source.benchmark else "false",
+        )
+        if source is CorpusSource.EMBEDDED or source.benchmark:
             for name in ("private", "public", "evaluation"):
                 given = getattr(self, name)
                 _expect(
-                    self, f"corpus.{name}", given is None, "no file with corpus=embedded; choose corpus=jsonl, csv …"
+                    self,
+                    f"corpus.{name}",
+                    given is None,
+                    f"no file with corpus={source.value}; choose corpus=jsonl, csv …",
                 )
         else:
             _expect(
@@ -531,6 +584,10 @@ class TrainConfig:
     dry_run: bool = False
 
     def __post_init__(self) -> None:
+        if self.corpus.source.benchmark:
+            # Records of consent are of customers, and never stand beside people who were not asked.
+            _expect(self.consent, "consent.events", self.consent.events is None, "null with a public corpus")
+            _expect(self.consent, "consent.store", not self.consent.store, "false with a public corpus")
         if self.start.mode is StartMode.AUTO:
             scratch = self.model.source is ModelSource.SCRATCH
             self.start.mode = StartMode.PUBLIC if scratch else StartMode.NONE

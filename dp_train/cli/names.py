@@ -73,12 +73,24 @@ class ClippingName(Enum):
 
 
 class CorpusSource(Enum):
-    """Where conversations come from."""
+    """Where conversations come from; the public corpora among them are for research alone."""
 
     EMBEDDED = "embedded"
     JSONL = "jsonl"
     CSV = "csv"
     PARQUET = "parquet"
+    GITTER = "gitter"
+
+    @property
+    def benchmark(self) -> bool:
+        """Whether its people consented to nothing."""
+        return self is CorpusSource.GITTER
+
+
+class LanguageName(Enum):
+    """`dp_train.corpora.adapters.language.Language`."""
+
+    EN = "en"
 
 
 class StartMode(Enum):

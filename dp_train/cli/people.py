@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from dp_train.anonymize import Anonymizer
-from dp_train.cli.config import ConsentConfig, DenyConfig, TaskConfig, TrainConfig
+from dp_train.cli.config import ConsentConfig, CorpusConfig, DenyConfig, TaskConfig, TrainConfig
 from dp_train.cli.names import ContextName, CorpusSource, TaskName
 from dp_train.consent.decisions import JurisdictionRule, Limits
 from dp_train.consent.events import ConsentEvent, Purpose, read_events
@@ -24,6 +24,12 @@ from dp_train.consent.registry import ConsentRegistry, ConsentRules, ConsentSnap
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.withdrawal import withdrawals
 from dp_train.conversations import Conversation, ConversationKind, Corpus, Example
+from dp_train.corpora.adapters.benchmark import RULES as BENCHMARK_RULES
+from dp_train.corpora.adapters.benchmark import BenchmarkCorpus
+from dp_train.corpora.adapters.chat import Threading
+from dp_train.corpora.adapters.gitter import Gitter
+from dp_train.corpora.adapters.language import Language
+from dp_train.corpora.adapters.split import PeopleSplit, read_aliases
 from dp_train.corpora.readers import read_csv, read_jsonl, read_parquet
 from dp_train.corpora.synthetic import HISTORY_END, Population, SyntheticCorpus
 from dp_train.corpora.synthetic import RULES as SYNTHETIC_RULES
@@ -131,15 +137,16 @@ def snapshot(config: TrainConfig, *, key: PrincipalKey | None = None) -> Consent
     if consent.store:
         known_at = None if consent.known_at is None else datetime.fromisoformat(consent.known_at)
         return stored_snapshot(config, as_of=as_of(config), known_at=known_at)
-    embedded = [corpus for corpus in _corpora(config).values() if isinstance(corpus, SyntheticCorpus)]
-    if consent.events is None and config.corpus.source is not CorpusSource.EMBEDDED:
+    corpora = _corpora(config)
+    bringing = [corpus for corpus in corpora.values() if isinstance(corpus, SyntheticCorpus | BenchmarkCorpus)]
+    if consent.events is None and corpora[_PRIVATE] not in bringing:
         raise ConfigError(
             "config: consent.events=null; expected the file of consent events of the people in corpus.private; "
             "without consent nothing is trained"
         )
     key = key or principal_key(config)
     given: Iterable[ConsentEvent] = () if consent.events is None else read_events(consent.events)
-    events = chain(given, *(corpus.consent_events(key) for corpus in embedded), _withdrawn(config))
+    events = chain(given, *(corpus.consent_events(key) for corpus in bringing), _withdrawn(config))
     registry = ConsentRegistry(events, rules=rules(config), key=key)
     known_at = None if consent.known_at is None else datetime.fromisoformat(consent.known_at)
     return registry.snapshot(as_of=as_of(config), known_at=known_at)
@@ -174,7 +181,9 @@ def rules(config: TrainConfig) -> ConsentRules:
     """The rules of notices, jurisdictions and organisations that decide for a configuration."""
     consent = config.consent
     embedded = any(isinstance(corpus, SyntheticCorpus) for corpus in _corpora(config).values())
-    return ConsentRules(
+    base = BENCHMARK_RULES if config.corpus.research_only else ConsentRules()
+    return replace(
+        base,
         material_versions={**(SYNTHETIC_RULES.material_versions if embedded else {}), **consent.material_versions},
         jurisdictions=_jurisdictions(consent),
         organisations={org_id: _limits(deny) for org_id, deny in consent.organisations.items()},
@@ -287,7 +296,33 @@ def _corpora(config: TrainConfig) -> dict[str, Corpus]:
             _PUBLIC: embedded(corpus.public_people, Population.PUBLIC),
             _EVALUATION: embedded(corpus.evaluation_people, Population.EVALUATION),
         }
+    if corpus.source is CorpusSource.GITTER:
+        gitter = _gitter(corpus)
+        named = {_PRIVATE: Population.PRIVATE, _PUBLIC: Population.PUBLIC, _EVALUATION: Population.EVALUATION}
+        return {name: gitter.corpus(population) for name, population in named.items()}
     read = _READERS[corpus.source]
     files = {_PRIVATE: corpus.private, _PUBLIC: corpus.public, _EVALUATION: corpus.evaluation}
     found: dict[str, Corpus] = {name: read(Path(path)) for name, path in files.items() if path is not None}
     return {_PUBLIC: embedded(corpus.public_people, Population.PUBLIC), **found}
+
+
+def _gitter(corpus: CorpusConfig) -> Gitter:
+    chat = corpus.chat
+    return Gitter(
+        folder=_folder(corpus),
+        aliases={} if corpus.aliases is None else read_aliases(Path(corpus.aliases)),
+        bots=frozenset(chat.bots),
+        threading=Threading(
+            join=timedelta(minutes=chat.join_minutes),
+            silence=timedelta(minutes=chat.silence_minutes),
+            max_turns=chat.max_turns,
+            evaluation_from=datetime.fromisoformat(chat.evaluation_from),
+        ),
+        split=PeopleSplit(public=chat.public_share, evaluation=chat.evaluation_share),
+        language=None if chat.language is None else Language[chat.language.name],
+    )
+
+
+def _folder(corpus: CorpusConfig) -> Path:
+    """Where a public corpus lies: beside the working folder if nothing else is said."""
+    return Path(corpus.folder or f"../shared/data/{corpus.source.value}")

@@ -95,13 +95,16 @@ def plan_table(plan: PrivacyPlan) -> Table:
 
 def warnings(config: TrainConfig, plan: PrivacyPlan) -> list[str]:
     """What is allowed and still unwise; compares with the declared population alone."""
+    from dp_train.corpora.adapters.benchmark import WARNING
+
+    found = [f"warning: {WARNING}"] if config.corpus.research_only else []
     population = config.trainer.population
     if plan.private and population is not None and plan.delta >= 1 / population:
-        return [
+        found.append(
             f"warning: privacy.delta={plan.delta:g} is not below 1 ÷ trainer.population={1 / population:.2g}; "
             "releasing one person whole would be within the guarantee"
-        ]
-    return []
+        )
+    return found
 
 
 def bounds_of(config: TrainConfig, plan: PrivacyPlan) -> tuple[Choice, ...]:

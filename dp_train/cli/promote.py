@@ -23,6 +23,7 @@ from dp_train.consent.impact import RunImpact, gone, judge
 from dp_train.consent.manifest import Manifest
 from dp_train.consent.policy import Action
 from dp_train.consent.principals import PrincipalKey
+from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.errors import ConsentError, EpsilonWithheld, ModelError, TrackingError
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Book
@@ -34,6 +35,10 @@ def run(options: Namespace) -> int:
     result = folder.read_json("result.json")
     _check_model(folder, result)
     config, _ = compose([], stored=load(folder.config))
+    if config.corpus.research_only:
+        raise ConsentError(
+            f"promote {folder.path}: {WARNING}; train one on people who agreed: corpus=jsonl consent.events=PATH"
+        )
     ledger = Ledger.peek(store_url(config))
     book = Book() if ledger is None else ledger.book()
     if ledger is not None:

@@ -20,6 +20,7 @@ from dp_train.cli.names import NoiseSourceName, PrivacyMode, TrackerName
 from dp_train.cli.progress import ShowProgress
 from dp_train.cli.regate import note_consent
 from dp_train.cli.spending import spending
+from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.errors import CheckpointError
 from dp_train.models.export import Export, save_model
 from dp_train.privacy.ledger.ledger import Reservation
@@ -221,6 +222,8 @@ def _tracked(
         if known is None:
             run.log_provenance(plain(tree), overrides)
             run.log_params(_parameters(config))
+            if config.corpus.research_only:
+                run.set_tags({"dp_train.research_only": WARNING})
         yield run
 
 
@@ -305,6 +308,7 @@ def _card_facts(
         ledger={} if reserved is None else ledger_section(reserved.ledger.book(), reserved.identifier),
         seed_is_fixed=seed_is_fixed,
         secure_noise=config.trainer.noise is NoiseSourceName.SECURE,
+        research_only=WARNING if config.corpus.research_only else None,
         consent_root=material.units.consent_root,
         consent_as_of=material.populations.as_of.isoformat(),
         purpose=material.task.purpose.value,

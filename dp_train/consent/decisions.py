@@ -121,6 +121,8 @@ class ConsentRules:
       jurisdictions: rules by the `jurisdiction` of the events that grant; "US" holds in "US-CA" too, and
         "unknown" where an event names none.
       organisations: what is denied to whole organisations, by their id.
+      research_only: records of public benchmarks (`LawfulBasis.RESEARCH`) count as grants too. Their people consented
+        to nothing: what is trained so is for comparison, and for no product.
     """
 
     material_versions: Mapping[str, int] = field(default_factory=dict)
@@ -129,6 +131,7 @@ class ConsentRules:
     )
     jurisdictions: Mapping[str, JurisdictionRule] = field(default_factory=dict)
     organisations: Mapping[str, Limits] = field(default_factory=dict)
+    research_only: bool = False
 
     def limits(self, jurisdiction: str) -> PlaceLimits | None:
         """The rules of a jurisdiction and of all that it lies in, the stricter of each; None where there is none."""

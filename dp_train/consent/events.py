@@ -78,7 +78,11 @@ class AgeBand(Enum):
 
 
 class LawfulBasis(Enum):
-    """Article 6 GDPR. A person's grant counts under CONSENT alone."""
+    """Article 6 GDPR. A person's grant counts under CONSENT alone.
+
+    RESEARCH is none of them: it marks the records that are made for a public benchmark, whose people were never
+    asked. They count only where `ConsentRules.research_only` says so.
+    """
 
     CONSENT = "consent"
     CONTRACT = "contract"
@@ -86,6 +90,7 @@ class LawfulBasis(Enum):
     VITAL_INTERESTS = "vital_interests"
     PUBLIC_TASK = "public_task"
     LEGITIMATE_INTERESTS = "legitimate_interests"
+    RESEARCH = "research"
 
 
 class Processing(Enum):

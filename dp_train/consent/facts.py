@@ -39,6 +39,8 @@ from dp_train.errors import ConsentError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_CONSENT_ALONE = frozenset({LawfulBasis.CONSENT})
+_RESEARCH_TOO = _CONSENT_ALONE | {LawfulBasis.RESEARCH}
 
 
 def microseconds(value: datetime) -> int:
@@ -85,6 +87,11 @@ class Vocabulary:
         self._material: dict[int, int] = {}
         self._places: dict[int, PlaceLimits] = {}
 
+    @property
+    def bases(self) -> frozenset[LawfulBasis]:
+        """Those under which a person's grant counts."""
+        return _RESEARCH_TOO if self._rules.research_only else _CONSENT_ALONE
+
     def notice(self, notice_id: str) -> int:
         known = self._numbers.get(("notice", notice_id))
         if known is None:
@@ -124,7 +131,7 @@ def terms_of(event: ConsentEvent, words: Vocabulary) -> Terms:
         role=ROLES.index(event.entity_role),
         state=STATES.index(event.event_state),
         age=AGES.index(event.age_band),
-        flaws=_flaws(event),
+        flaws=_flaws(event, words.bases),
         # A denial, or a malformed grant, that does not say of what is about everything.
         purposes=_mask(PURPOSES, event.purpose) or ALL_PURPOSES,
         uncovered=uncovered,
@@ -184,7 +191,7 @@ def _mask(members: tuple[object, ...], chosen: Iterable[object]) -> int:
     return sum(1 << members.index(member) for member in chosen)
 
 
-def _flaws(event: ConsentEvent) -> int:
+def _flaws(event: ConsentEvent, bases: frozenset[LawfulBasis]) -> int:
     """What makes a grant deny, apart from its times. A denial needs nothing to count."""
     flaws = 0
     if event.collection_method is CollectionMethod.GPC_SIGNAL:
@@ -198,5 +205,5 @@ def _flaws(event: ConsentEvent) -> int:
     )
     if event.entity_role is not EntityRole.ORG_ADMIN:
         informed = bool(event.notice_id) and event.notice_version >= 1
-        sound = sound and informed and event.lawful_basis is LawfulBasis.CONSENT
+        sound = sound and informed and event.lawful_basis in bases
     return flaws if sound else flaws | MALFORMED

@@ -91,7 +91,7 @@ def admit(conversation: Conversation, snapshot: ConsentSnapshot, purpose: Purpos
     asked = dict.fromkeys((turn.person_id, turn.kind) for turn in conversation.turns)
     denials: Counter[Reason] = Counter(answers.denials(asked))
     indices: dict[ContentKind, NameIndex | None] = {}
-    echoes = _Echoes()
+    echoes = Echoes()
     places: dict[int, int] = {}  # old index → new index of the turns that stay
     for index, turn in enumerate(conversation.turns):
         if not answers.allows(turn.person_id, turn.kind):
@@ -153,7 +153,7 @@ def _relinked(turn: Turn, places: Mapping[int, int]) -> Turn:
     return dataclasses.replace(turn, reply_to=reply_to, quotes=quotes)
 
 
-class _Echoes:
+class Echoes:
     """Runs of words of turns that were left out, to know them again where no link says so."""
 
     def __init__(self) -> None:

@@ -45,6 +45,7 @@ class CardFacts:
         None was of too few to be told.
       ledger: what the ledger knows of the run, as `recompute.ledger_section` gives it; empty for a run in no ledger.
       seed_is_fixed: whether somebody chose the seed. `secure_noise`: whether noise came from the system's CSPRNG.
+      research_only: what has to be said of people who never consented; None where people did.
       consent_root: Merkle root of the consent snapshot. `consent_as_of`: its time, ISO 8601. `purpose`: agreed use.
       consent_counts: what the gate counted, by label; counts below 10 are not told.
       anonymized: what was replaced by surrogates, e.g. "names and patterns"; None for nothing.
@@ -69,6 +70,7 @@ class CardFacts:
     ledger: Mapping[str, Any] = field(default_factory=dict)
     seed_is_fixed: bool
     secure_noise: bool = False
+    research_only: str | None = None
     consent_root: str
     consent_as_of: str
     purpose: str
@@ -122,6 +124,7 @@ def card_document(facts: CardFacts) -> Document:
         "the ε covers": _covered(facts),
         "the ε does not cover": _not_covered(facts),
         "consent": {
+            **({"research only": facts.research_only} if facts.research_only else {}),
             "purpose": facts.purpose,
             "snapshot as of": facts.consent_as_of,
             "snapshot root": facts.consent_root,
@@ -136,6 +139,8 @@ def card_document(facts: CardFacts) -> Document:
 def card_markdown(document: Document) -> str:
     """The document for people."""
     lines = [f"# Privacy card: {document['run']['name']}", "", f"**{document['claim']['statement']}**", ""]
+    if "research only" in document["consent"]:
+        lines += [f"**{document['consent']['research only']}**", ""]
     if document["guarantee as a curve"]:
         lines += ["![δ against ε, and what an attacker can reach](card.png)", ""]
     for title, section in document.items():
