@@ -113,7 +113,8 @@ class CorpusConfig:
 
     A public corpus such as GITTER lies in `folder`. Its people consented to nothing: it is used with
     `research_only: true` alone, and its models are not promoted. `aliases` is a file of accounts that are one
-    person, csv with the header id,person or jsonl; `chat` says how it is cut.
+    person, csv with the header id,person or jsonl; `chat` says how it is cut. `evaluation_source` scores on another
+    public corpus, in `evaluation_folder`, in place of the source's own people.
     """
 
     source: CorpusSource
@@ -131,14 +132,28 @@ class CorpusConfig:
     research_only: bool = False
     aliases: str | None = None
     chat: ChatConfig = field(default_factory=ChatConfig)
+    evaluation_source: CorpusSource | None = None
+    evaluation_folder: str | None = None
 
     def __post_init__(self) -> None:
         source = self.source
         for name in ("people", "public_people", "evaluation_people"):
             _expect(self, f"corpus.{name}", getattr(self, name) >= 20, "at least 20 people")
-        for name in ("folder", "aliases"):
-            given = getattr(self, name)
-            _expect(self, f"corpus.{name}", given is None or source.benchmark, "null; public corpora alone have it")
+        _expect(
+            self,
+            "corpus.source",
+            source is not CorpusSource.DIALOGSUM,
+            "another to train on: its licence (CC BY-NC-SA) leaves it for corpus.evaluation_source=DIALOGSUM",
+        )
+        _expect(self, "corpus.folder", self.folder is None or source.benchmark, "null; public corpora alone have it")
+        _expect(self, "corpus.aliases", self.aliases is None or source is CorpusSource.GITTER, "null; Gitter's alone")
+        _expect(
+            self,
+            "corpus.evaluation_source",
+            self.evaluation_source in (None, CorpusSource.DIALOGSUM)
+            and (self.evaluation_source is None or source.benchmark),
+            "DIALOGSUM beside a public corpus, or null",
+        )
         _expect(
             self,
             "corpus.research_only",
@@ -588,6 +603,13 @@ class TrainConfig:
             # Records of consent are of customers, and never stand beside people who were not asked.
             _expect(self.consent, "consent.events", self.consent.events is None, "null with a public corpus")
             _expect(self.consent, "consent.store", not self.consent.store, "false with a public corpus")
+        if self.corpus.source is CorpusSource.CRD3:
+            _expect(
+                self.privacy,
+                "privacy.unit",
+                self.privacy.unit is Unit.EXAMPLE,
+                "EXAMPLE with corpus=crd3: about eight people own nearly all of it, so nothing holds per person",
+            )
         if self.start.mode is StartMode.AUTO:
             scratch = self.model.source is ModelSource.SCRATCH
             self.start.mode = StartMode.PUBLIC if scratch else StartMode.NONE

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from dataclasses import replace
 
 from dp_train.cli.folders import RunFolder
+from dp_train.cli.names import CorpusSource
 from dp_train.cli.show import console, samples, scores_table
 from dp_train.errors import ConfigError
 
@@ -14,7 +16,7 @@ def run(options: Namespace) -> int:
     """Print scores and samples, or the scores as JSON.
 
     Raises:
-      ConfigError: the run has no evaluation population.
+      ConfigError: the run has no evaluation population, or may not be scored on the corpus that is named.
     """
     folder = RunFolder.find(options.run)
     from dp_train.cli.assemble import evaluation_examples
@@ -22,7 +24,10 @@ def run(options: Namespace) -> int:
     from dp_train.cli.trained import load
 
     trained = load(folder)
-    examples = evaluation_examples(trained.config, trained.task, populations(trained.config))
+    config = trained.config
+    if options.on is not None:
+        config = replace(config, corpus=replace(config.corpus, evaluation_source=CorpusSource(options.on)))
+    examples = evaluation_examples(config, trained.task, populations(config))
     if not examples:
         raise ConfigError(
             f"run {folder.path}: corpus.evaluation is null; expected a file of people who agreed to publication"

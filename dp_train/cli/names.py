@@ -79,12 +79,16 @@ class CorpusSource(Enum):
     JSONL = "jsonl"
     CSV = "csv"
     PARQUET = "parquet"
+    HF = "hf"
     GITTER = "gitter"
+    QMSUM = "qmsum"
+    CRD3 = "crd3"
+    DIALOGSUM = "dialogsum"
 
     @property
     def benchmark(self) -> bool:
         """Whether its people consented to nothing."""
-        return self is CorpusSource.GITTER
+        return self in (CorpusSource.GITTER, CorpusSource.QMSUM, CorpusSource.CRD3, CorpusSource.DIALOGSUM)
 
 
 class LanguageName(Enum):

@@ -27,9 +27,13 @@ from dp_train.conversations import Conversation, ConversationKind, Corpus, Examp
 from dp_train.corpora.adapters.benchmark import RULES as BENCHMARK_RULES
 from dp_train.corpora.adapters.benchmark import BenchmarkCorpus
 from dp_train.corpora.adapters.chat import Threading
+from dp_train.corpora.adapters.crd3 import CRD3
+from dp_train.corpora.adapters.dialogsum import DialogSum
 from dp_train.corpora.adapters.gitter import Gitter
 from dp_train.corpora.adapters.language import Language
+from dp_train.corpora.adapters.qmsum import QMSum
 from dp_train.corpora.adapters.split import PeopleSplit, read_aliases
+from dp_train.corpora.hugging_face import read_hf
 from dp_train.corpora.readers import read_csv, read_jsonl, read_parquet
 from dp_train.corpora.synthetic import HISTORY_END, Population, SyntheticCorpus
 from dp_train.corpora.synthetic import RULES as SYNTHETIC_RULES
@@ -41,12 +45,16 @@ _READERS: Mapping[CorpusSource, Callable[[Path], Corpus]] = {
     CorpusSource.JSONL: read_jsonl,
     CorpusSource.CSV: read_csv,
     CorpusSource.PARQUET: read_parquet,
+    CorpusSource.HF: read_hf,
 }
 _PURPOSES = {
     TaskName.MEETING_SUMMARY: Purpose.TRAIN_MEETING_SUMMARY,
     TaskName.CHAT_COMPOSE: Purpose.TRAIN_CHAT_COMPOSE,
 }
 _PRIVATE, _PUBLIC, _EVALUATION = "private", "public", "evaluation"
+_NAMES = {Population.PRIVATE: _PRIVATE, Population.PUBLIC: _PUBLIC, Population.EVALUATION: _EVALUATION}
+_BESIDE = Path("../shared/data")
+"""Where public corpora lie if nothing else is said, each in a folder of its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,20 +304,41 @@ def _corpora(config: TrainConfig) -> dict[str, Corpus]:
             _PUBLIC: embedded(corpus.public_people, Population.PUBLIC),
             _EVALUATION: embedded(corpus.evaluation_people, Population.EVALUATION),
         }
-    if corpus.source is CorpusSource.GITTER:
-        gitter = _gitter(corpus)
-        named = {_PRIVATE: Population.PRIVATE, _PUBLIC: Population.PUBLIC, _EVALUATION: Population.EVALUATION}
-        return {name: gitter.corpus(population) for name, population in named.items()}
-    read = _READERS[corpus.source]
-    files = {_PRIVATE: corpus.private, _PUBLIC: corpus.public, _EVALUATION: corpus.evaluation}
-    found: dict[str, Corpus] = {name: read(Path(path)) for name, path in files.items() if path is not None}
+    found: dict[str, Corpus]
+    if corpus.source.benchmark:
+        found = {_NAMES[benchmark.population]: benchmark for benchmark in _benchmarks(corpus)}
+    else:
+        read = _READERS[corpus.source]
+        files = {_PRIVATE: corpus.private, _PUBLIC: corpus.public, _EVALUATION: corpus.evaluation}
+        found = {name: read(Path(path)) for name, path in files.items() if path is not None}
     return {_PUBLIC: embedded(corpus.public_people, Population.PUBLIC), **found}
 
 
-def _gitter(corpus: CorpusConfig) -> Gitter:
+def _benchmarks(corpus: CorpusConfig) -> Iterator[BenchmarkCorpus]:
+    """The populations of a public corpus, the one to score on last."""
+    folder = Path(corpus.folder or _BESIDE / corpus.source.value)
+    own = corpus.evaluation_source is None
+    if corpus.source is CorpusSource.GITTER:
+        gitter = _gitter(corpus, folder)
+        yield gitter.corpus(Population.PRIVATE)
+        yield gitter.corpus(Population.PUBLIC)
+        if own:
+            yield gitter.corpus(Population.EVALUATION)
+    elif corpus.source is CorpusSource.QMSUM:
+        qmsum = QMSum(folder)
+        yield qmsum.corpus(Population.PRIVATE)
+        if own:
+            yield qmsum.corpus(Population.EVALUATION)
+    else:
+        yield CRD3(folder).corpus()
+    if not own:
+        yield DialogSum(Path(corpus.evaluation_folder or _BESIDE / CorpusSource.DIALOGSUM.value)).corpus()
+
+
+def _gitter(corpus: CorpusConfig, folder: Path) -> Gitter:
     chat = corpus.chat
     return Gitter(
-        folder=_folder(corpus),
+        folder=folder,
         aliases={} if corpus.aliases is None else read_aliases(Path(corpus.aliases)),
         bots=frozenset(chat.bots),
         threading=Threading(
@@ -321,8 +350,3 @@ def _gitter(corpus: CorpusConfig) -> Gitter:
         split=PeopleSplit(public=chat.public_share, evaluation=chat.evaluation_share),
         language=None if chat.language is None else Language[chat.language.name],
     )
-
-
-def _folder(corpus: CorpusConfig) -> Path:
-    """Where a public corpus lies: beside the working folder if nothing else is said."""
-    return Path(corpus.folder or f"../shared/data/{corpus.source.value}")

@@ -60,6 +60,13 @@ def _plan(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    _run_only(parser)
+    parser.add_argument(
+        "--on", choices=["dialogsum"], help="score on this public corpus instead; for runs on a public corpus"
+    )
+
+
 def _run_only(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder or id of a run")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -272,7 +279,7 @@ VERBS = {
     "evaluate": Verb(
         summary="score a trained model on the evaluation population",
         module="evaluate",
-        options=_run_only,
+        options=_evaluate,
         example="dp-train evaluate runs/2025-01-31/12-00-00-000000-a1b2c3",
     ),
     "generate": Verb(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 from dp_train.conversations import Conversation
@@ -35,7 +36,7 @@ THREADING = Threading(
 _FIELDS = dict.fromkeys(("room", "sent_at", "user_id", "username", "message_id", "text"), str)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Gitter:
     """The corpus in a folder, and how it is cut into populations and threads.
 
@@ -64,13 +65,18 @@ class Gitter:
         def read() -> Iterator[Conversation]:
             messages = self.messages()
             if self.language is not None:
-                public = (m for m in self.messages() if self.split(m.person_id) is Population.PUBLIC)
-                rooms = rooms_in(self.language, ((message.room, message.text) for message in public))
-                messages = (message for message in messages if message.room in rooms)
+                messages = (message for message in messages if message.room in self._rooms)
             threads = self.threading.threads(messages)
             yield from conversations_of(threads, SOURCE, population, self.split, self.threading)
 
         return BenchmarkCorpus(SOURCE, population, read)
+
+    @cached_property
+    def _rooms(self) -> frozenset[str]:
+        """Rooms in the language; names alone, so a frozen value may keep them."""
+        assert self.language is not None
+        public = (message for message in self.messages() if self.split(message.person_id) is Population.PUBLIC)
+        return rooms_in(self.language, ((message.room, message.text) for message in public))
 
     def messages(self) -> Iterator[Message]:
         """Messages of people, with words of their own, in the file's order; four have no author and are left out.
@@ -102,7 +108,7 @@ class Gitter:
                 people[account] = pseudonym(SOURCE, person)
             yield Message(
                 message_id=row["message_id"],
-                room=room,
+                room=row["room"],
                 sent_at=sent_at,
                 person_id=people[account],
                 nick=nick,
