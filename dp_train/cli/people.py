@@ -239,11 +239,14 @@ def consented_examples(config: TrainConfig) -> ConsentedExamples:
     Anonymising changes no id and no owner, so the selection is that of the run.
     """
     policy = policy_of(config, _PURPOSES[config.task.name])
-    # A look writes nothing: pseudonyms of the embedded corpus, which enter no file here, get a key of the moment.
+    return gate(_corpora(config)[_PRIVATE], look(config), policy).examples(_examples_of(config.task))
+
+
+def look(config: TrainConfig) -> ConsentSnapshot:
+    """`snapshot` that writes nothing: where the key would be made, pseudonyms get a key of the moment."""
     made_here = config.consent.events is None and not config.consent.store
     passing = made_here and not Path(config.consent.key).exists()
-    key = PrincipalKey(secrets.token_bytes(32)) if passing else None
-    return gate(_corpora(config)[_PRIVATE], snapshot(config, key=key), policy).examples(_examples_of(config.task))
+    return snapshot(config, key=PrincipalKey(secrets.token_bytes(32)) if passing else None)
 
 
 def _examples_of(task: TaskConfig) -> Callable[[Conversation], Iterable[Example]]:

@@ -33,12 +33,12 @@ def run(options: Namespace) -> int:
     """Check everything, then register."""
     folder = RunFolder.find(options.run)
     result = folder.read_json("result.json")
-    _check_model(folder, result)
     config, _ = compose([], stored=load(folder.config))
     if config.corpus.research_only:
         raise ConsentError(
             f"promote {folder.path}: {WARNING}; train one on people who agreed: corpus=jsonl consent.events=PATH"
         )
+    _check_model(folder, result)
     ledger = Ledger.peek(store_url(config))
     book = Book() if ledger is None else ledger.book()
     if ledger is not None:

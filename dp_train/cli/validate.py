@@ -20,10 +20,10 @@ def run(options: Namespace) -> int:
     for line in warnings(config, plan):
         out.print(line)
     from dp_train.cli.assemble import model_spec
-    from dp_train.cli.people import populations
+    from dp_train.cli.people import look, populations
 
     model_spec(config)
     if config.corpus.source is not CorpusSource.EMBEDDED:
-        out.print(gate_table(populations(config).reports))
+        out.print(gate_table(populations(config, look(config)).reports))
     out.print("valid")
     return 0

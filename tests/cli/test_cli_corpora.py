@@ -73,7 +73,9 @@ def test_a_model_of_a_public_corpus_is_not_promoted(folder: Path, finished: Path
     run = RunFolder.find(str(finished))
     config = run.config.read_text()
     assert "research_only: false" in config
-    changed = config.replace("source: EMBEDDED", "source: GITTER").replace("research_only: false", "research_only: true")
+    changed = config.replace("source: EMBEDDED", "source: GITTER").replace(
+        "research_only: false", "research_only: true"
+    )
     run.config.write_text(changed)
     try:
         ended = cli("promote", str(finished), "--dry-run")
