@@ -278,6 +278,7 @@ def make_trainer(
         schedule=make_schedule(config.optimizer),
         average=trainer.average,
         scaling=scaling,
+        self_check=trainer.self_check,
     )
 
 

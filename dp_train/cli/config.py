@@ -470,6 +470,7 @@ class TrainerConfig:
       device: where the model is trained.
       threads: CPU threads; 0 leaves it to torch.
       average: decay of a moving average of the weights, which is what is kept and scored; empty keeps the last step's.
+      self_check: try the engine on public rows of the very model before a private run draws anything.
     """
 
     steps: int = 100
@@ -485,6 +486,7 @@ class TrainerConfig:
     device: DeviceName = DeviceName.CPU
     threads: int = 1
     average: float | None = None
+    self_check: bool = True
 
     def __post_init__(self) -> None:
         for name in ("steps", "expected_units", "microbatch_rows", "microbatch_tokens", "checkpoint_every"):

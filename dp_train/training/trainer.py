@@ -1,6 +1,6 @@
 """The one loop, private or not.
 
-1. take up the newest checkpoint, or start afresh with secret seeds;
+1. take up the newest checkpoint, or start afresh with secret seeds; try the engine on public rows;
 2. draw units by Poisson sampling, a pure function of (secret seed, step);
 3. the engine adds clipped sums, then releases them once with noise, divided by the public `expected_units`;
 4. the optimizer steps; the monitor notes what really ran; callbacks hear of it;
@@ -16,15 +16,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
 from dp_train.consent.events import Purpose
+from dp_train.conversations import Example
 from dp_train.engines.base import Clipping, Engine, EngineName, StepRecord
 from dp_train.engines.build import build_engine
 from dp_train.engines.correlated_noise import CorrelatedNoise
 from dp_train.engines.noise import NoiseSource, SeededNoise
 from dp_train.engines.scaling import Scaling
+from dp_train.engines.self_check import self_check
 from dp_train.errors import CheckpointError, ConsentError, DpTrainError, ModelError, PlanError
 from dp_train.privacy.accounting import epsilon_schedule
 from dp_train.privacy.ledger.ledger import Reservation
@@ -42,6 +45,15 @@ from dp_train.training.seeds import Seeds
 from dp_train.training.signals import StopSignals
 
 _CURVE_POINTS = 8
+_PUBLIC_ROWS = tuple(
+    Example(example_id=target, prompt=prompt, target=target, owners=frozenset({"nobody"}))
+    for prompt, target in (
+        ("Ann: when do we ship\nBob: on the first Friday of May", "ship on Friday, not before noon"),
+        ("Eve: seven plums and two pears", "quick brown foxes jump over it"),
+        ("Kim: zinc, wax and glass", "the harbour was closed because of fog"),
+    )
+)
+"""What an engine is tried on. Nobody wrote it."""
 
 
 class Trainer:
@@ -72,6 +84,8 @@ class Trainer:
       average: decay of a moving average of the weights, which is what `fit` leaves in the model and what callbacks
         see; None leaves the last step's weights.
       scaling: public factors on gradients before the clip, undone after the noise. Ignored without privacy.
+      self_check: try the engine on public rows of this very model before anything private is read, see
+        `engines.self_check`; about ten passes of a few short rows, and no bit changes. Ignored without privacy.
     """
 
     def __init__(
@@ -94,6 +108,7 @@ class Trainer:
         schedule: Schedule = constant,
         average: float | None = None,
         scaling: Scaling | None = None,
+        self_check: bool = True,
     ) -> None:
         self.model = model
         self.task = task
@@ -119,6 +134,7 @@ class Trainer:
         self._steps_begun = 0
         self._average = average
         self._scaling = scaling if plan.private else None
+        self._self_check = self_check and plan.private
 
     def fit(self, units: Units, *, reservation: Reservation | None = None) -> Result:
         """Run the plan's steps on `units`, or those that its checkpoint has left.
@@ -137,7 +153,8 @@ class Trainer:
           ConsentError: the units were consented for another purpose.
           PlanError: the units were bounded otherwise than the private plan says, or share sequences under one.
           CheckpointError: the folder holds another plan or other people, or cannot be written.
-          ModelError: nothing to train, a layer that the engine cannot clip, or rows that cannot share a sequence.
+          ModelError: nothing to train, a layer that the engine cannot clip or gets wrong, or rows that cannot share a
+            sequence.
         """
         self._in_ledger = reservation is not None
         if reservation is None:
@@ -186,6 +203,8 @@ class Trainer:
             average.load_state_dict(state.average)
         if state is not None and self._scaling is not None and state.scaling is not None:
             self._scaling.load_state_dict(state.scaling)
+        if self._self_check:
+            self._try_engine()
         engine = build_engine(
             self.engine_name,
             model=self.model,
@@ -220,7 +239,21 @@ class Trainer:
             raise ModelError(f"task {self.task.name}: its rows cannot share a sequence; set trainer.pack=false")
         self.task.check_packing(self.model)
 
-    def _batches(self, units: Units) -> Batches:
+    def _try_engine(self) -> None:
+        """On two public units, the second of two rows where the plan has such."""
+        several = self.plan.rows_per_unit > 1
+        units = [_PUBLIC_ROWS[:1], _PUBLIC_ROWS[1:] if several else _PUBLIC_ROWS[1:2]]
+        self_check(
+            self.engine_name,
+            model=self.model,
+            row_losses=self.task.row_losses,
+            plan=self.plan,
+            batches=list(self._batches(units)(np.arange(len(units)))),
+            clipping=self._clipping,
+            scaling=self._scaling,
+        )
+
+    def _batches(self, units: Sequence[Sequence[Example]]) -> Batches:
         device = next(self.model.parameters()).device
         if self._packing is Packing.NONE:
             return UnitBatches(units, self.task, rows=self._microbatch_rows, device=device)

@@ -441,3 +441,34 @@ def test_noise_that_cannot_be_drawn_again_is_not_resumed(
         trainer(Kill()).fit(units)
     with pytest.raises(CheckpointError, match="cannot be drawn again"):
         trainer().fit(units)
+
+
+def test_a_private_run_does_not_begin_on_a_model_that_its_engine_gets_wrong(
+    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path
+) -> None:
+    class Unused(LetterModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.idle = torch.nn.Linear(2, 2)
+
+    def fit(plan: PrivacyPlan, **changes: object) -> Result:
+        trainer = Trainer(
+            Unused(),
+            LetterTask(),
+            plan,
+            optimizer=sgd(lr=0.1),
+            checkpoint=CheckpointFolder(tmp_path / "run"),
+            **changes,
+        )
+        return trainer.fit(units_of(20))
+
+    with pytest.raises(ModelError, match=r"self-check: idle\.weight is trainable and no loss depends on it"):
+        fit(plan)
+    assert not (tmp_path / "run").exists()  # no seed was made, nothing drawn
+    assert fit(plan, self_check=False).status is RunStatus.FINISHED
+
+
+@pytest.mark.parametrize("engine", [EngineName.NAIVE, EngineName.BOOKKEEPING])
+def test_the_self_check_changes_no_bit_of_the_run(units_of: UnitsOf, plan: PrivacyPlan, engine: EngineName) -> None:
+    with_it, without = (train(units_of(20), plan, engine=engine, self_check=on)[0] for on in (True, False))
+    assert equal(with_it, without)
