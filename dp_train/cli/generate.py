@@ -5,9 +5,11 @@ Text is anonymised as the training text was; in what comes out, surrogates becom
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -52,11 +54,16 @@ def complete(trained: Trained, draft: str, earlier: str = "") -> str:
     """How the draft goes on; `earlier` is the author's message before it."""
     task = trained.task
     assert isinstance(task, ChatCompose)
-    texts = [text for text in (earlier, draft) if text]
-    conversation = read_lines([f"{_UNNAMED}: {text}" for text in texts], ConversationKind.THREAD)
-    anonymous = _anonymizer(trained)(conversation)
-    before = [turn.text for turn in anonymous.turns[:-1]]
-    return task.generate(trained.model, [anonymous.turns[-1].text], earlier=["\n".join(before)])[0]
+    text, before = anonymous_draft(_anonymizer(trained), draft, earlier)
+    return task.generate(trained.model, [text], earlier=[before])[0]
+
+
+def anonymous_draft(anonymizer: Anonymizer, draft: str, earlier: str) -> tuple[str, str]:
+    """A draft and its author's message before it, both as the training text was; a space at the end stays."""
+    texts = [text for text in (earlier, draft) if text.strip()]
+    conversation = anonymizer(read_lines([f"{_UNNAMED}: {text}" for text in texts], ConversationKind.THREAD))
+    *before, text = [turn.text for turn in conversation.turns]
+    return text + draft[len(draft.rstrip()) :], "\n".join(before)
 
 
 def read_lines(lines: list[str], kind: ConversationKind) -> Conversation:
@@ -112,14 +119,51 @@ def _interactive(trained: Trained, out: Console) -> int:
         while lines := _paragraph(sys.stdin):
             out.print(summarise(trained, lines), markup=False, soft_wrap=True)
         return 0
+    seconds: list[float] = []
+    if sys.stdin.isatty() and out.is_terminal:
+        from dp_train.cli.typing import type_messages
+
+        out.print("Type a message: Tab takes what is suggested, Enter ends the message, Ctrl-C or Ctrl-D leaves.")
+        typing, anonymizer = trained.task.typing(trained.model), _anonymizer(trained)
+
+        def suggest(draft: str, earlier: str) -> str:
+            return typing.suggest(*anonymous_draft(anonymizer, draft, earlier))
+
+        type_messages(timed(suggest, seconds))
+    else:
+        _by_line(trained, out, seconds)
+    if seconds:
+        print(latency(seconds), file=sys.stderr)
+    return 0
+
+
+def _by_line(trained: Trained, out: Console, seconds: list[float]) -> None:
     out.print("Type the beginning of a message; Ctrl-D leaves.")
-    earlier = ""
+    completed, earlier = timed(lambda draft, earlier: complete(trained, draft, earlier), seconds), ""
     for line in sys.stdin:
         if draft := line.strip():
-            rest = complete(trained, draft, earlier)
-            out.print(f"  {draft} {rest}", markup=False, soft_wrap=True)
-            earlier = f"{draft} {rest}"
-    return 0
+            earlier = f"{draft} {completed(draft, earlier)}"
+            out.print(f"  {earlier}", markup=False, soft_wrap=True)
+
+
+def timed(suggest: Callable[[str, str], str], seconds: list[float]) -> Callable[[str, str], str]:
+    """`suggest`, which notes in `seconds` how long each call took."""
+
+    def noted(draft: str, earlier: str) -> str:
+        started = time.perf_counter()
+        try:
+            return suggest(draft, earlier)
+        finally:
+            seconds.append(time.perf_counter() - started)
+
+    return noted
+
+
+def latency(seconds: list[float]) -> str:
+    """How long suggestions took: half of them at most the median, nine of ten at most the p90."""
+    rising = sorted(seconds)
+    middle, high = (1000 * rising[math.ceil(share * len(rising)) - 1] for share in (0.5, 0.9))
+    return f"{len(rising)} suggestions: median {middle:.0f} ms, p90 {high:.0f} ms"
 
 
 def _paragraph(source: TextIO) -> list[str]:

@@ -32,6 +32,7 @@ _BASELINES = {"unigram": 1, "trigram": 3}
 
 class ContextKind(Enum):
     """What a message is continued from: its author's own earlier messages, or the thread's."""
+from dp_train.tasks.typing import Typing
 
     OWN = "own"
     THREAD = "thread"
@@ -163,13 +164,7 @@ class ChatCompose:
           earlier: what stands before each message, as `examples` writes prompts; nothing by default.
         """
         prompts = earlier if earlier is not None else [""] * len(drafts)
-        ends = []
-        for text, prompt in zip(drafts, prompts, strict=True):
-            words = text.split()
-            while words and sum(map(len, self._spell(words))) > self.max_length // 2:
-                words.pop(0)  # of a long draft, the end says how to go on
-            draft = self._cut(prompt, words)
-            ends.append(Place(draft, len(draft.words)))
+        ends = [self._end(text.split(), prompt) for text, prompt in zip(drafts, prompts, strict=True)]
         return self._continuations(model, ends)
 
     @cached_property
@@ -185,6 +180,10 @@ class ChatCompose:
 
     def _cut(self, prompt: str, words: Sequence[str]) -> Draft:
         """The whole words that fit, and as much of the prompt's end as fits beside them."""
+    def typing(self, model: nn.Module) -> Typing:
+        """Suggestions while a message is typed, letter by letter."""
+        return Typing(self.suggester, model, self._end)
+
         spelled = self._spell(words)
         room = self.max_length - self._sequences.frame - 1  # the end token
         kept, taken = 0, 0
@@ -197,6 +196,13 @@ class ChatCompose:
         ids = self._tokenizer.encode(prompt, add_special_tokens=False)
         return Draft(
             prompt=tuple(ids[max(0, len(ids) - left) :]),
+    def _end(self, words: list[str], prompt: str) -> Place:
+        """Behind the words of a draft; of a long one, the end says how to go on."""
+        while words and sum(map(len, self._spell(words))) > self.max_length // 2:
+            words = words[1:]
+        draft = self._cut(prompt, words)
+        return Place(draft, len(draft.words))
+
             words=tuple(words[:kept]),
             spelled=tuple(spelled[:kept]),
             whole=kept == len(words) and sum(map(len, spelled)) <= room,

@@ -77,9 +77,9 @@ class Suggester:
     """
 
     def __init__(self, sequences: Sequences, *, max_length: int) -> None:
-        self._sequences = sequences
+        self.sequences = sequences
         self._room = max_length - _CONTINUATION_TOKENS - 1
-        self._spaced, self._bare = _word_beginnings(sequences.tokenizer)
+        self.vocabulary = Vocabulary.of(sequences.tokenizer)
 
     def predict(self, model: nn.Module, where: Sequence[Place]) -> list[Prediction]:
         """One prediction a place, in order.
@@ -136,11 +136,11 @@ class Suggester:
         shares = torch.empty(len(where), _CANDIDATES)
         for start in range(0, len(drafts), _ROWS):
             chunk = drafts[start : start + _ROWS]
-            logits = self._sequences.logits(model, self._sequences.collate([d.row(self._sequences) for d in chunk]))
+            logits = self.sequences.logits(model, self.sequences.collate([d.row(self.sequences) for d in chunk]))
             for row, draft in enumerate(chunk):
                 numbers = by_draft[id(draft)]
                 columns = [len(draft.ids(where[number].index)) for number in numbers]
-                allowed = torch.stack([self._spaced if where[n].index else self._bare for n in numbers])
+                allowed = torch.stack([self.vocabulary.beginnings(first=where[n].index == 0) for n in numbers])
                 # A pretrained model may have more rows of embedding than its tokenizer has tokens.
                 known = logits[row, columns, : allowed.shape[1]].float().cpu()
                 scores = known.masked_fill(~allowed, -math.inf).softmax(-1)
@@ -152,45 +152,70 @@ class Suggester:
     ) -> list[Generated]:
         heads, written = [], []
         for place, token in zip(where, first, strict=True):
-            begun = _last(place.draft.ids(place.index), self._room - self._sequences.frame)
-            heads.append(self._sequences.head(self._prompt(place.draft.prompt, len(begun))))
+            head, begun = self.context(place)
+            heads.append(head)
             written.append((*begun, token))
-        return self._sequences.generate(model, heads, written=written, max_new_tokens=max_new_tokens)
+        return self.sequences.generate(model, heads, written=written, max_new_tokens=max_new_tokens)
+
+    def context(self, place: Place) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What stands before a place, cut to leave room: the head of its prompt, and the message so far."""
+        begun = _last(place.draft.ids(place.index), self._room - self.sequences.frame)
+        return self.sequences.head(self._prompt(place.draft.prompt, len(begun))), begun
 
     def _prompt(self, prompt: tuple[int, ...], written: int) -> tuple[int, ...]:
-        room = self._room - self._sequences.frame
-        return _last(prompt, room - written if self._sequences.one_sequence else room)
+        room = self._room - self.sequences.frame
+        return _last(prompt, room - written if self.sequences.one_sequence else room)
 
     def _words(self, first: int, share: float, rest: Generated) -> tuple[list[str], float]:
         """Finished words, and the probability of the first of them."""
-        text = self._sequences.decode((first, *rest.ids))
+        text = self.sequences.decode((first, *rest.ids))
         words = text.split()
         if words and not rest.ended and not text[-1].isspace():
             words.pop()
         confidence = share
-        begun = bool(self._sequences.decode((first,)).strip())
+        begun = bool(self.sequences.decode((first,)).strip())
         for token, probability in zip(rest.ids, rest.probabilities, strict=True):
-            if begun and token < len(self._spaced) and self._spaced[token]:
+            if begun and self.vocabulary.is_spaced(token):
                 break
             begun = True
             confidence *= probability
         return words, confidence
 
 
-def _word_beginnings(tokenizer: PreTrainedTokenizerFast) -> tuple[Tensor, Tensor]:
-    """(vocabulary,) which tokens can begin a word after a space, and at the start of a message.
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What each token adds to a text that has begun.
 
-    Decoded behind another token, since some tokenizers (T5, Llama 2) drop the space at the beginning of a text,
-    and put one before the first word.
+    Decoded behind another token, since some tokenizers (T5, Llama 2) drop the space at the beginning of a text.
+    Those put one before the first word of a text, too: `prefixed`.
     """
-    first = tokenizer.encode("a", add_special_tokens=False)
-    lead = len(tokenizer.decode(first, skip_special_tokens=True))
-    whole = tokenizer.batch_decode([[*first, token] for token in range(len(tokenizer))], skip_special_tokens=True)
-    texts = [text[lead:] for text in whole]
-    spaced = torch.tensor([text[:1] == " " for text in texts])
-    bare = torch.tensor([bool(text) and not text[0].isspace() for text in texts])
-    prefixed = tokenizer.decode([*first, *first], skip_special_tokens=True)[lead : lead + 1] == " "
-    return spaced, spaced if prefixed else bare
+
+    texts: tuple[str, ...]
+    prefixed: bool
+    spaced: Tensor
+    bare: Tensor
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerFast) -> Vocabulary:
+        """Goes through the whole vocabulary."""
+        first = tokenizer.encode("a", add_special_tokens=False)
+        lead = len(tokenizer.decode(first, skip_special_tokens=True))
+        whole = tokenizer.batch_decode([[*first, token] for token in range(len(tokenizer))], skip_special_tokens=True)
+        texts = tuple(text[lead:] for text in whole)
+        return cls(
+            texts=texts,
+            prefixed=tokenizer.decode([*first, *first], skip_special_tokens=True)[lead : lead + 1] == " ",
+            spaced=torch.tensor([text[:1] == " " for text in texts]),
+            bare=torch.tensor([bool(text) and not text[0].isspace() for text in texts]),
+        )
+
+    def beginnings(self, *, first: bool) -> Tensor:
+        """(vocabulary,) which tokens can begin a word: the first of a message, or a later one."""
+        return self.bare if first and not self.prefixed else self.spaced
+
+    def is_spaced(self, token: int) -> bool:
+        """Whether a token begins a new word; a model may have more rows of embedding than there are tokens."""
+        return token < len(self.texts) and self.texts[token][:1] == " "
 
 
 def _last(ids: tuple[int, ...], count: int) -> tuple[int, ...]:
