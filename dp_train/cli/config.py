@@ -522,16 +522,23 @@ class TrainerConfig:
 
 @dataclass(kw_only=True)
 class EvaluationConfig:
-    """Scores and samples, from the evaluation population alone; `curve_examples` for the curve within a run."""
+    """Scores and samples, from the evaluation population alone.
+
+    Attributes:
+      examples: that are scored. curve_examples: for the curve within a run. samples: that are shown.
+      overlap_examples: whose generated text is held against the training text, for a private statistic; 0 for none.
+    """
 
     examples: int = 200
     curve_examples: int = 32
     samples: int = 2
+    overlap_examples: int = 32
 
     def __post_init__(self) -> None:
         _expect(self, "evaluation.curve_examples", self.curve_examples >= 0, "at least 0")
         _expect(self, "evaluation.examples", self.examples >= 1, "at least 1")
         _expect(self, "evaluation.samples", self.samples >= 0, "at least 0")
+        _expect(self, "evaluation.overlap_examples", self.overlap_examples >= 0, "at least 0")
 
 
 @dataclass(kw_only=True)

@@ -6,7 +6,7 @@ import math
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from omegaconf import DictConfig
@@ -20,23 +20,30 @@ from dp_train.cli.names import NoiseSourceName, PrivacyMode, TrackerName
 from dp_train.cli.progress import ShowProgress
 from dp_train.cli.regate import note_consent
 from dp_train.cli.spending import spending
+from dp_train.consent.manifest import PRIVATE
 from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.errors import CheckpointError
 from dp_train.models.export import Export, save_model
 from dp_train.privacy.ledger.ledger import Reservation
+from dp_train.privacy.monitor import EpsilonClaim
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.tasks.base import Sample
-from dp_train.tasks.metrics import Scores
+from dp_train.tasks.chat_compose import ChatCompose
+from dp_train.tasks.metrics import Scores, TriggerPoint
+from dp_train.tasks.verbatim import verbatim_overlap
 from dp_train.tracking.callback import MlflowCallback
 from dp_train.tracking.card import CardFacts, write_card
 from dp_train.tracking.provenance import git_state, versions
 from dp_train.tracking.recompute import guarantee_curve, ledger_section, opinions
 from dp_train.tracking.run import RunKind, TrackedRun
 from dp_train.tracking.store import TrackingStore
+from dp_train.tracking.suggestions import draw_trigger_curves
 from dp_train.training.callbacks import Callback, Result, RunStart, RunStatus, StepEnd
 from dp_train.training.pretrain import StartingPoint
 
 RESULT = "result.json"
+STATISTICS = "statistics.json"
+"""In a run's private folder: what was computed from the training text and no ε covers."""
 
 
 class _Start:
@@ -69,7 +76,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a trial; `scores` and `samples` are of the evaluation population."""
+    """What became of a trial; `scores`, `samples` and `curve` (of suggestions) are of the evaluation population."""
 
     label: str
     config: TrainConfig
@@ -78,12 +85,49 @@ class Outcome:
     scores: Mapping[str, float]
     samples: Sequence[Sample]
     folder: RunFolder
+    curve: Sequence[TriggerPoint] = ()
 
     @property
     def epsilon(self) -> float | None:
         """ε where there is one to show."""
         claim = self.result.epsilon
         return claim.unwrap() if claim.private and not claim.withheld else None
+
+
+def finished_before(config: TrainConfig, plan: PrivacyPlan, folder: RunFolder) -> Outcome | None:
+    """What a run that has finished left in its folder, samples left out; None where it has not, or ran otherwise."""
+    found = folder.read_json(RESULT)
+    if found.get("status") != RunStatus.FINISHED.value or found.get("plan_digest") != plan.digest:
+        return None
+    withheld = tuple(found["withheld"])
+    spent = None
+    if plan.private and not withheld:
+        spent = math.inf if found["epsilon"] is None else float(found["epsilon"])
+    claim = EpsilonClaim(
+        private=plan.private,
+        withheld=withheld,
+        spent=spent,
+        delta=plan.delta,
+        unit=plan.unit,
+        steps=found["steps"],
+        in_ledger=found["in_ledger"],
+    )
+    return Outcome(
+        label=found["label"],
+        config=config,
+        plan=plan,
+        result=Result(
+            status=RunStatus.FINISHED,
+            steps=found["steps"],
+            epsilon=claim,
+            seconds=found["seconds"],
+            checkpoint=folder.checkpoint,
+        ),
+        scores=found["scores"],
+        samples=(),
+        folder=folder,
+        curve=tuple(TriggerPoint(**point) for point in found.get("trigger_curve", ())),
+    )
 
 
 def label(config: TrainConfig) -> str:
@@ -163,22 +207,43 @@ def run_trial(
         with spending(config, material, plan, folder, out, name, reservation) as reserved:
             result = trainer.fit(material.units, reservation=reserved)
         scores: dict[str, float] = {}
+        curve_: Sequence[TriggerPoint] = ()
         samples: list[Sample] = []
+        private: dict[str, float] = {}
         if result.status is RunStatus.FINISHED:
             _save_model(model, material, folder, Export[config.model.export.name])
             if material.evaluation:
-                scores = material.task.evaluate(model, material.evaluation)
-                samples = material.task.samples(model, material.evaluation, config.evaluation.samples)
+                if isinstance(material.task, ChatCompose):
+                    scores, curve_ = material.task.scores_and_curve(model, material.evaluation)
+                else:
+                    scores = material.task.evaluate(model, material.evaluation)
+                count = max(config.evaluation.samples, config.evaluation.overlap_examples)
+                generated = material.task.samples(model, material.evaluation, count)
+                samples = generated[: config.evaluation.samples]
+                private = _overlap(material, generated[: config.evaluation.overlap_examples], folder)
         outcome = Outcome(
-            label=name, config=config, plan=plan, result=result, scores=scores, samples=samples, folder=folder
+            label=name,
+            config=config,
+            plan=plan,
+            result=result,
+            scores=scores,
+            samples=samples,
+            folder=folder,
+            curve=curve_,
         )
         facts = _card_facts(outcome, material, start, family or Family(), reserved, seed_is_fixed=started.seed_is_fixed)
         card = write_card(facts, folder.path, name="card")
+        picture = draw_trigger_curves({name: outcome.curve}, folder.path / "suggestions") if outcome.curve else ()
         folder.write_json(RESULT, _result(outcome, material, start, tracked))
         if tracked is not None:
             tracked.log_scores(scores)
             tracked.log_samples(samples)
             tracked.log_files(*card)
+            if private and config.tracking.log_private_statistics:
+                tracked.log_private(private)
+            if picture:
+                tracked.log_trigger_curve(outcome.curve)
+                tracked.log_files(*picture)
         if result.stopped_by is not None:
             ended = f"{name}: ended by {signal.Signals(result.stopped_by).name}, step {result.steps} of {plan.steps}"
             out.print(f"{ended}; spent: {result.epsilon.describe()}")
@@ -243,6 +308,21 @@ def _parameters(config: TrainConfig) -> dict[str, str | int | float | bool | Non
     }
 
 
+def _overlap(material: Material, generated: Sequence[Sample], folder: RunFolder) -> dict[str, float]:
+    """What is generated beside the training text, and the references of the same examples beside it.
+
+    It is private: it goes beside the list of people, and is the caller's to log or not.
+    """
+    if not generated:
+        return {}
+    found = {}
+    for of, texts in (("output", [s.output for s in generated]), ("reference", [s.reference for s in generated])):
+        overlap = verbatim_overlap(texts, material.units, material.tokenizer)
+        found |= {f"verbatim_{of}_longest": float(overlap.longest), f"verbatim_{of}_mean": overlap.mean}
+    RunFolder(folder.path / PRIVATE).write_json(STATISTICS, found)
+    return found
+
+
 def _save_model(model: Any, material: Material, folder: RunFolder, export: Export) -> None:
     """Weights and tokenizer as transformers reads them."""
     save_model(model, folder.model, export=export)
@@ -275,6 +355,7 @@ def _result(
         "starting_point": None if start is None else start.digest,
         "metric": material.task.metric,
         "scores": dict(outcome.scores),
+        "trigger_curve": [asdict(point) for point in outcome.curve],
         "mlflow_run_id": None if tracked is None else tracked.run_id,
     }
 

@@ -20,10 +20,19 @@ from dp_train.models.tokenizer import MESSAGE
 from dp_train.tasks.base import Row, Sample
 from dp_train.tasks.baselines import WordModel
 from dp_train.tasks.examples import messages_of_author, messages_of_thread
-from dp_train.tasks.metrics import MAX_CONTINUATION, Prediction, Scores, suggestion_scores, word_perplexity
+from dp_train.tasks.metrics import (
+    MAX_CONTINUATION,
+    Prediction,
+    Scores,
+    TriggerPoint,
+    suggestion_scores,
+    trigger_curve,
+    word_perplexity,
+)
 from dp_train.tasks.packing import PackedSequences
 from dp_train.tasks.sequences import Sequences
 from dp_train.tasks.suggestions import Draft, Place, Suggester, places
+from dp_train.tasks.typing import Typing
 
 _MIN_LENGTH = 32
 _SUGGESTIONS = 3
@@ -32,7 +41,6 @@ _BASELINES = {"unigram": 1, "trigram": 3}
 
 class ContextKind(Enum):
     """What a message is continued from: its author's own earlier messages, or the thread's."""
-from dp_train.tasks.typing import Typing
 
     OWN = "own"
     THREAD = "thread"
@@ -122,13 +130,18 @@ class ChatCompose:
         Cost: one pass over the messages; for suggestions another, and three short generations at each of
         at most `max_places` places.
         """
-        drafts = [self._draft(example) for example in examples]
-        rows = [draft.row(self._sequences) for draft in drafts]
-        values = {self.metric: _perplexity(sum(self._sequences.negative_log_likelihoods(model, rows)), drafts)}
         if scores is Scores.ALL:
-            predictions = self.suggester.predict(model, places(drafts, limit=self.max_places))
-            values.update(suggestion_scores(predictions, trigger_rate=self.trigger_rate))
-        return values
+            return self.scores_and_curve(model, examples)[0]
+        return self._primary(model, [self._draft(example) for example in examples])
+
+    def scores_and_curve(
+        self, model: nn.Module, examples: Sequence[Example]
+    ) -> tuple[dict[str, float], tuple[TriggerPoint, ...]]:
+        """All scores of `evaluate`, and what suggestions are worth however many are shown (`trigger_curve`)."""
+        drafts = [self._draft(example) for example in examples]
+        predictions = self.suggester.predict(model, places(drafts, limit=self.max_places))
+        scores = suggestion_scores(predictions, trigger_rate=self.trigger_rate)
+        return {**self._primary(model, drafts), **scores}, trigger_curve(predictions)
 
     def baselines(self, examples: Sequence[Example], *, public: Sequence[Example]) -> dict[str, dict[str, float]]:
         """Scores of word unigrams and trigrams, counted in the messages of `public`, at the same places.
@@ -167,23 +180,34 @@ class ChatCompose:
         ends = [self._end(text.split(), prompt) for text, prompt in zip(drafts, prompts, strict=True)]
         return self._continuations(model, ends)
 
+    def typing(self, model: nn.Module) -> Typing:
+        """Suggestions while a message is typed, letter by letter."""
+        return Typing(self.suggester, model, self._end)
+
     @cached_property
     def suggester(self) -> Suggester:
         """Suggests words in the task's messages; made once, since it goes through the whole vocabulary."""
         return Suggester(self._sequences, max_length=self.max_length)
 
+    def _primary(self, model: nn.Module, drafts: Sequence[Draft]) -> dict[str, float]:
+        rows = [draft.row(self._sequences) for draft in drafts]
+        return {self.metric: _perplexity(sum(self._sequences.negative_log_likelihoods(model, rows)), drafts)}
+
     def _continuations(self, model: nn.Module, where: Sequence[Place]) -> list[str]:
         return self.suggester.continue_message(model, where)
+
+    def _end(self, words: list[str], prompt: str) -> Place:
+        """Behind the words of a draft; of a long one, the end says how to go on."""
+        while words and sum(map(len, self._spell(words))) > self.max_length // 2:
+            words = words[1:]
+        draft = self._cut(prompt, words)
+        return Place(draft, len(draft.words))
 
     def _draft(self, example: Example) -> Draft:
         return self._cut(example.prompt, example.target.split())
 
     def _cut(self, prompt: str, words: Sequence[str]) -> Draft:
         """The whole words that fit, and as much of the prompt's end as fits beside them."""
-    def typing(self, model: nn.Module) -> Typing:
-        """Suggestions while a message is typed, letter by letter."""
-        return Typing(self.suggester, model, self._end)
-
         spelled = self._spell(words)
         room = self.max_length - self._sequences.frame - 1  # the end token
         kept, taken = 0, 0
@@ -196,13 +220,6 @@ class ChatCompose:
         ids = self._tokenizer.encode(prompt, add_special_tokens=False)
         return Draft(
             prompt=tuple(ids[max(0, len(ids) - left) :]),
-    def _end(self, words: list[str], prompt: str) -> Place:
-        """Behind the words of a draft; of a long one, the end says how to go on."""
-        while words and sum(map(len, self._spell(words))) > self.max_length // 2:
-            words = words[1:]
-        draft = self._cut(prompt, words)
-        return Place(draft, len(draft.words))
-
             words=tuple(words[:kept]),
             spelled=tuple(spelled[:kept]),
             whole=kept == len(words) and sum(map(len, spelled)) <= room,

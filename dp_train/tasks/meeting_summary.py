@@ -16,6 +16,7 @@ from dp_train.models.tokenizer import SUMMARY
 from dp_train.tasks.base import Row, Sample
 from dp_train.tasks.baselines import lead, longest
 from dp_train.tasks.examples import meeting_examples
+from dp_train.tasks.faithfulness import faithfulness
 from dp_train.tasks.metrics import Scores, rouge
 from dp_train.tasks.packing import PackedSequences
 from dp_train.tasks.sequences import IGNORE, Sequences
@@ -102,28 +103,29 @@ class MeetingSummary:
     def evaluate(
         self, model: nn.Module, examples: Sequence[Example], *, scores: Scores = Scores.ALL
     ) -> dict[str, float]:
-        """ROUGE-1/2/L of greedy summaries, and `loss`: nats per token of the references.
+        """ROUGE-1/2/L and `faithfulness` of greedy summaries, and `loss`: nats per token of the references.
 
         Cost: one pass over the prompts and at most `max_new_tokens` steps, 64 meetings at a time.
         """
-        outputs = self.generate(model, [example.prompt for example in examples])
+        sources = [example.prompt for example in examples]
+        outputs = self.generate(model, sources)
         values = rouge(outputs, [example.target for example in examples])
         if scores is Scores.PRIMARY:
             return {self.metric: values[self.metric]}
-        return {**values, "loss": self._loss(model, examples)}
+        return {**values, **faithfulness(outputs, sources), "loss": self._loss(model, examples)}
 
     def baselines(self, examples: Sequence[Example], *, public: Sequence[Example] = ()) -> dict[str, dict[str, float]]:
-        """Scores of the first three and of the three longest turns, by the same ROUGE.
+        """Scores of the first three and of the three longest turns, by the same measures.
 
         Args:
           public: not used here; other tasks count words in it.
         """
-        references = [example.target for example in examples]
-        turns = [example.prompt.split("\n") for example in examples]
-        return {
-            "lead_3": rouge([lead(lines) for lines in turns], references),
-            "longest_3": rouge([longest(lines) for lines in turns], references),
-        }
+        references, sources = [example.target for example in examples], [example.prompt for example in examples]
+        values = {}
+        for name, choose in (("lead_3", lead), ("longest_3", longest)):
+            outputs = [choose(source.split("\n")) for source in sources]
+            values[name] = {**rouge(outputs, references), **faithfulness(outputs, sources)}
+        return values
 
     def samples(self, model: nn.Module, examples: Sequence[Example], count: int) -> list[Sample]:
         """Summaries of the first `count` examples beside their references."""

@@ -28,11 +28,21 @@ def rouge(outputs: Sequence[str], references: Sequence[str]) -> dict[str, float]
     """
     from rouge_score.rouge_scorer import RougeScorer  # imports nltk, which only this function needs
 
-    _check_pairs(outputs, references)
+    check_pairs(outputs, references)
     names = ("rouge1", "rouge2", "rougeL")
     scorer = RougeScorer(names, use_stemmer=True)
     scores = [scorer.score(reference, output) for output, reference in zip(outputs, references, strict=True)]
     return {name: sum(score[name].fmeasure for score in scores) / len(scores) for name in names}
+
+
+def check_pairs(outputs: Sequence[str], references: Sequence[str]) -> None:
+    """Nothing, if there are outputs, and one text for each to be held against.
+
+    Raises:
+      DataError: there are not.
+    """
+    if not references or len(outputs) != len(references):
+        raise DataError(f"scores: {len(outputs)} outputs for {len(references)} references; expected one each")
 
 
 def word_perplexity(negative_log_likelihood: float, *, words: int, messages: int) -> float:
@@ -90,6 +100,46 @@ def suggestion_scores(predictions: Sequence[Prediction], *, trigger_rate: float)
     return scores
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerPoint:
+    """What comes of showing a suggestion wherever its confidence is at least `threshold`; shares of all places.
+
+    Attributes:
+      threshold: of the confidence.
+      shown: places at which one is shown.
+      accepted: places at which the one that is shown is right, and would be taken.
+      saved: letters saved, less a key for each that is taken, over all letters: `keystroke_savings` at `shown`.
+    """
+
+    threshold: float
+    shown: float
+    accepted: float
+    saved: float
+
+
+def trigger_curve(predictions: Sequence[Prediction], *, steps: int = 20) -> tuple[TriggerPoint, ...]:
+    """What is taken and saved as more is shown: at 1 ÷ steps of the places, the surest first, 2 ÷ steps, … all.
+
+    Guarantee: `threshold` falls, and `accepted` and `saved` never fall, as `shown` rises; `accepted` ≤ `shown`.
+    The cost of reading a wrong suggestion is not in it: that is what the ratio of accepted to shown is for.
+    """
+    if not predictions:
+        raise DataError("suggestions: no place to score; expected at least one word")
+    order = _surest_first(predictions)
+    found = []
+    for step in range(1, steps + 1):
+        shown = order[: math.ceil(step * len(order) / steps)]
+        found.append(
+            TriggerPoint(
+                threshold=predictions[shown[-1]].confidence,
+                shown=len(shown) / len(order),
+                accepted=sum(_hit(predictions[index], 1) for index in shown) / len(order),
+                saved=_saved(predictions, shown),
+            )
+        )
+    return tuple(found)
+
+
 def same_word(suggested: str, expected: str) -> bool:
     """Equal up to punctuation at the end."""
     return bare(suggested) == bare(expected)
@@ -110,19 +160,17 @@ def _continues(prediction: Prediction, length: int) -> bool:
 
 
 def _keystroke_savings(predictions: Sequence[Prediction], trigger_rate: float) -> float:
-    shown = sorted(range(len(predictions)), key=lambda index: (-predictions[index].confidence, index))
-    saved = sum(
-        max(0, len(bare(predictions[index].expected[0])) - 1)
-        for index in shown[: round(trigger_rate * len(predictions))]
-        if _hit(predictions[index], 1)
-    )
-    return saved / sum(len(prediction.expected[0]) + 1 for prediction in predictions)
+    return _saved(predictions, _surest_first(predictions)[: round(trigger_rate * len(predictions))])
+
+
+def _surest_first(predictions: Sequence[Prediction]) -> list[int]:
+    return sorted(range(len(predictions)), key=lambda index: (-predictions[index].confidence, index))
+
+
+def _saved(predictions: Sequence[Prediction], shown: Sequence[int]) -> float:
+    letters = (len(bare(predictions[index].expected[0])) for index in shown if _hit(predictions[index], 1))
+    return sum(max(0, count - 1) for count in letters) / sum(len(one.expected[0]) + 1 for one in predictions)
 
 
 def _share(hits: Sequence[bool]) -> float:
     return sum(hits) / len(hits) if hits else 0.0
-
-
-def _check_pairs(outputs: Sequence[str], references: Sequence[str]) -> None:
-    if not references or len(outputs) != len(references):
-        raise DataError(f"rouge: {len(outputs)} outputs for {len(references)} references; expected one each")

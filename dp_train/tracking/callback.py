@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from dp_train.errors import TrackingError
-from dp_train.tracking.run import DELTA, EPSILON, PLANNED_EPSILON, TrackedRun
+from dp_train.tracking.run import DELTA, EPSILON, PLANNED_EPSILON, TAINTED, TrackedRun
 
 if TYPE_CHECKING:
     from dp_train.training.callbacks import Result, RunStart, StepEnd
@@ -60,7 +60,7 @@ class MlflowCallback:
             "seed": "fixed" if run.seed_is_fixed else "secret",
         }
         if self._log_private_statistics:
-            tags["privacy.tainted"] = "true"
+            tags[TAINTED] = "true"
         self._run.set_tags(tags)
         self._run.log_params(
             {

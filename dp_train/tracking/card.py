@@ -53,7 +53,7 @@ class CardFacts:
       trials: how many runs on these people this one is one of, a sweep's or a tradeoff's children together.
       non_private_trials: how many of them had no privacy.
       scores: on the evaluation population.
-      private_statistics_logged: whether losses and the like of each step went into the store.
+      private_statistics_logged: whether losses and the like of each step, and verbatim overlap, went into the store.
       versions, commit: what ran.
     """
 
@@ -227,7 +227,10 @@ def _not_covered(facts: CardFacts) -> Sequence[str]:
             "are for comparison alone"
         )
     if facts.private_statistics_logged:
-        limits.append("losses, clipped shares and batch sizes of each step, which this run logged on request")
+        limits.append(
+            "losses, clipped shares and batch sizes of each step, and how much of what the model writes stands in the "
+            "training text, which this run logged on request"
+        )
     if plan.unit is Unit.EXAMPLE:
         limits.append("a person who owns several examples: the ε is per example")
     else:

@@ -103,7 +103,7 @@ def draw_frontier(panels: Sequence[FrontierPanel], path: Path) -> tuple[Path, Pa
     """Draw the panels side by side and write ``<path>.png`` and ``<path>.svg``.
 
     ε is on a logarithmic axis; without privacy is at ∞, behind a break, and a dashed line; the starting point is
-    dotted; faint marks are trials, strong marks their median.
+    dotted; faint marks are trials, joined by their spread, strong marks their median.
 
     Raises:
       TrackingError: nothing to draw, panels with different units of privacy, or the folder cannot be written.
@@ -152,13 +152,16 @@ def _draw_panel(axes: Axes, panel: FrontierPanel) -> None:
     lines: list[tuple[float, str, str]] = []
     for name, score in panel.baselines.items():
         axes.axhline(score, color=_BASELINE, linewidth=0.9, alpha=0.7, zorder=1)
-        lines.append((score, name, "#666666"))
+        lines.append((score, name.replace("_", " "), "#666666"))
     if panel.starting_point is not None:
         axes.axhline(panel.starting_point, color=_START, linewidth=1.3, linestyle=":", zorder=2)
         lines.append((panel.starting_point, "public start", _START))
     for point in panel.points:
         x, color = (infinity, _OPEN) if point.epsilon is None else (point.epsilon, _PRIVATE)
         axes.plot(x, point.score, "o", color=color, alpha=0.35, markersize=4.5, markeredgewidth=0, zorder=3)
+    for row in rows:
+        x, color = (infinity, _OPEN) if row.epsilon is None else (row.epsilon, _PRIVATE)
+        axes.vlines(x, row.lowest, row.highest, color=color, alpha=0.35, linewidth=2.5, zorder=3)
     if without is not None:
         axes.axhline(without.median, color=_OPEN, linewidth=1.3, linestyle="--", zorder=2)
         axes.plot(infinity, without.median, "D", color=_OPEN, markersize=6, zorder=4)
@@ -259,6 +262,8 @@ def _label_lines(axes: Axes, lines: Sequence[tuple[float, str, str]]) -> None:
 
 
 def _three_digits(score: float) -> str:
+    if abs(score) >= 1000:
+        return f"{float(f'{score:.2e}'):,.0f}"
     return f"{score:#.3g}".rstrip(".")
 
 
@@ -273,7 +278,9 @@ def _caption(panels: Sequence[FrontierPanel]) -> str:
     trials = {row.trials for panel in panels for row in frontier_rows(panel.points)}
     most = max(trials)
     what = (
-        "One run at each ε." if most == 1 else f"Strong marks: median of up to {most} trials; faint marks: each trial."
+        "One run at each ε."
+        if most == 1
+        else f"Strong marks: median of up to {most} trials; faint marks and bars: each trial, and their spread."
     )
     limits = (
         " ε is per person with the meeting graph fixed." if panels[0].unit is Unit.USER else " ε is not per person."

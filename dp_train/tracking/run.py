@@ -20,10 +20,12 @@ from dp_train.tracking.provenance import git_state, public_config, public_overri
 
 if TYPE_CHECKING:
     from dp_train.tasks.base import Sample
+    from dp_train.tasks.metrics import TriggerPoint
     from dp_train.training.callbacks import RunStatus
 
 EPSILON = "privacy/epsilon"
 DELTA = "privacy/delta"
+TAINTED = "privacy.tainted"
 PLANNED_EPSILON = "privacy/planned_epsilon"
 CONFIG_FILE = "config/config.yaml"
 OVERRIDES_FILE = "config/overrides.yaml"
@@ -117,6 +119,23 @@ class TrackedRun:
     def log_baselines(self, scores: Mapping[str, float]) -> None:
         """Scores of methods that learn nothing, as ``baseline/<name>``, e.g. ``baseline/lead3/rougeL``."""
         self.log_metrics({f"baseline/{name}": score for name, score in scores.items()})
+
+    def log_trigger_curve(self, curve: Iterable[TriggerPoint]) -> None:
+        """What is taken and saved as more suggestions are shown: ``suggestions/<name>``, step = per cent shown."""
+        rows = [
+            (f"suggestions/{name}", getattr(point, name), round(100 * point.shown))
+            for point in curve
+            for name in ("threshold", "accepted", "saved")
+        ]
+        self.log_metric_rows(rows)
+
+    def log_private(self, statistics: Mapping[str, float]) -> None:
+        """Private statistics of a whole run, as ``train/<name>``: for whoever asked for them, once the run is marked.
+
+        They are released data that no ε covers.
+        """
+        self.set_tags({TAINTED: "true"})
+        self.log_metrics({f"train/{name}": value for name, value in statistics.items()})
 
     def log_frontier(self, points: Iterable[FrontierPoint]) -> None:
         """The frontier on a parent run, as ``frontier/<metric>`` with step = round(1000·ε).

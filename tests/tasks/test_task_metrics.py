@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dp_train.errors import DataError
-from dp_train.tasks.metrics import Prediction, rouge, same_word, suggestion_scores, word_perplexity
+from dp_train.tasks.metrics import Prediction, rouge, same_word, suggestion_scores, trigger_curve, word_perplexity
 
 
 def prediction(expected: str, suggestions: str = "", confidence: float = 0.5, continuation: str = "") -> Prediction:
@@ -130,3 +131,17 @@ def test_showing_more_never_saves_less(places: list[Prediction], rate: float) ->
 def test_no_place_is_refused() -> None:
     with pytest.raises(DataError, match="no place"):
         suggestion_scores([], trigger_rate=0.5)
+
+
+@given(predictions, st.integers(1, 30))
+def test_more_shown_is_surer_never_and_taken_never_less(places: list[Prediction], steps: int) -> None:
+    curve = trigger_curve(places, steps=steps)
+    assert curve[-1].shown == 1.0
+    assert curve[-1].saved == pytest.approx(suggestion_scores(places, trigger_rate=1.0)["keystroke_savings"])
+    assert curve[-1].accepted == pytest.approx(suggestion_scores(places, trigger_rate=1.0)["top1"])
+    for one, more in pairwise(curve):
+        assert one.shown <= more.shown
+        assert one.accepted <= more.accepted
+        assert one.saved <= more.saved
+        assert one.threshold >= more.threshold
+    assert all(point.accepted <= point.shown for point in curve)

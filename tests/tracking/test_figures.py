@@ -6,7 +6,9 @@ import pytest
 
 from dp_train.errors import TrackingError
 from dp_train.privacy.plan import Unit
+from dp_train.tasks.metrics import TriggerPoint
 from dp_train.tracking.figures import FrontierPanel, FrontierPoint, draw_frontier, frontier_rows
+from dp_train.tracking.suggestions import draw_trigger_curves
 
 
 def point(epsilon: float | None, score: float, trial: int = 0) -> FrontierPoint:
@@ -21,7 +23,7 @@ PANEL = FrontierPanel(
     points=POINTS,
     delta=2e-6,
     starting_point=0.2,
-    baselines={"lead-3": 0.17, "random": 0.001},
+    baselines={"lead-3": 0.17, "random": 0.001, "unigram": 1330.4},
 )
 COMPOSE = FrontierPanel(
     task="Chat compose", axis="perplexity per word", higher_is_better=False, points=[point(8.0, 81.0)], delta=1e-5
@@ -66,6 +68,7 @@ def test_every_line_unit_and_limit_is_named(tmp_path: Path, monkeypatch: pytest.
         "public start 0.200",
         "lead-3 0.170",
         "random 0.00100 ↓",
+        "unigram 1,330 ↑",
         "median of up to 3 trials",
         "meeting graph fixed",
     ):
@@ -92,3 +95,15 @@ def test_nothing_to_draw_and_nowhere_to_write_are_one_line(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(TrackingError, match=r"^figure: \S+ cannot be written \(.+\)$"):
         draw_frontier([PANEL], tmp_path / "file" / "frontier")
+
+
+def test_a_curve_of_suggestions_is_drawn_for_every_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib as mpl
+
+    monkeypatch.setitem(mpl.rcParams, "svg.fonttype", "none")
+    curve = [TriggerPoint(threshold=0.5, shown=0.5, accepted=0.25, saved=0.125)]
+    svg = draw_trigger_curves({"ε=8": curve, "without privacy": curve}, tmp_path / "suggestions")[1].read_text()
+    for words in ("ε=8", "without privacy", "suggestions taken, % of places", "letters saved, %"):
+        assert words in svg
+    with pytest.raises(TrackingError, match="no curve"):
+        draw_trigger_curves({"ε=8": []}, tmp_path / "suggestions")
