@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dp_train.cli.compose import compose, without_hydra
 from dp_train.cli.show import console
-from dp_train.cli.tradeoff import Study, run_studies
+from dp_train.cli.tradeoff import DEMO, Study, run_studies
 
 EXPERIMENTS = ("summary/quickstart", "compose/quickstart")
 
@@ -25,6 +25,6 @@ def run(options: Namespace) -> int:
         studies.append(Study(config=config, tree=without_hydra(tree), overrides=overrides))
         folder = Path(tree.hydra.run.dir)
     out = console()
-    code = run_studies(studies, folder, out, demo=True)
+    code = run_studies(studies, folder, out, DEMO)
     out.print(f"done in {time.monotonic() - started:.0f} s")
     return code

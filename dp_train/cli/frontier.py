@@ -9,15 +9,21 @@ from pathlib import Path
 from rich.console import Console
 
 from dp_train.cli.config import TrainConfig
+from dp_train.cli.folders import RunFolder
 from dp_train.cli.show import rounded_up, samples, table
 from dp_train.cli.trial import Outcome
 from dp_train.privacy.composition import Price, compose
-from dp_train.privacy.plan import NeighboringRelation
+from dp_train.privacy.plan import NeighboringRelation, Unit
 from dp_train.tracking.figures import FrontierPanel, FrontierPoint, draw_frontier, frontier_rows
 from dp_train.tracking.run import TrackedRun
+from dp_train.tracking.suggestions import draw_trigger_curves
 from dp_train.tracking.ui import DEFAULT_PORT, ui_url
 
 _AXES = {"rougeL": "ROUGE-L F1", "perplexity": "perplexity per word"}
+_UNITS = {Unit.USER: "person", Unit.EXAMPLE: "example"}
+_WHAT = (
+    "Medians of the repeats; lowest and highest in brackets. Scores are of people outside training who agreed to that."
+)
 _COLUMNS = ("task", "run", "ε", "δ", "unit", "σ", "steps", "score", "time")
 
 
@@ -72,6 +78,9 @@ def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) 
     if not panels:
         return None
     written = draw_frontier(panels, path)
+    curves = {outcome.label: outcome.curve for report in reports for outcome in report.outcomes[::-1] if outcome.curve}
+    if curves:  # of repeats, the first
+        written += draw_trigger_curves(dict(reversed(curves.items())), path.with_name("suggestions"))
     if parent is not None:
         parent.log_files(*written)
         parent.log_frontier([point for report in reports for point in report.points])
@@ -83,7 +92,8 @@ def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) 
 def show_reports(reports: Sequence[StudyReport], out: Console) -> None:
     """The table, what its ε mean, and samples of each task at its largest ε."""
     _show_table(reports, out)
-    _show_claims(reports, out)
+    for claim in _claims(reports):
+        out.print(claim)
     for report in reports:
         if report.outcomes:
             chosen = ([outcome for outcome in report.outcomes if outcome.plan.private] or report.outcomes)[-1]
@@ -91,7 +101,33 @@ def show_reports(reports: Sequence[StudyReport], out: Console) -> None:
             samples(out, chosen.samples)
 
 
+def write_table(
+    reports: Sequence[StudyReport], folder: RunFolder, command: str, figure: Path | None, parent: TrackedRun | None
+) -> None:
+    """``frontier.md``: the table under the command that gives it again, with what its ε mean; for `experiments/`.
+
+    Raises:
+      CheckpointError: the file cannot be written.
+    """
+    lines = [f"    {command}", ""]
+    for report in reports:
+        lines += [line for line in (report.config.question, report.config.hypothesis) if line]
+    shown = len(_COLUMNS) - 1  # how long it took says little about another machine
+    lines += ["", f"| {' | '.join(_COLUMNS[:shown])} |", "|" + "---|" * shown]
+    lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row[:shown])} |" for row in _rows(reports)]
+    lines += ["", _WHAT, "", *(f"- {claim}" for claim in _claims(reports))]
+    if figure is not None:
+        lines += ["", f"![utility against ε]({figure.name})"]
+    folder.write("frontier.md", "\n".join(lines) + "\n")
+    if parent is not None:
+        parent.log_files(folder.path / "frontier.md")
+
+
 def _show_table(reports: Sequence[StudyReport], out: Console) -> None:
+    out.print(table(_COLUMNS, _rows(reports), title="utility against ε"))
+
+
+def _rows(reports: Sequence[StudyReport]) -> list[tuple[str, ...]]:
     """One row a baseline, the public starting point, and each ε with the median of its repeats."""
     rows: list[tuple[str, ...]] = []
     for report in reports:
@@ -115,7 +151,7 @@ def _show_table(reports: Sequence[StudyReport], out: Console) -> None:
                     ("private" if plan.private else "without privacy") + (f" × {found.trials}" if spread else ""),
                     rounded_up(outcome.epsilon),
                     f"{plan.delta:g}" if plan.private else "",
-                    plan.unit.value if plan.private else "",
+                    _UNITS[plan.unit] if plan.private else "",
                     f"{plan.sigma:.3g}" if plan.private else "",
                     f"{plan.steps}",
                     f"{report.metric} {found.median:.4g}{spread} {better}",
@@ -127,23 +163,25 @@ def _show_table(reports: Sequence[StudyReport], out: Console) -> None:
             for outcome in report.outcomes
             if outcome.result.epsilon.withheld
         ]
-    out.print(table(_COLUMNS, rows, title="utility against ε"))
+    return rows
 
 
-def _show_claims(reports: Sequence[StudyReport], out: Console) -> None:
+def _claims(reports: Sequence[StudyReport]) -> list[str]:
     """What the ε of the table mean: one claim in full, and what all runs on the same people spend together."""
+    lines = []
     for report in reports:
         private = [outcome for outcome in report.outcomes if outcome.epsilon is not None]
         if not private:
             continue
-        out.print(f"{private[-1].label}: {private[-1].result.epsilon.describe()}")
+        lines.append(f"{private[-1].label}: {private[-1].result.epsilon.describe()}")
         if len(private) > 1:
             price = procedure_price(private)
-            out.print(
+            lines.append(
                 f"the {len(private)} private runs together: ε={rounded_up(price.epsilon)} at δ="
                 f"{min(outcome.plan.delta for outcome in private):g} (composed, as they were declared), which is what "
                 "stands behind a model that was chosen among them; a run without privacy promises nothing"
             )
+    return lines
 
 
 def procedure_price(outcomes: Sequence[Outcome]) -> Price:

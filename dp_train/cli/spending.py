@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,13 +98,24 @@ def spending(
             ledger.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """A run of a procedure that is to be reserved: its plan, its name, and the id of its line."""
+
+    plan: PrivacyPlan
+    name: str
+    reservation: str
+
+
 def declare_together(
-    config: TrainConfig, runs: Sequence[tuple[PrivacyPlan, str]], moment: ConsentSnapshot, out: Console
+    config: TrainConfig, runs: Sequence[Declared], moment: ConsentSnapshot, out: Console
 ) -> list[Reservation | None]:
     """Reserve all runs of a procedure before the first, so that they compose exactly; all None without a ledger.
 
+    A line that is there already is taken up: the procedure was interrupted, and its runs are not charged twice.
+
     Args:
-      runs: plan and name of each, in the order in which they will run.
+      runs: in the order in which they will run.
 
     Raises:
       BudgetError: together they would pass the budget.
@@ -112,22 +124,26 @@ def declare_together(
         return [None] * len(runs)
     ledger = Ledger.open(store_url(config))
     code = _code()
+    known = {run.reservation: ledger.take_up(run.reservation, run.plan) for run in runs}
     requests = [
         Request(
-            plan=plan,
+            plan=run.plan,
             facts=RunFacts(
-                run=name,
-                engine=config.engine.name.value if plan.private else "non_private",
+                run=run.name,
+                engine=config.engine.name.value if run.plan.private else "non_private",
                 consent_root=moment.root,
                 **code,
             ),
+            reservation=run.reservation,
         )
-        for plan, name in runs
+        for run in runs
+        if known[run.reservation] is None
     ]
-    reserved = ledger.reserve_together(requests, moment.lineage)
+    if requests:
+        known |= {made.identifier: made for made in ledger.reserve_together(requests, moment.lineage)}
     if ledger.book().budget(moment.lineage) is None:
         out.print(NO_BUDGET)
-    return list(reserved)
+    return [known[run.reservation] for run in runs]
 
 
 @contextmanager

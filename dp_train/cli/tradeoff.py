@@ -7,6 +7,8 @@ people. Ends with a table, the frontier as a picture, samples, and the address o
 from __future__ import annotations
 
 import copy
+import secrets
+import shlex
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,14 +19,20 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from dp_train.cli.compose import check, compose_from, without_hydra
+from dp_train.cli.compose import check, compose, compose_from, load, without_hydra
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder, plain
+from dp_train.cli.kept import refuse_if_somebody_left
 from dp_train.cli.names import PrivacyMode
 from dp_train.cli.plan import make_plan, plan_table, warnings
+from dp_train.cli.regate import taken_up
 from dp_train.cli.show import config_tree, console, gate_table, told
-from dp_train.errors import DpTrainError
-from dp_train.tracking.provenance import public_config
+from dp_train.consent.manifest import FILE as PEOPLE
+from dp_train.consent.manifest import PRIVATE
+from dp_train.consent.snapshot import ConsentSnapshot
+from dp_train.errors import ConfigError, DpTrainError
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.tracking.provenance import public_config, public_overrides
 
 if TYPE_CHECKING:
     from dp_train.cli.assemble import Material
@@ -32,6 +40,11 @@ if TYPE_CHECKING:
     from dp_train.privacy.ledger.ledger import Reservation
     from dp_train.tracking.run import TrackedRun
     from dp_train.tracking.store import TrackingStore
+
+
+DEMO = "dp-train demo"
+_BEGUN = "study.json"
+"""Of a study's folder: the command that began it, without a seed, and the id of each run's line in the ledger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +70,30 @@ class Point:
 
 
 def run(options: Namespace) -> int:
-    """One study, of the configuration that was asked for."""
+    """One study, of the configuration that was asked for, or of a folder in which it was begun."""
+    if options.resume is not None:
+        return _resume(options)
     config, tree = compose_from(options)
     study = Study(config=config, tree=without_hydra(tree), overrides=options.overrides)
-    return run_studies([study], Path(tree.hydra.run.dir), console(), demo=False)
+    words = [*(["--from-run", options.from_run] if options.from_run else []), *public_overrides(options.overrides)]
+    command = shlex.join(["dp-train", "tradeoff", *words])
+    return run_studies([study], Path(tree.hydra.run.dir), console(), command)
+
+
+def _resume(options: Namespace) -> int:
+    """A fixed seed is in no folder: runs that had not begun draw secret ones."""
+    if options.overrides or options.from_run:
+        raise ConfigError(
+            "tradeoff: --resume goes on with a study as it was; it takes no key=value and no --from-run; "
+            "use --from-run to start a changed one"
+        )
+    folder = RunFolder(Path(options.resume))
+    command = folder.read_json(_BEGUN).get("command")
+    if command is None or command == DEMO:
+        raise ConfigError(f"tradeoff: {folder.path} holds no trade-off that was begun; expected the folder of one")
+    config, tree = compose([], stored=load(folder.config))
+    study = Study(config=config, tree=without_hydra(tree), overrides=[])
+    return run_studies([study], folder, console(), command)
 
 
 def points(config: TrainConfig) -> list[Point]:
@@ -77,8 +110,12 @@ def at(tree: DictConfig, epsilon: float | None) -> tuple[TrainConfig, DictConfig
     return check(changed), changed
 
 
-def run_studies(studies: Sequence[Study], path: Path, out: Console, *, demo: bool) -> int:
-    """Run every point of every study and report them together; `demo` only names the parent run.
+def run_studies(studies: Sequence[Study], where: Path | RunFolder, out: Console, command: str) -> int:
+    """Run every point of every study and report them together.
+
+    Args:
+      where: a new folder, or one in which the same studies were begun: runs that have finished are not run again.
+      command: that began them.
 
     Raises:
       DpTrainError: some runs failed; the others are whole and were reported.
@@ -89,39 +126,43 @@ def run_studies(studies: Sequence[Study], path: Path, out: Console, *, demo: boo
         return 0
 
     from dp_train.cli.assemble import material, prepare_machine
-    from dp_train.cli.frontier import draw, show_address, show_reports
+    from dp_train.cli.frontier import draw, show_address, show_reports, write_table
     from dp_train.cli.people import snapshot
-    from dp_train.cli.spending import declare_together, released_if_unused
-    from dp_train.cli.trial import RESULT, open_store
+    from dp_train.cli.spending import Declared, declare_together, released_if_unused
+    from dp_train.cli.trial import RESULT, finished_before, open_store
 
     first = studies[0].config
     prepare_machine(first)
-    moment = snapshot(first)  # before anything is written: it reads every file of consent
+    # Before anything is written: it reads every file of consent.
+    moment = (_asked_again(where, first) if isinstance(where, RunFolder) else None) or snapshot(first)
     store = open_store(first)
+    demo = command == DEMO
     name = "demo" if demo else f"tradeoff {first.task.name.value}"
-    folder = RunFolder.create(path, studies[0].tree, studies[0].overrides)
+    folder = where if isinstance(where, RunFolder) else RunFolder.create(where, studies[0].tree, studies[0].overrides)
+    path = folder.path
     reports: list[StudyReport] = []
-    reserved = declare_together(
-        first,
-        [
-            (make_plan(at(s.tree, p.epsilon)[0]), f"{s.config.task.name.value} {p.folder}")
-            for s in studies
-            for p in points(s.config)
-        ],
-        moment,
-        out,
-    )
-    waiting = iter(reserved)
-    with _parent(store, studies, name, demo=demo) as parent, released_if_unused(waiting):
-        for study in studies:
-            shared = (study.config.corpus, study.config.consent) == (first.corpus, first.consent)
-            made = material(study.config, moment=moment if shared else None)
-            out.print(gate_table(made.populations.reports))
-            reports.append(_run_study(study, made, path, store, parent, out, waiting))
-        figure = draw(reports, path / "frontier", parent)
+    todo = [
+        Declared(plan=plan, name=f"{study.config.task.name.value} {point.folder}", reservation=identifier)
+        for (study, point, plan), identifier in _identified(studies, folder, command)
+        if finished_before(study.config, plan, _trial(path, study, point)) is None
+    ]
+    waiting = iter(declare_together(first, todo, moment, out))
+    try:
+        with _parent(store, studies, name, folder, demo=demo) as parent, released_if_unused(waiting):
+            for study in studies:
+                shared = (study.config.corpus, study.config.consent) == (first.corpus, first.consent)
+                made = material(study.config, moment=moment if shared else None)
+                out.print(gate_table(made.populations.reports))
+                reports.append(_run_study(study, made, path, store, parent, out, waiting))
+            figure = draw(reports, path / "frontier", parent)
+            write_table(reports, folder, command, figure, parent)
+    except (SystemExit, KeyboardInterrupt):
+        if not demo:
+            out.print(f"go on with: dp-train tradeoff --resume {path}")
+        raise
     show_reports(reports, out)
     if figure is not None:
-        out.print(f"frontier: {figure}")
+        out.print(f"frontier: {figure}, as a table: {figure.with_suffix('.md')}")
     out.print(f"run folder: {path}")
     if parent is not None:
         show_address(parent, out)
@@ -132,11 +173,47 @@ def run_studies(studies: Sequence[Study], path: Path, out: Console, *, demo: boo
     return 0
 
 
+def _identified(
+    studies: Sequence[Study], folder: RunFolder, command: str
+) -> Iterator[tuple[tuple[Study, Point, PrivacyPlan], str]]:
+    """Every run with the id of its line in the ledger, which is noted before there is a line."""
+    runs = [
+        (study, point, make_plan(at(study.tree, point.epsilon)[0]))
+        for study in studies
+        for point in points(study.config)
+    ]
+    noted = folder.read_json(_BEGUN).get("reservations")
+    if noted is None:
+        noted = {str(_trial(Path(), study, point).path): secrets.token_hex(8) for study, point, _ in runs}
+        folder.write_json(_BEGUN, {"command": command, "reservations": noted})
+    return ((run, str(noted[str(_trial(Path(), run[0], run[1]).path)])) for run in runs)
+
+
+def _trial(path: Path, study: Study, point: Point) -> RunFolder:
+    return RunFolder(path / study.config.task.name.value / point.folder)
+
+
+def _asked_again(folder: RunFolder, config: TrainConfig) -> ConsentSnapshot | None:
+    """The decisions that a study began with, once nobody who is in it took theirs back; None where no store was asked.
+
+    Raises:
+      ConsentError: somebody did: the runs that are left would have other people than those that have finished.
+    """
+    people = next(iter(sorted(folder.path.glob(f"*/*/{PRIVATE}/{PEOPLE}"))), None)
+    if people is None:  # no run has begun
+        return None
+    begun = RunFolder(people.parents[1])
+    moment = taken_up(begun, config)
+    if moment is None:
+        refuse_if_somebody_left(begun, config)
+    return moment
+
+
 @contextmanager
 def _parent(
-    store: TrackingStore | None, studies: Sequence[Study], name: str, *, demo: bool
+    store: TrackingStore | None, studies: Sequence[Study], name: str, folder: RunFolder, *, demo: bool
 ) -> Iterator[TrackedRun | None]:
-    """The run that the trials of all studies are children of; None without a store."""
+    """The run that the trials of all studies are children of, taken up again on resume; None without a store."""
     from dp_train.cli.assemble import metric_of
     from dp_train.cli.trial import experiment_name
     from dp_train.tracking.run import RunKind
@@ -144,9 +221,15 @@ def _parent(
     if store is None:
         yield None
         return
+    known = folder.read_json("tracking.json").get("run_id")
+    if known is not None:
+        with store.resume_run(known) as run:
+            yield run
+        return
     metrics = [metric_of(study.config) for study in studies]
     experiment = store.experiment(experiment_name(studies[0].config), metrics=metrics)
     with store.start_run(experiment, name=name, kind=RunKind.DEMO if demo else RunKind.TRADEOFF) as run:
+        folder.write_json("tracking.json", {"run_id": run.run_id, "experiment_id": experiment})
         # Each without its seed: one level down, the tracker would not know it for a seed.
         trees = {study.config.task.name.value: public_config(plain(study.tree)) for study in studies}
         run.log_provenance(trees, studies[0].overrides)
@@ -180,7 +263,7 @@ def _run_study(
     from dp_train.cli.assemble import make_model
     from dp_train.cli.frontier import StudyReport
     from dp_train.cli.progress import ShowProgress
-    from dp_train.cli.trial import Family, run_trial
+    from dp_train.cli.trial import Family, finished_before, run_trial
 
     config, task = study.config, made.task
     model, start = make_model(config, made, callbacks=[ShowProgress(f"{task.name}: public starting point", out)])
@@ -203,15 +286,22 @@ def _run_study(
     outcomes, failed = [], 0
     for point in todo:
         changed, tree = at(study.tree, point.epsilon)
+        plan, folder = make_plan(changed), _trial(path, study, point)
+        done = finished_before(changed, plan, folder)
+        if done is not None:
+            out.print(f"{task.name} {point.folder}: finished before")
+            outcomes.append(done)
+            continue
         reservation = next(reserved)
         try:
-            folder = RunFolder.create(path / task.name / point.folder, tree, study.overrides)
+            if not folder.config.exists():
+                RunFolder.create(folder.path, tree, study.overrides)
             outcomes.append(
                 run_trial(
                     changed,
                     tree,
                     made,
-                    make_plan(changed),
+                    plan,
                     folder,
                     store=store,
                     out=out,

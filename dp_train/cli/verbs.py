@@ -47,6 +47,15 @@ def _train(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _tradeoff(parser: argparse.ArgumentParser) -> None:
+    _stored(parser)
+    parser.add_argument(
+        "--resume",
+        metavar="FOLDER",
+        help="go on with a trade-off that was ended: what has finished is not run again; takes no key=value",
+    )
+
+
 def _json_too(parser: argparse.ArgumentParser) -> None:
     _stored(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -267,7 +276,7 @@ VERBS = {
     "tradeoff": Verb(
         summary="utility against ε: every ε of a grid, the public starting point and no privacy",
         module="tradeoff",
-        options=_stored,
+        options=_tradeoff,
         example="dp-train tradeoff experiments=summary/quickstart tradeoff.epsilons=[1,2,4,8] tradeoff.repeats=3",
     ),
     "demo": Verb(

@@ -1,0 +1,83 @@
+"""A trade-off that was interrupted goes on with what is left, leaves a table to quote, and tells nothing private."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from small_runs import SMALL, Run
+
+from dp_train.cli import trial
+from dp_train.privacy.ledger.ledger import Ledger
+
+POINTS = ("epsilon-2-trial-0", "epsilon-8-trial-0", "no-privacy-trial-0")
+
+
+def test_a_tradeoff_that_was_interrupted_goes_on_with_what_is_left(
+    folder: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trial.run_trial
+
+    def interrupted(*arguments: object, **options: object) -> object:
+        if "epsilon-8" in str(arguments[4]):  # the folder
+            raise KeyboardInterrupt
+        return whole(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trial, "run_trial", interrupted)
+    ended = cli("tradeoff", *SMALL)
+    assert ended.code == 130
+    path = next(folder.glob("runs/*/*/study.json")).parent
+    assert f"go on with: dp-train tradeoff --resume {path.relative_to(folder)}" in ended.out
+    first = path / "chat_compose" / POINTS[0] / "result.json"
+    before = (first.read_bytes(), first.stat().st_mtime_ns)
+
+    monkeypatch.setattr(trial, "run_trial", whole)
+    ended = cli("tradeoff", "--resume", str(path))
+    assert ended.code == 0, ended.err
+    assert ended.out.count("finished before") == 1
+    assert (first.read_bytes(), first.stat().st_mtime_ns) == before
+    assert all((path / "chat_compose" / name / "card.md").exists() for name in POINTS)
+    # Each run has one line, and each was charged once.
+    ledger = Ledger.open(f"sqlite:///{folder}/dp_train.db")
+    assert [line.state.value for line in ledger.book().lines.values()] == ["committed"] * 3
+    ledger.close()
+
+    table = (path / "frontier.md").read_text().splitlines()
+    assert table[0] == "    dp-train tradeoff " + " ".join(SMALL).replace(
+        "tradeoff.epsilons=[2,8]", "'tradeoff.epsilons=[2,8]'"
+    )
+    assert sum(line.startswith("| chat_compose | private | ") for line in table) == 2
+    assert any("| person |" in line for line in table)
+    assert table[-1] == "![utility against ε](frontier.png)"
+    assert (path / "suggestions.png").stat().st_size > 0
+
+    # What the training text was asked for stands in the private folders, and nowhere else.
+    statistics = json.loads((path / "chat_compose" / POINTS[2] / "private" / "statistics.json").read_text())
+    assert statistics.keys() >= {"verbatim_output_longest", "verbatim_reference_longest"}
+    for file in folder.rglob("*"):
+        if file.is_file() and "private" not in file.parts and file.name != "changes.diff":  # of the code itself
+            assert b"verbatim" not in file.read_bytes(), file
+    stored = b"".join(file.read_bytes() for file in folder.glob("mlflow.db*"))
+    assert b"suggestions/accepted" in stored  # the search does see the store
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(("--resume", "nowhere"), "holds no trade-off"), (("--resume", "x", "privacy.epsilon=1"), "takes no key=value")],
+)
+def test_what_cannot_go_on_is_one_line(words: tuple[str, ...], told: str, folder: Path, cli: Run) -> None:
+    ended = cli("tradeoff", *words)
+    assert ended.code == 2
+    assert ended.err.count("\n") == 1
+    assert told in ended.err
+    assert list(folder.iterdir()) == []
+
+
+def test_overlap_is_logged_on_request_and_taints_the_run(folder: Path, cli: Run) -> None:
+    assert cli("train", *SMALL, "tracking.log_private_statistics=true").code == 0
+    stored = b"".join(file.read_bytes() for file in folder.glob("mlflow.db*"))
+    assert b"train/verbatim_output_longest" in stored
+    assert b"privacy.tainted" in stored
+    (card,) = folder.glob("runs/*/*/card.md")
+    assert "stands in the training text, which this run logged on request" in card.read_text()
