@@ -77,7 +77,7 @@ def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) 
     ]
     if not panels:
         return None
-    written = draw_frontier(panels, path)
+    written: tuple[Path, ...] = draw_frontier(panels, path)
     curves = {outcome.label: outcome.curve for report in reports for outcome in report.outcomes[::-1] if outcome.curve}
     if curves:  # of repeats, the first
         written += draw_trigger_curves(dict(reversed(curves.items())), path.with_name("suggestions"))

@@ -315,7 +315,7 @@ def _overlap(material: Material, generated: Sequence[Sample], folder: RunFolder)
     """
     if not generated:
         return {}
-    found = {}
+    found: dict[str, float] = {}
     for of, texts in (("output", [s.output for s in generated]), ("reference", [s.reference for s in generated])):
         overlap = verbatim_overlap(texts, material.units, material.tokenizer)
         found |= {f"verbatim_{of}_longest": float(overlap.longest), f"verbatim_{of}_mean": overlap.mean}
