@@ -11,8 +11,9 @@ here decides about privacy: the gate, the units and the plan do.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ from dp_train.engines.allocator import keep_freed_memory
 from dp_train.engines.base import Clipping, EngineName
 from dp_train.engines.noise import SecureNoise
 from dp_train.engines.scaling import FactoredScaling, Scaling
-from dp_train.errors import ConfigError, ModelError
+from dp_train.errors import ConfigError, DataError, ModelError
 from dp_train.models.build import Architecture, ModelSpec, build_model
 from dp_train.models.pretrained import Pretrained, find_pretrained, load_pretrained, load_pretrained_tokenizer
 from dp_train.models.smollm2 import smollm2_folder
@@ -54,6 +55,7 @@ from dp_train.training.batches import Packing, UnitBatches
 from dp_train.training.callbacks import Callback
 from dp_train.training.checkpoint import CheckpointFolder
 from dp_train.training.optimizers import OptimizerFactory, Schedule, adamw, constant, linear, sgd
+from dp_train.training.phases import read_phases
 from dp_train.training.pretrain import StartingPoint, starting_point
 from dp_train.training.public_moments import public_moments
 from dp_train.training.seeds import Seeds
@@ -113,23 +115,29 @@ def material(config: TrainConfig, *, moment: ConsentSnapshot | None = None) -> M
 
     Args:
       moment: the consent snapshot, if it was made before for an equal corpus and consent.
+
+    Raises:
+      DataError: somebody is in the units and in the evaluation population.
     """
     gated = populations(config, moment)
     tokenizer = make_tokenizer(config, gated.public)
     task = make_task(config.task, model_spec(config).architecture, tokenizer)
     privacy = config.privacy
+    units = build_units(
+        task.examples(gated.private),
+        unit=privacy.unit,
+        max_contributions=privacy.max_contributions,
+        rows_per_unit=privacy.rows_per_unit,
+    )
+    evaluation = evaluation_examples(config, task, gated)
+    _expect_apart(units, evaluation)
     return Material(
         populations=gated,
         tokenizer=tokenizer,
         task=task,
-        units=build_units(
-            task.examples(gated.private),
-            unit=privacy.unit,
-            max_contributions=privacy.max_contributions,
-            rows_per_unit=privacy.rows_per_unit,
-        ),
+        units=units,
         public_units=build_units(task.examples(gated.public), unit=Unit.EXAMPLE),
-        evaluation=evaluation_examples(config, task, gated),
+        evaluation=evaluation,
     )
 
 
@@ -138,6 +146,16 @@ def evaluation_examples(config: TrainConfig, task: AnyTask, gated: Populations) 
     if gated.evaluation is None:
         return ()
     return tuple(islice(task.examples(gated.evaluation), config.evaluation.examples))
+
+
+def _expect_apart(units: Units, evaluation: Sequence[Example]) -> None:
+    """Hold that nobody is scored who is trained on: scores leave, and no ε covers them."""
+    trained = {person for rows in units for example in rows for person in example.owners}
+    if any(not trained.isdisjoint(example.owners) for example in evaluation):
+        raise DataError(
+            "evaluation: somebody in it is trained on, too; expected other people, for no ε covers what scores tell; "
+            "take them out of corpus.evaluation"
+        )
 
 
 def model_spec(config: TrainConfig) -> ModelSpec | Pretrained:
@@ -172,7 +190,9 @@ def first_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> PreT
     """The model before anything is trained: fresh weights, or the pretrained ones."""
     spec = model_spec(config)
     if isinstance(spec, Pretrained):
-        return load_pretrained(spec, tokenizer, dropout=config.model.dropout)
+        model = load_pretrained(spec, tokenizer, dropout=config.model.dropout)
+        read_phases(model, Path(spec.source))  # of a run of ours it knows people, and what was spent on them
+        return model
     return build_model(spec, tokenizer, seed=MODEL_SEED)
 
 
@@ -273,13 +293,19 @@ def make_trainer(
         microbatch_tokens=trainer.microbatch_tokens,
         checkpoint=None if checkpoint is None else CheckpointFolder(checkpoint),
         checkpoint_every=trainer.checkpoint_every,
-        seeds=None if trainer.seed is None else Seeds.fixed_for_test(trainer.seed),
+        seeds=None if trainer.seed is None else Seeds.fixed_for_test(trainer.seed, of=_told_apart(config)),
         noise=SecureNoise() if trainer.noise is NoiseSourceName.SECURE else None,
         schedule=make_schedule(config.optimizer),
         average=trainer.average,
         scaling=scaling,
         self_check=trainer.self_check,
     )
+
+
+def _told_apart(config: TrainConfig) -> str:
+    """Everything of a configuration that moves a gradient, so that no two runs under one chosen seed share noise."""
+    parts = ("task", "corpus", "consent", "model", "start", "privacy", "engine", "optimizer", "trainer", "anonymize")
+    return json.dumps({part: asdict(getattr(config, part)) for part in parts}, sort_keys=True, default=str)
 
 
 def _packing(config: TrainConfig, packing: Packing) -> Packing:

@@ -32,6 +32,7 @@ from dp_train.cli.names import (
     TaskName,
     TrackerName,
     TrainableName,
+    TrainOn,
 )
 from dp_train.consent.events import Purpose
 from dp_train.conversations import ContentKind
@@ -115,6 +116,8 @@ class CorpusConfig:
     `research_only: true` alone, and its models are not promoted. `aliases` is a file of accounts that are one
     person, csv with the header id,person or jsonl; `chat` says how it is cut. `evaluation_source` scores on another
     public corpus, in `evaluation_folder`, in place of the source's own people.
+    With `train_on: PUBLIC` the private population is not even read: half of the public conversations stand in for it,
+    the other half is left for vocabulary and starting point. Such a run spends nothing, and is in no ledger.
     """
 
     source: CorpusSource
@@ -134,6 +137,7 @@ class CorpusConfig:
     chat: ChatConfig = field(default_factory=ChatConfig)
     evaluation_source: CorpusSource | None = None
     evaluation_folder: str | None = None
+    train_on: TrainOn = TrainOn.PRIVATE
 
     def __post_init__(self) -> None:
         source = self.source
@@ -173,7 +177,7 @@ class CorpusConfig:
             _expect(
                 self,
                 "corpus.private",
-                self.private is not None,
+                self.private is not None or self.train_on is TrainOn.PUBLIC,
                 f"the {self.source.value} file to train on; give corpus.private=PATH",
             )
 
@@ -356,6 +360,8 @@ class PrivacyConfig:
     """What is promised to whom: exactly one of `epsilon`, `noise_multiplier`, or `privacy=none`.
 
     `bands` is over how many steps the noise is correlated; 1 is independent noise. See `privacy.correlation`.
+    `loss_noise_ratio` releases a noisy training loss each step, as a part of the plan and its ε: r times as much noise
+    as gradients have, so that r=10 asks for 0.5 % more noise on them. Losses are cut to `loss_bound`. Empty: none.
     """
 
     mode: PrivacyMode
@@ -367,6 +373,8 @@ class PrivacyConfig:
     max_contributions: int = 1
     rows_per_unit: int = 1
     bands: int = 1
+    loss_noise_ratio: float | None = None
+    loss_bound: float = 10.0
 
     def __post_init__(self) -> None:
         epsilon, sigma = self.epsilon, self.noise_multiplier
@@ -399,6 +407,9 @@ class PrivacyConfig:
         _expect(self, "privacy.max_contributions", self.max_contributions >= 1, "at least 1")
         _expect(self, "privacy.rows_per_unit", self.rows_per_unit >= 1, "at least 1")
         _expect(self, "privacy.bands", self.bands >= 1, "at least 1, which is independent noise")
+        ratio = self.loss_noise_ratio
+        _expect(self, "privacy.loss_noise_ratio", ratio is None or 0 < ratio < math.inf, "a number > 0, or null")
+        _expect(self, "privacy.loss_bound", 0 < self.loss_bound < math.inf, "a number > 0")
 
 
 @dataclass(kw_only=True)
@@ -461,6 +472,8 @@ class TrainerConfig:
       expected_units: B, the public divisor.
       sample_rate: q. Exactly one of `sample_rate` and `population`.
       population: a *declared* public number of people; q = B ÷ population. Never counted from the data.
+      max_units: a cap on the people of a step (truncated Poisson sampling), for speed; empty for none. With it there
+        may be no more people than `population`. A cap at the mean plus four standard deviations costs next to nothing.
       microbatch_rows: rows per forward pass where rows are not packed; bounds memory and changes nothing else.
       pack: several rows of a person share a sequence; changes speed and nothing else. Empty means for decoders.
       microbatch_tokens: tokens per forward pass where rows are packed, padding among them; bounds memory.
@@ -477,6 +490,7 @@ class TrainerConfig:
     expected_units: int = 64
     sample_rate: float | None = None
     population: int | None = None
+    max_units: int | None = None
     microbatch_rows: int = 64
     pack: bool | None = None
     microbatch_tokens: int = 4096
@@ -510,6 +524,10 @@ class TrainerConfig:
                 population >= self.expected_units,
                 f"at least trainer.expected_units={self.expected_units}",
             )
+        if self.max_units is not None:
+            _expect(self, "trainer.population", population is not None, "a declared number with trainer.max_units")
+            most = f"at least trainer.expected_units={self.expected_units}, or null"
+            _expect(self, "trainer.max_units", self.max_units >= self.expected_units, most)
 
     @property
     def rate(self) -> float:
@@ -622,6 +640,8 @@ class TrainConfig:
         if self.start.mode is StartMode.AUTO:
             scratch = self.model.source is ModelSource.SCRATCH
             self.start.mode = StartMode.PUBLIC if scratch else StartMode.NONE
+        if self.corpus.train_on is TrainOn.PUBLIC:
+            self.ledger = False  # nobody's budget is touched
 
 
 def _expect(part: object, key: str, ok: bool, expected: str) -> None:

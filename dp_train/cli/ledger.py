@@ -82,6 +82,11 @@ def _sentences(stand: Standing) -> list[str]:
         lines.append(
             f"ε={rounded_up(stand.adaptive)} by the Rényi filter, whatever was chosen on the way; the budget goes by it"
         )
+    if stand.raised:
+        lines.append(
+            "the budget was raised after the first run: a filter is for one budget, and what it says holds only if the "
+            "raise was not decided by what runs gave"
+        )
     if stand.open_lines:
         lines.append(f"{stand.open_lines} reservations are open and count in full")
     if stand.without_bound:
@@ -114,6 +119,7 @@ def _values(stand: Standing) -> dict[str, Any]:
         "spent": _finite(stand.spent),
         "left": stand.left,
         "declared_together": stand.together,
+        "budget_raised_after_first_run": stand.raised,
         "epsilon_as_if_declared_together": _finite(stand.declared.epsilon),
         "epsilon_by_filter": None if stand.adaptive is None else _finite(stand.adaptive),
         "open": stand.open_lines,

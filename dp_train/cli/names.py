@@ -97,6 +97,13 @@ class LanguageName(Enum):
     EN = "en"
 
 
+class TrainOn(Enum):
+    """Whose text a run learns from: the private population's, or published text, to choose settings on for nothing."""
+
+    PRIVATE = "private"
+    PUBLIC = "public"
+
+
 class StartMode(Enum):
     """From which weights a run starts."""
 

@@ -44,6 +44,10 @@ def make_plan(config: TrainConfig) -> PrivacyPlan:
         max_contributions=privacy.max_contributions,
         rows_per_unit=privacy.rows_per_unit,
         bands=privacy.bands,
+        max_units=trainer.max_units,
+        population=None if trainer.max_units is None else trainer.population,
+        loss_noise_ratio=privacy.loss_noise_ratio,
+        loss_bound=privacy.loss_bound,
     )
     if privacy.mode is PrivacyMode.NONE:
         return plan.without_privacy()
@@ -73,6 +77,8 @@ def plan_table(plan: PrivacyPlan) -> Table:
         ("expected units B a step", f"{plan.expected_units}"),
         ("sample rate q", f"{plan.sample_rate:.6g}"),
     ]
+    if plan.max_units is not None:
+        rows.append(("most units of a step", f"{plan.max_units}"))
     if plan.private:
         per = "person" if plan.unit is Unit.USER else "example"
         rows += [
@@ -88,6 +94,9 @@ def plan_table(plan: PrivacyPlan) -> Table:
             ("noise correlated over steps b", f"{plan.bands}"),
             ("neighbouring relation", plan.neighboring_relation.value),
         ]
+        if plan.loss_noise_ratio is not None:
+            noisy = plan.loss_noise_std / plan.expected_units
+            rows.append(("noisy training loss", f"released each step, std {noisy:.3g}; the ε covers it"))
     else:
         rows.append(("privacy", "none: no clipping, no noise, no ε"))
     return table(("", ""), rows, title="plan")

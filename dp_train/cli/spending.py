@@ -18,6 +18,7 @@ from rich.console import Console
 
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder
+from dp_train.cli.names import TrainOn
 from dp_train.cli.show import rounded_up
 from dp_train.consent.manifest import manifest_of, write_manifest
 from dp_train.consent.principals import PrincipalKey
@@ -25,6 +26,7 @@ from dp_train.errors import ConsentError, DpTrainError
 from dp_train.privacy.ledger.ledger import Ledger, Request, Reservation
 from dp_train.privacy.ledger.lines import RunFacts
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.sampling import sampler_name
 from dp_train.store.database import absolute_url
 from dp_train.tracking.provenance import git_state, versions
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from dp_train.consent.registry import ConsentSnapshot
 
 NOTE = "ledger.json"
+SPENDS_NOTHING = "learns from published text alone: nobody's budget is touched"
 NO_BUDGET = "ledger: no budget is declared for these people; dp-train ledger declare --epsilon … sets one"
 
 
@@ -68,6 +71,8 @@ def spending(
     )
     write_manifest(manifest, folder.path)
     if not config.ledger:
+        if config.corpus.train_on is TrainOn.PUBLIC:
+            out.print(f"{name}: {SPENDS_NOTHING}")
         yield None
         return
     note = {"reservation": identifier, "population": units.population}
@@ -80,6 +85,7 @@ def spending(
             facts = RunFacts(
                 run=name,
                 engine=engine,
+                sampler=sampler_name(plan),
                 purpose=units.purpose.value,
                 consent_root=units.consent_root,
                 cohort=key.sealed(cohort_digest(units)),
@@ -131,6 +137,7 @@ def declare_together(
             facts=RunFacts(
                 run=run.name,
                 engine=config.engine.name.value if run.plan.private else "non_private",
+                sampler=sampler_name(run.plan),
                 consent_root=moment.root,
                 **code,
             ),
@@ -157,11 +164,13 @@ def released_if_unused(waiting: Iterator[Reservation | None]) -> Iterator[None]:
     finally:
         for reservation in filter(None, waiting):
             with suppress(DpTrainError):
-                reservation.abort(0)
+                reservation.forgo()
 
 
 def left_after(config: TrainConfig, plan: PrivacyPlan) -> dict[str, Any]:
     """What the ledger says of a plan, as JSON values; reads it, and makes and spends nothing."""
+    if config.corpus.train_on is TrainOn.PUBLIC:
+        return {"in_ledger": False, "epsilon_spent": 0.0}
     if not config.ledger:
         return {"in_ledger": False}
     try:
@@ -190,6 +199,8 @@ def left_after(config: TrainConfig, plan: PrivacyPlan) -> dict[str, Any]:
 
 def describe_left(values: dict[str, Any]) -> str:
     """`left_after` for people, on one line."""
+    if "epsilon_spent" in values:
+        return SPENDS_NOTHING
     if not values["in_ledger"]:
         return "ledger: off; the run would be in no ledger, and its card would say so"
     if values.get("budget") is None:

@@ -22,6 +22,7 @@ from dp_train.cli.regate import note_consent
 from dp_train.cli.spending import spending
 from dp_train.consent.manifest import PRIVATE
 from dp_train.corpora.adapters.benchmark import WARNING
+from dp_train.engines.cross_check import opinions
 from dp_train.errors import CheckpointError
 from dp_train.models.export import Export, save_model
 from dp_train.privacy.ledger.ledger import Reservation
@@ -34,11 +35,12 @@ from dp_train.tasks.verbatim import verbatim_overlap
 from dp_train.tracking.callback import MlflowCallback
 from dp_train.tracking.card import CardFacts, write_card
 from dp_train.tracking.provenance import git_state, versions
-from dp_train.tracking.recompute import guarantee_curve, ledger_section, opinions
+from dp_train.tracking.recompute import guarantee_curve, ledger_section
 from dp_train.tracking.run import RunKind, TrackedRun
 from dp_train.tracking.store import TrackingStore
 from dp_train.tracking.suggestions import draw_trigger_curves
 from dp_train.training.callbacks import Callback, Result, RunStart, RunStatus, StepEnd
+from dp_train.training.phases import write_phases
 from dp_train.training.pretrain import StartingPoint
 
 RESULT = "result.json"
@@ -305,6 +307,7 @@ def _parameters(config: TrainConfig) -> dict[str, str | int | float | bool | Non
         "privacy.target_epsilon": config.privacy.epsilon,
         "start.mode": config.start.mode.value,
         "corpus.source": config.corpus.source.value,
+        "corpus.train_on": config.corpus.train_on.value,
     }
 
 
@@ -326,6 +329,7 @@ def _overlap(material: Material, generated: Sequence[Sample], folder: RunFolder)
 def _save_model(model: Any, material: Material, folder: RunFolder, export: Export) -> None:
     """Weights and tokenizer as transformers reads them."""
     save_model(model, folder.model, export=export)
+    write_phases(model, folder.model)
     try:
         material.tokenizer.save_pretrained(folder.model)
     except OSError as error:
@@ -392,7 +396,7 @@ def _card_facts(
         research_only=WARNING if config.corpus.research_only else None,
         consent_root=material.units.consent_root,
         consent_as_of=material.populations.as_of.isoformat(),
-        purpose=material.task.purpose.value,
+        purpose=material.units.purpose.value,
         anonymized=f"{' and '.join(replaced)}; {measured().describe()}" if replaced else None,
         starting_point=None if start is None else start.digest,
         trials=family.trials,

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from dp_train.privacy.witness import NoiseSeen
+
 RowLosses = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
 """(model, inputs) → (rows,) float losses. Row r's loss depends on row r alone (PRIVACY.md §1)."""
 
@@ -60,6 +62,9 @@ class StepRecord:
     `noise_std` is the std of the independent noise; `noise_bands` says over how many steps it was correlated.
     `units` (how many were drawn), `nonfinite_units`, `clipped_units` and `loss_sum` are private: they
     stay in the private checkpoint unless the user asks otherwise.
+    `noisy_loss` is the sum of the units' losses, cut and noised as the plan says, ÷ `divisor`: a release that the
+    plan's event pays for; None where the plan has no curve. `loss_noise_std` is what it was noised with.
+    `noise_seen` is what became of a few elements, and private; None where nobody looked, or without noise.
     """
 
     step: int
@@ -72,6 +77,9 @@ class StepRecord:
     clipped_units: int
     loss_sum: float
     noise_bands: int = 1
+    noisy_loss: float | None = None
+    loss_noise_std: float = 0.0
+    noise_seen: NoiseSeen | None = None
 
 
 class Engine(Protocol):

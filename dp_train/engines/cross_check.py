@@ -6,17 +6,24 @@ Opacus' `gdp` accountant is no opinion: it reports 0.28 where 0.76 is true (PRIV
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from opacus.accountants import PRVAccountant, RDPAccountant
 
 from dp_train.errors import PlanError
+from dp_train.privacy import accounting
 from dp_train.privacy.accounting import without_bands
 from dp_train.privacy.plan import PrivacyPlan, Unit
 
+_PRV_ENDS = 100.0
+
 TOLERANCE = 0.02
 """How far PRV may lie from PLD: its own numerical error is at most 0.01, and PLD rounds up a little."""
+
+PRV = "prv (Opacus)"
 
 _ORDERS = [1 + x / 10 for x in range(1, 100)] + [*range(12, 64), 80, 128, 256, 512]
 
@@ -38,12 +45,42 @@ class CrossCheck:
     @property
     def agrees(self) -> bool:
         """|PRV − PLD| ≤ 0.02 and RDP ≥ PLD."""
-        return abs(self.prv - self.pld) <= TOLERANCE and self.rdp >= self.pld
+        return disagreement({"pld": self.pld, PRV: self.prv, "rdp": self.rdp}) is None
 
     def describe(self) -> str:
         """One line for a report."""
         verdict = "agree" if self.agrees else "disagree"
         return f"accountants {verdict}: PLD {self.pld:.3f}, PRV {self.prv:.3f}, RDP {self.rdp:.3f}"
+
+
+@lru_cache(maxsize=64)
+def opinions(plan: PrivacyPlan) -> Mapping[str, float]:
+    """ε of the plan by every accountant that knows plans of its kind: "pld" is published, the others check it."""
+    if not plan.private:
+        return {}
+    found = dict(accounting.cross_check(plan))
+    # Opacus' PRV knows no mixtures, no caps, no rate of 1, and overflows where an ε means nothing any more.
+    known = plan.max_contributions == 1 and plan.max_units is None and without_bands(plan).sample_rate < 1
+    if known and 0 < found["pld"] < _PRV_ENDS:
+        with suppress(ArithmeticError, ValueError, RuntimeError):  # a grid that PRV cannot make: it has no opinion
+            found[PRV] = cross_check(plan).prv
+    return found
+
+
+def disagreement(found: Mapping[str, float]) -> str | None:
+    """Why an ε is not to be published: PRV further than 0.02 from PLD, or RDP below it. None if they agree.
+
+    Where ε is so large that PLD rounds up by more than that, a thousandth of it counts as nothing.
+    """
+    pld = found.get("pld", 0.0)
+    if pld > _PRV_ENDS:
+        return None
+    slack = max(TOLERANCE, 1e-3 * pld)
+    if PRV in found and not abs(found[PRV] - pld) <= slack:
+        return "accountants disagree: PRV is not within 0.02 of PLD"
+    if "rdp" in found and not found["rdp"] >= pld - (slack - TOLERANCE) - 1e-9:
+        return "accountants disagree: RDP, an upper bound, lies below PLD"
+    return None
 
 
 def cross_check(plan: PrivacyPlan, *, history: Sequence[tuple[float, float, int]] | None = None) -> CrossCheck:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dp_train.engines.base import Clipping, MicroBatch, StepRecord
 from dp_train.engines.noise import NoiseSource
 from dp_train.engines.scaling import Scaling
+from dp_train.engines.watch import NoiseWatch
 from dp_train.errors import ModelError
 from dp_train.privacy.plan import PrivacyPlan
 
@@ -142,12 +143,17 @@ class UnitClip:
 
 @dataclass(slots=True)
 class Tally:
-    """What one step's microbatches held. Private: it counts people and adds up their losses."""
+    """What one step's microbatches held. Private: it counts people and adds up their losses.
 
+    `cut_loss_sum` adds up losses cut to [0, `loss_bound`], so that a unit moves it by at most that.
+    """
+
+    loss_bound: float = 0.0
     units: int = 0
     nonfinite_units: int = 0
     clipped_units: int = 0
     loss_sum: float = 0.0
+    cut_loss_sum: float = 0.0
 
     def count(self, unit_losses: Tensor, norms: Tensor, clip_norm: float) -> None:
         """Take up one microbatch: (units,) mean losses and (units,) norms, not finite for units that count as zero."""
@@ -155,7 +161,9 @@ class Tally:
         self.units += norms.shape[0]
         self.nonfinite_units += int((~finite).sum())
         self.clipped_units += int((finite & (norms > clip_norm)).sum())
-        self.loss_sum += float(unit_losses.detach().double()[finite].sum())
+        losses = unit_losses.detach().double()[finite]
+        self.loss_sum += float(losses.sum())
+        self.cut_loss_sum += float(losses.nan_to_num(0.0).clamp(0.0, self.loss_bound).sum())
 
 
 class StepSum:
@@ -172,11 +180,12 @@ class StepSum:
         scaling: Scaling | None = None,
     ) -> None:
         self.parameters = tuple(parameters)
-        self.tally = Tally()
+        self.tally = Tally(loss_bound=plan.loss_bound)
         self._plan = plan
         self._noise = noise
         self._scaling = scaling
         self._sums: list[Tensor | None] = [None] * len(self.parameters)
+        self._watch = NoiseWatch()
 
     def add(self, index: int, gradient: Tensor) -> None:
         """Add a clipped gradient of parameter `index`; a contiguous float32 one may be kept, not copied."""
@@ -195,14 +204,18 @@ class StepSum:
             else held
             for parameter, held in zip(self.parameters, self._sums, strict=True)
         ]
+        seen = None
         if self._noise is not None:
+            before = self._watch.before(totals)
             self._add_noise(self._noise, totals, noise_std, step)
+            seen = self._watch.after(totals, before, noise_std) if noise_std > 0 else None
         scales = self._scaling.scales if self._scaling is not None else {}
         for parameter, total in zip(self.parameters, totals, strict=True):
             if parameter in scales:
                 scales[parameter].shrink(total)
             parameter.grad = total.div_(self._plan.expected_units).to(parameter.dtype)
-        tally, self.tally = self.tally, Tally()
+        tally, self.tally = self.tally, Tally(loss_bound=self._plan.loss_bound)
+        loss_noise_std = 0.0 if self._noise is None else self._plan.loss_noise_std
         self._sums = [None] * len(self.parameters)
         return StepRecord(
             step=step,
@@ -215,7 +228,18 @@ class StepSum:
             clipped_units=tally.clipped_units,
             loss_sum=tally.loss_sum,
             noise_bands=getattr(self._noise, "bands", 1),
+            noisy_loss=self._noisy_loss(tally, loss_noise_std, step),
+            loss_noise_std=loss_noise_std,
+            noise_seen=seen,
         )
+
+    def _noisy_loss(self, tally: Tally, std: float, step: int) -> float | None:
+        """The training loss of a step as the plan releases it; None where it releases none."""
+        if self._noise is None or std == 0:
+            return None
+        total = torch.tensor([tally.cut_loss_sum], dtype=torch.float32)
+        self._noise.add(total, std, step=step, index=len(self.parameters))  # a stream of its own, after the tensors'
+        return float(total) / self._plan.expected_units
 
     def _add_noise(self, noise: NoiseSource, totals: Sequence[Tensor], std: float, step: int) -> None:
         """A thread a core: a tensor's noise has a stream of its own, so the order does not matter."""

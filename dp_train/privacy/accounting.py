@@ -43,7 +43,9 @@ def event(plan: PrivacyPlan, steps: int | None = None) -> Any:
 
     Every person owns one unit (k = 1): `steps` Poisson-sampled Gaussian releases. Every person owns at most k > 1
     units: the number of them that enter a step is Binomial(k, q), so a release is a mixture of Gaussians; for q = 1
-    it is one Gaussian, of sensitivity k.
+    it is one Gaussian, of sensitivity k. With a cap on the units of a step it is the truncated Gaussian of Ganesh
+    et al. 2025 (arXiv 2508.15089), for as many people as were declared. What a step releases of the losses is part of
+    it (`released_at_once`).
 
     Args:
       steps: how many steps ran; all of the plan's, if not given.
@@ -59,7 +61,10 @@ def event(plan: PrivacyPlan, steps: int | None = None) -> Any:
         return dp_event.NoOpDpEvent()
     if not plan.private:
         return dp_event.NonPrivateDpEvent()
-    if _contributions(plan) == 1:
+    if plan.max_units is not None:
+        rule = dp_event.TruncatedSubsampledGaussianDpEvent
+        step = rule(plan.population, plan.sample_rate, plan.max_units, plan.sigma)
+    elif _contributions(plan) == 1:
         step = dp_event.PoissonSampledDpEvent(plan.sample_rate, dp_event.GaussianDpEvent(plan.sigma))
     elif plan.sample_rate == 1:
         step = dp_event.GaussianDpEvent(plan.sigma / plan.max_contributions)
@@ -106,7 +111,7 @@ def epsilon_schedule(plan: PrivacyPlan, steps: Sequence[int]) -> tuple[float, ..
     The last of them in time equals `epsilon`. Those before it come from ten times the interval, which adds less than
     1e-3 to an ε near 2, and from one discretisation of the step, which is much quicker than as many calls of `epsilon`.
     """
-    if plan.bands > 1:
+    if plan.bands > 1 or plan.loss_noise_ratio is not None:
         return epsilon_schedule(without_bands(plan), [rounds(plan, _count(plan, step)) for step in steps])
     counts = sorted({_count(plan, step) for step in steps})
     if not counts or _known(plan, counts[-1]) is not None:
@@ -146,8 +151,29 @@ def rounds(plan: PrivacyPlan, steps: int) -> int:
     return -(-steps // plan.bands)
 
 
+def released_at_once(plan: PrivacyPlan) -> PrivacyPlan:
+    """The plan that releases gradients alone and spends as much: one whose noise multiplier is σ ÷ √(1 + 1/r²).
+
+    A unit adds to a step a gradient of norm C at most, under noise of std σC, and a loss of L at most, under
+    independent noise of std rσL. Both enter by one coin. In units of their noise they are one vector, of norm at
+    most √(1/σ² + 1/(rσ)²); so the pair is one sampled Gaussian with the inverse of that for its multiplier.
+    """
+    ratio = plan.loss_noise_ratio
+    if ratio is None:
+        return plan
+    sigma = plan.noise_multiplier
+    return plan.replace(
+        loss_noise_ratio=None, noise_multiplier=None if sigma is None else sigma / math.sqrt(1 + ratio**-2)
+    )
+
+
 def without_bands(plan: PrivacyPlan) -> PrivacyPlan:
-    """The plan of independent noise that spends as much: ⌈T/b⌉ steps at rate b·q (`privacy.correlation`)."""
+    """The plan of independent noise on gradients alone that spends as much: ⌈T/b⌉ steps at rate b·q.
+
+    See `privacy.correlation` and `released_at_once`. A loss under correlated noise is one more column of the matrix
+    whose rows are the steps, and its share of a unit's norm is the same in each round.
+    """
+    plan = released_at_once(plan)
     if plan.bands == 1:
         return plan
     rate = min(1.0, plan.bands * plan.sample_rate)
@@ -157,14 +183,20 @@ def without_bands(plan: PrivacyPlan) -> PrivacyPlan:
 def cross_check(plan: PrivacyPlan) -> Mapping[str, float]:
     """ε by accountant name: "pld", which is published, and "rdp" (Mironov 2017), which must not be smaller.
 
-    The Rényi accountant knows no mixtures: for k > 1 there is "pld" alone.
+    For k > 1, "rdp" integrates the mixture (`composition.renyi`). It knows no capped sampling: there is "pld" alone.
     """
     values = {"pld": epsilon(plan)}
+    if plan.max_units is not None:
+        return values
     if _contributions(plan) == 1:
         from dp_accounting.rdp import RdpAccountant
 
         with _without_order_warnings():
             values["rdp"] = float(RdpAccountant().compose(event(plan)).get_epsilon(plan.delta))
+    else:
+        from dp_train.privacy.composition import renyi_epsilon
+
+        values["rdp"] = renyi_epsilon([event(plan)], plan.delta)
     return values
 
 
@@ -183,10 +215,8 @@ def calibrate(plan: PrivacyPlan, *, epsilon: float) -> PrivacyPlan:
     if not 0 < epsilon < math.inf:
         raise PlanError(f"plan: epsilon={epsilon!r}; expected a number > 0, or plan.without_privacy() for the baseline")
 
-    released = without_bands(plan)
-
     def at(sigma: float, coarseness: int) -> float:
-        trial = released.replace(noise_multiplier=sigma)
+        trial = without_bands(plan.replace(noise_multiplier=sigma))
         known = _known(trial, trial.steps)
         return _nearly_spent(trial, trial.steps, coarseness * _interval(trial, trial.steps)) if known is None else known
 
@@ -356,7 +386,7 @@ def _spent(plan: PrivacyPlan, steps: int, interval: float) -> float:
 @_overflow_means_infinity
 def _nearly_spent(plan: PrivacyPlan, steps: int, interval: float) -> float:
     """`_spent` to seven digits; ten times quicker for the sampled Gaussian, which is a mixture of 0 and 1."""
-    if plan.max_contributions > 1 or not _QUICK_RATE <= plan.sample_rate < 1:
+    if plan.max_contributions > 1 or plan.max_units is not None or not _QUICK_RATE <= plan.sample_rate < 1:
         return _spent(plan, steps, interval)
     from dp_train.privacy.mixtures import mixture_loss
 
@@ -373,6 +403,10 @@ def _one_step(plan: PrivacyPlan, interval: float) -> Any:
         from dp_train.privacy.mixtures import mixture_loss
 
         return mixture_loss(plan.sigma, *_mixture(plan), interval)
+    if plan.max_units is not None:
+        return pld.from_truncated_subsampled_gaussian_mechanism(
+            plan.population, plan.sample_rate, plan.max_units, plan.sigma, value_discretization_interval=interval
+        )
     return pld.from_gaussian_mechanism(
         plan.sigma / _contributions(plan), sampling_prob=plan.sample_rate, value_discretization_interval=interval
     )

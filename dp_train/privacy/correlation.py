@@ -36,6 +36,16 @@ def column_norms(coefficients: NDArray[np.float64], steps: int) -> NDArray[np.fl
     return norms
 
 
+def inverse_coefficients(coefficients: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+    """(steps,) coefficients of the inverse of the Toeplitz matrix, by the recurrence that makes the noise."""
+    inverse = np.zeros(steps)
+    inverse[0] = 1.0
+    for step in range(1, steps):
+        reach = min(step, len(coefficients) - 1)
+        inverse[step] = -coefficients[1 : reach + 1] @ inverse[step - reach : step][::-1]
+    return inverse
+
+
 def strategy(coefficients: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
     """(steps, steps) the strategy C itself; training never forms it."""
     rows, columns = np.indices((steps, steps))

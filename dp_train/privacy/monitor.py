@@ -10,6 +10,7 @@ from typing import Any
 from dp_train.errors import CheckpointError, EpsilonWithheld
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.sampling import FALSE_ALARM, is_poisson
+from dp_train.privacy.witness import NoiseSeen, doubts, normal_squares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class EpsilonClaim:
       unit: whose data the ε is about.
       steps: how many steps ran.
       in_ledger: whether a ledger had reserved the run before its first step.
+      earlier: JSON of the event of each run on the same people that trained the same model before; `spent` is of all.
+      fixed_seed: whether somebody chose the seed.
     """
 
     private: bool
@@ -33,6 +36,8 @@ class EpsilonClaim:
     unit: Unit
     steps: int
     in_ledger: bool = False
+    earlier: tuple[str, ...] = ()
+    fixed_seed: bool = False
 
     def __post_init__(self) -> None:
         if (self.spent is not None) != (self.private and not self.withheld):
@@ -58,11 +63,16 @@ class EpsilonClaim:
             Unit.USER: ("per person", "fixed meeting graph"),
             Unit.EXAMPLE: ("per example", "not per person: who owns several examples is protected less"),
         }[self.unit]
-        return (
-            f"ε={_rounded_up(self.spent)}, δ={self.delta:g} {per}"
-            f" ({limits}; covers the model of this run alone{'' if self.in_ledger else '; not in a ledger'}; "
-            "not hardened against floating-point or timing attacks)"
-        )
+        covers = "the model of this run alone"
+        if self.earlier:
+            covers = f"its model, which {len(self.earlier) + 1} runs on these people trained, and no other"
+        said = [limits, f"covers {covers}"]
+        if not self.in_ledger:
+            said.append("not in a ledger")
+        if self.fixed_seed:
+            said.append("the seed was chosen: holds only while it is secret")
+        said.append("not hardened against floating-point or timing attacks")
+        return f"ε={_rounded_up(self.spent)}, δ={self.delta:g} {per} ({'; '.join(said)})"
 
 
 def _rounded_up(epsilon: float) -> str:
@@ -81,8 +91,12 @@ class RunMonitor:
     `plan.steps`, each had one noise draw of std σ·C, the planned clip and divisor, and the batch sizes can be
     Poisson draws at the planned rate. It charges the steps that ran, so an early stop costs less.
 
+    Where an engine looked at what its noise did (`privacy.witness`), that has to follow the planned law as well, and no
+    sum may be larger than its units' clipped gradients can make it.
+
     Reasons name the plan's public numbers only. That a claim is withheld is itself a private bit where a wrong
-    sampler is the reason; for a correct run it happens with probability at most 1e-9 (`sampling.FALSE_ALARM`).
+    sampler is the reason; for a correct run it happens with probability at most 2e-9: `sampling.FALSE_ALARM` for the
+    batch sizes, and as much for the noise.
     """
 
     def __init__(self, plan: PrivacyPlan) -> None:
@@ -93,6 +107,8 @@ class RunMonitor:
         self._sizes: list[int] = []
         self._turns: list[int] = []  # with correlated noise: how many units' turn it was
         self._departures: list[str] = []
+        self._squares: list[float] = []  # of the noise in each tensor, over all steps, and how many there were
+        self._counts: list[int] = []
 
     def record(
         self,
@@ -105,6 +121,9 @@ class RunMonitor:
         divisor: float,
         noise_bands: int = 1,
         drawn_from: int | None = None,
+        coins: int | None = None,
+        loss_noise_std: float = 0.0,
+        noise_seen: NoiseSeen | None = None,
     ) -> None:
         """Note what one release did. Never raises on a difference: the run goes on, and its ε is withheld.
 
@@ -117,6 +136,9 @@ class RunMonitor:
           divisor: what the noisy sum was divided by.
           noise_bands: over how many steps the noise was correlated; `noise_std` is that of the independent noise in it.
           drawn_from: with correlated noise, how many units' turn it was; private.
+          coins: with a cap, how many units' coins came up before some were left out; private.
+          loss_noise_std: std of the noise on the released sum of losses; 0 where none was released.
+          noise_seen: what became of a few elements when noise was added; private. None where nobody looked.
         """
         plan = self._plan
         if step < self._next_step:
@@ -126,19 +148,28 @@ class RunMonitor:
         if step >= plan.steps:
             self._depart(f"more steps ran than the planned {plan.steps}")
         self._next_step = max(self._next_step, step + 1)
-        self._sizes.append(int(units_drawn))
+        if plan.max_units is None:
+            self._sizes.append(int(units_drawn))
+        else:
+            self._sizes.append(-1 if coins is None else int(coins))
+            if int(units_drawn) != min(self._sizes[-1], plan.max_units):
+                self._depart(f"a step did not take what was drawn up to max_units={plan.max_units}")
         if plan.bands > 1:
             self._turns.append(-1 if drawn_from is None else int(drawn_from))
         if divisor != plan.expected_units:
             self._depart(f"the sum was not divided by expected_units={plan.expected_units}")
         if not plan.private:
             return
+        if noise_seen is not None:
+            self._look(step, int(units_drawn), noise_seen)
         if noise_draws != 1:
             self._depart("noise was not drawn exactly once a step")
         if noise_bands > plan.bands:
             self._depart(f"the noise was correlated over more than bands={plan.bands} steps")
         if not math.isclose(noise_std, self._noise_std, rel_tol=1e-6):
             self._depart(f"the noise std was not σ·C={self._noise_std:g}")
+        if not math.isclose(loss_noise_std, plan.loss_noise_std, rel_tol=1e-6):
+            self._depart(f"the noise std of the training curve was not {plan.loss_noise_std:g}")
         if not math.isclose(clip_norm, plan.clip_norm, rel_tol=1e-6):
             self._depart(f"gradients were not clipped to clip_norm={plan.clip_norm:g}")
 
@@ -152,6 +183,12 @@ class RunMonitor:
         reasons = list(self._departures)
         if plan.private and not self._drawn_as_planned(num_units):
             reasons.append(f"batch sizes are not those of Poisson sampling at sample_rate={plan.sample_rate:g}")
+        if plan.population is not None and num_units > plan.population:
+            reasons.append(f"there are more units than the declared population={plan.population}")
+        share = FALSE_ALARM / 2 / max(len(self._counts), 1)
+        pairs = zip(self._squares, self._counts, strict=True)
+        if not all(normal_squares(total, count, false_alarm=share) for total, count in pairs):
+            reasons.append("the noise of a tensor is not of the planned size")
         spent = plan.epsilon(steps=len(self._sizes)) if plan.private and not reasons else None
         return EpsilonClaim(
             private=plan.private,
@@ -170,6 +207,8 @@ class RunMonitor:
             "units_drawn": list(self._sizes),
             "drawn_from": list(self._turns),
             "departures": list(self._departures),
+            "noise_squares": list(self._squares),
+            "noise_counts": list(self._counts),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -186,6 +225,20 @@ class RunMonitor:
         self._sizes = [int(size) for size in state["units_drawn"]]
         self._turns = [int(size) for size in state.get("drawn_from", ())]
         self._departures = [str(reason) for reason in state["departures"]]
+        self._squares = [float(total) for total in state.get("noise_squares", ())]
+        self._counts = [int(count) for count in state.get("noise_counts", ())]
+
+    def _look(self, step: int, units: int, seen: NoiseSeen) -> None:
+        """Hold what was seen of a step's noise against its law, and add it up by tensor."""
+        alarm = FALSE_ALARM / 2 / self._plan.steps
+        for reason in doubts(self._plan, step, units, seen, false_alarm=alarm):
+            self._depart(reason)
+        if self._plan.bands > 1:
+            return  # what two steps add is not independent there, so that squares do not add up to a known law
+        if not self._counts:
+            self._squares, self._counts = [0.0] * len(seen.counts), [0] * len(seen.counts)
+        self._squares = [total + new for total, new in zip(self._squares, seen.squares, strict=True)]
+        self._counts = [total + new for total, new in zip(self._counts, seen.counts, strict=True)]
 
     def _drawn_as_planned(self, num_units: int) -> bool:
         plan, bands = self._plan, self._plan.bands

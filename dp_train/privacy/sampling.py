@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dp_train.errors import PlanError
+from dp_train.privacy.plan import PrivacyPlan
 
 FALSE_ALARM = 1e-9
 """Probability with which a correct run is taken for a wrong one by `is_poisson`."""
@@ -105,6 +106,49 @@ class CyclicPoissonSampler:
         return members[PoissonSampler(self.groups * self.sample_rate).draw(step, len(members), seed)]
 
 
+@dataclass(frozen=True, slots=True)
+class TruncatedPoissonSampler:
+    """Throws a coin for each unit, and where more than `most` come up leaves some of those out at random.
+
+    Guarantee: `coins` is the draw of `PoissonSampler`; which units of it are left out is a uniform choice that depends
+    on (seed, step) and on how many came up. It costs more than Poisson sampling: a person more can push others out
+    (Ganesh et al. 2025, arXiv 2508.15089).
+    """
+
+    sample_rate: float
+    most: int
+
+    def coins(self, step: int, num_units: int, seed: bytes) -> NDArray[np.int64]:
+        """Sorted indices of all units whose coin came up. As private as a draw."""
+        return PoissonSampler(self.sample_rate).draw(step, num_units, seed)
+
+    def draw(self, step: int, num_units: int, seed: bytes) -> NDArray[np.int64]:
+        """Sorted indices of the units that enter `step`, at most `most`. Arguments as of `PoissonSampler.draw`."""
+        drawn = self.coins(step, num_units, seed)
+        if len(drawn) <= self.most:
+            return drawn
+        places = np.random.Philox(key=_key(seed, step, b"left out")).random_raw(len(drawn))
+        kept: NDArray[np.int64] = np.sort(drawn[np.argsort(places, kind="stable")[: self.most]])
+        return kept
+
+
+Sampler = CyclicPoissonSampler | TruncatedPoissonSampler
+
+
+def sampler_of(plan: PrivacyPlan) -> Sampler:
+    """The sampler that the plan's event is of."""
+    if plan.max_units is not None:
+        return TruncatedPoissonSampler(plan.sample_rate, plan.max_units)
+    return CyclicPoissonSampler(plan.sample_rate, plan.bands)
+
+
+def sampler_name(plan: PrivacyPlan) -> str:
+    """Its name, for ledger and card."""
+    if plan.max_units is not None:
+        return "truncated poisson"
+    return "poisson" if plan.bands == 1 else "cyclic poisson"
+
+
 @lru_cache(maxsize=2)
 def _dealt(seed: bytes, num_units: int, groups: int) -> tuple[NDArray[np.int64], ...]:
     """The units of each group. The remainder of 64 random bits by `groups` is fair up to groups ÷ 2⁶⁴."""
@@ -114,14 +158,14 @@ def _dealt(seed: bytes, num_units: int, groups: int) -> tuple[NDArray[np.int64],
     return tuple(np.flatnonzero(turn == group) for group in range(groups))
 
 
-def _key(seed: bytes, step: int) -> int:
+def _key(seed: bytes, step: int, stream: bytes = b"sampling") -> int:
     if step < 0:
         raise PlanError(f"sampler: step={step}; expected 0 or more")
     if not 16 <= len(seed) <= 64:
         raise PlanError(
             "sampler: seed is too short or too long; expected 16 to 64 secret bytes, as of secrets.token_bytes(32)"
         )
-    digest = hashlib.blake2b(step.to_bytes(8, "big"), key=seed, person=b"sampling", digest_size=16).digest()
+    digest = hashlib.blake2b(step.to_bytes(8, "big"), key=seed, person=stream, digest_size=16).digest()
     return int.from_bytes(digest, "big")
 
 

@@ -51,7 +51,8 @@ def bounded_contributions(examples: Iterable[Example], max_contributions: int) -
     is that one where nothing larger is found.
 
     Why this is private, under fixed-graph DP (Ganesh et al. 2025, definition of "fixed-graph"): two neighbouring data
-    sets have the same ids and the same owners, and differ in what one person's examples say. The selection is a
+    sets have the same ids and the same owners, and in one of them the examples that one person owns are empty: they
+    add nothing to any sum. (Examples that say something *else* instead are two such steps apart.) The selection is a
     function f(ids, owners), however clever f is, so both sets keep *the same* examples, and the person owns at most k
     of them. Each kept example enters a step by a coin of its own, so the number of the person's examples in a step is
     Binomial(k, q) at most, and that mixture is what `accounting.event` charges. Under a relation in which a person

@@ -163,8 +163,8 @@ class Units(Sequence[tuple[Example, ...]]):
         """Hold the units against the plan that is to be trained with.
 
         Raises:
-          PlanError: the plan protects another unit, or allows fewer contributions or rows than the units have,
-            so that its ε would be too small.
+          PlanError: the plan protects another unit, allows fewer contributions or rows than the units have, or was
+            made for fewer units, so that its ε would be too small.
         """
         if plan.unit is not self.unit:
             raise PlanError(f"units: built per {self.unit.value}; the plan is per {plan.unit.value}; build them anew")
@@ -174,6 +174,11 @@ class Units(Sequence[tuple[Example, ...]]):
                 raise PlanError(
                     f"units: built with {name}={built}; the plan allows {planned}; build them with {planned}"
                 )
+        if plan.population is not None and len(self) > plan.population:
+            raise PlanError(
+                f"units: more than the declared population={plan.population}, for which the cap on a step was "
+                "accounted; declare a larger one"
+            )
 
 
 def build_units(

@@ -19,10 +19,11 @@ _RATE = "train/learning_rate"
 class MlflowCallback:
     """Logs a run of the trainer; fulfils `dp_train.training.callbacks.Callback`.
 
-    Guarantee: without `log_private_statistics` nothing that was computed from private data reaches the store,
-    but the ε, and that by way of the claim. ``privacy/planned_epsilon`` shows, while the run goes on, what the *plan*
-    spends; ``privacy/epsilon`` is written at the end, for every step of that curve, and only if the claim holds.
-    Withheld, there is none, and the tag ``privacy.withheld`` names the reasons.
+    Guarantee: without `log_private_statistics` nothing that was computed from private data reaches the store, but
+    releases of the plan (``train/noisy_loss``, where it has a curve) and the ε, and that by way of the claim.
+    ``privacy/planned_epsilon`` shows, while the run goes on, what the *plan* spends; ``privacy/epsilon`` is written at
+    the end, for every step of that curve, and only if the claim holds. Withheld, there is none, and the tag
+    ``privacy.withheld`` names the reasons.
 
     Args:
       run: where to.
@@ -86,6 +87,8 @@ class MlflowCallback:
             row[PLANNED_EPSILON] = step.epsilon
             if self._validate is not None:
                 row |= {f"valid/{name}": score for name, score in self._validate().items()}
+        if step.noisy_loss is not None:
+            row["train/noisy_loss"] = step.noisy_loss
         if self._log_private_statistics:
             units = max(step.private.units, 1)
             row |= {
@@ -116,6 +119,8 @@ class MlflowCallback:
         elif claim.private:
             spent = claim.unwrap()
             curve = {step: value for step, value in self._run.metric_history(PLANNED_EPSILON) if step < result.steps}
+            if claim.earlier:
+                curve = {}  # of this run alone, where the claim is of all that trained the model
             rows = [(EPSILON, value, step) for step, value in (curve | {result.steps: spent}).items()]
             self._run.log_metric_rows([*rows, (DELTA, claim.delta, result.steps)])
             self._run.set_tags({"privacy.claim": claim.describe(), "privacy.unit": claim.unit.value})

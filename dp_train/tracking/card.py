@@ -13,18 +13,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dp_train.consent.events import Purpose
 from dp_train.errors import TrackingError
 from dp_train.privacy.monitor import EpsilonClaim
 from dp_train.privacy.plan import NeighboringRelation, PrivacyPlan, Unit
+from dp_train.privacy.sampling import sampler_name
 from dp_train.tracking.guarantee import Curve, draw_guarantee
-from dp_train.tracking.recompute import number, plan_section
+from dp_train.tracking.recompute import EARLIER, number, plan_section
 
 _SMALL = 10
 """Counts of people or conversations below this are not told."""
 
 _RELATIONS = {
     NeighboringRelation.ADD_OR_REMOVE_ONE: "two data sets that differ in one unit more or less",
-    NeighboringRelation.REPLACE_SPECIAL: "two data sets that differ in the words of one person; who met whom stays",
+    NeighboringRelation.REPLACE_SPECIAL: "two data sets of the same meetings, in one of which all that one person took "
+    "part in count as empty; who met whom stays",
+}
+
+_SAMPLING = {
+    "poisson": "Poisson sampling",
+    "cyclic poisson": "Poisson sampling by turns",
+    "truncated poisson": "Poisson sampling with a cap, of no more units than declared",
 }
 
 Document = Mapping[str, Any]
@@ -115,12 +124,13 @@ def card_document(facts: CardFacts) -> Document:
         },
         "accounting": {
             "published": "privacy loss distributions (dp-accounting)",
-            "assumptions": "Poisson sampling, one Gaussian noise draw a step, clipping per unit, a public divisor",
+            "assumptions": f"{_SAMPLING[sampler_name(plan)]}, one Gaussian noise draw a step, clipping per unit, a "
+            "public divisor",
             "assumptions held in this run": _held(claim),
             **({} if claim.withheld else _cross_check(facts)),
         },
-        "guarantee as a curve": {} if claim.withheld else {f"δ={delta:.0e}": number(e) for e, delta in facts.curve},
-        "ledger": facts.ledger or "this run is in no ledger: what these people's data spent in all is not known",
+        "guarantee as a curve": {} if claim.withheld else {f"δ={delta:g}": number(e) for e, delta in facts.curve},
+        "ledger": facts.ledger or _no_ledger(facts),
         "the ε covers": _covered(facts),
         "the ε does not cover": _not_covered(facts),
         "consent": {
@@ -188,13 +198,18 @@ def _claim(claim: EpsilonClaim) -> dict[str, Any]:
         described["withheld because"] = list(claim.withheld)
     elif claim.private:
         described |= {"epsilon": number(claim.unwrap()), "delta": claim.delta, "unit": claim.unit.value}
+        if claim.earlier:
+            described[EARLIER] = list(claim.earlier)
     else:
         described["statement"] = "no privacy: nothing is promised to anybody about this model"
     return described
 
 
 def _cross_check(facts: CardFacts) -> dict[str, float | str]:
-    return {f"ε of the plan by {name}": number(epsilon) for name, epsilon in facts.cross_check.items()}
+    found: dict[str, float | str] = {
+        f"ε of the plan by {name}": number(epsilon) for name, epsilon in facts.cross_check.items()
+    }
+    return {**found, **({"accountants": "agree"} if len(found) > 1 else {})}  # where they do not, there is no claim
 
 
 def _held(claim: EpsilonClaim) -> str:
@@ -203,11 +218,19 @@ def _held(claim: EpsilonClaim) -> str:
     return "yes, as recorded at every step" if claim.private else "not applicable"
 
 
+def _no_ledger(facts: CardFacts) -> str:
+    if facts.purpose == Purpose.PUBLISH.value:
+        return "this run learnt from published text alone: it spends nothing of anybody's budget"
+    return "this run is in no ledger: what these people's data spent in all is not known"
+
+
 def _covered(facts: CardFacts) -> Sequence[str]:
     if not facts.claim.private or facts.claim.withheld:
         return []
+    curve = ["the noisy training loss of each step (train/noisy_loss), a part of the plan"]
     return [
         f"training in this run, {facts.claim.steps} steps: every model on the way and the last one",
+        *(curve if facts.plan.loss_noise_ratio is not None else ()),
         "the vocabulary and the starting point, which read published text alone"
         + (f" (starting point {facts.starting_point[:16]})" if facts.starting_point else " (random weights)"),
         "the scores, which are of people outside training who agreed to publication",

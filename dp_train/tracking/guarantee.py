@@ -61,7 +61,7 @@ def draw_guarantee(curve: Curve, path: Path, *, delta: float, title: str) -> Pat
         claimed = min(points, key=lambda point: abs(math.log(point[1] / delta)))
         left.plot(*claimed, "o", color="#0072B2", markersize=6.5)
         left.annotate(
-            f"ε={claimed[0]:.3g} at δ={claimed[1]:.0e}",
+            f"ε={claimed[0]:.3g} at δ={claimed[1]:g}",
             xy=claimed,
             xytext=(8, 4),
             textcoords="offset points",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dp_train.privacy.accounting import cross_check, epsilon_delta_curve
+from dp_train.privacy.accounting import epsilon_delta_curve
 from dp_train.privacy.composition import Price, compose, event_from_json
 from dp_train.privacy.ledger.budget import standing, strictest
 from dp_train.privacy.ledger.lines import Book, State
@@ -18,6 +18,8 @@ from dp_train.privacy.plan import PrivacyPlan, Unit
 
 _SAME = 1e-6
 """Relative difference that rounding to six digits may leave."""
+
+EARLIER = "events of earlier runs that trained the model"
 
 Document = Mapping[str, Any]
 Curve = list[tuple[float, float]]
@@ -45,19 +47,6 @@ def guarantee_curve(plan: PrivacyPlan, steps: int) -> Curve:
     return list(zip(epsilon_delta_curve(plan.replace(steps=steps), deltas), deltas, strict=True))
 
 
-def opinions(plan: PrivacyPlan) -> dict[str, float]:
-    """ε of the plan by every accountant that knows plans of its kind."""
-    if not plan.private:
-        return {}
-    found = dict(cross_check(plan))
-    # Opacus' PRV knows no mixtures, no rate of 1, and overflows where an ε means nothing any more.
-    if plan.max_contributions == 1 and plan.sample_rate < 1 and found["pld"] < 100:
-        from dp_train.engines.cross_check import cross_check as opacus_cross_check  # seconds to import
-
-        found["prv (Opacus)"] = opacus_cross_check(plan).prv
-    return found
-
-
 def ledger_section(book: Book, reservation: str) -> dict[str, Any]:
     """What the ledger knew when the card was written: this run, what was declared with it, and all before it."""
     line = book.lines[reservation]
@@ -70,6 +59,7 @@ def ledger_section(book: Book, reservation: str) -> dict[str, Any]:
         "the parameters of all of them were declared before the first began: composed exactly"
         if stands.together
         else "a Rényi filter holds whatever was seen before a run was chosen"
+        + (", if the budget was not raised because of it" if stands.raised else "")
         if stands.budget
         else "only if nobody chose a run by what an earlier one gave: no budget is declared, so no filter holds"
     )
@@ -109,13 +99,23 @@ def differences(card: Document, book: Book) -> Iterator[Difference]:
     plan = plan_of(line.plan)
     derived: dict[str, Mapping[str, Any]] = {"plan": plan_section(plan, line.steps)}
     if "epsilon" in card["claim"]:
+        earlier = card["claim"].get(EARLIER, [])
+        known = {other.event for other in book.of(line.population)}
+        spent = plan.epsilon(line.steps)
+        if earlier:
+            same = [other for other in book.of(line.population) if other.event in earlier]
+            events = [plan.event(line.steps), *map(event_from_json, earlier)]
+            spent = compose(events, strictest([line, *same]), plan.delta).epsilon
         derived["claim"] = {
-            "epsilon": number(plan.epsilon(line.steps)),
+            EARLIER: [event for event in earlier if event in known] or None,
+            "epsilon": number(spent),
             "delta": plan.delta,
             "unit": plan.unit.value,
         }
+        from dp_train.engines.cross_check import opinions  # seconds to import
+
         derived["accounting"] = {f"ε of the plan by {name}": number(value) for name, value in opinions(plan).items()}
-        curve = {f"δ={delta:.0e}": number(epsilon) for epsilon, delta in guarantee_curve(plan, line.steps)}
+        curve = {f"δ={delta:g}": number(epsilon) for epsilon, delta in guarantee_curve(plan, line.steps)}
         derived["guarantee as a curve"] = curve
     derived["consent"] = {"snapshot root": line.facts.consent_root}
     derived["ledger"] = ledger_section(book, reservation)

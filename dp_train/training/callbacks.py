@@ -39,7 +39,8 @@ class StepEnd:
 
     `epsilon` is what the plan has spent after `step` steps; None without privacy, and None on steps at
     which it was not computed. `private` was computed from private data and is covered by no ε: a
-    callback may not log it unless the user asked for that and the run is marked.
+    callback may not log it unless the user asked for that and the run is marked. `noisy_loss` is a release that the
+    plan pays for, if it has a curve (`PrivacyPlan.loss_noise_ratio`); None otherwise.
     """
 
     step: int
@@ -48,6 +49,7 @@ class StepEnd:
     peak_rss_bytes: int
     epsilon: float | None
     private: StepRecord
+    noisy_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ class TrainState:
     """Everything the loop needs to go on as if nothing had happened.
 
     `seeds`, `optimizer`, `average` and `scaling` are None once the run is `finished`: `model` is then the average.
-    `cohort` is a digest of the units (private: it is compared, never shown).
+    `cohort` is a digest of the units (private: it is compared, never shown). `before` are the phases of the model's
+    weights that earlier runs trained, as `training.phases` writes them.
     """
 
     step: int
@@ -42,6 +43,8 @@ class TrainState:
     finished: bool = False
     average: dict[str, Any] | None = None
     scaling: dict[str, Any] | None = None
+    seed_is_fixed: bool = False
+    before: list[dict[str, str | None]] = field(default_factory=list)
 
 
 class CheckpointFolder:
@@ -91,7 +94,8 @@ class CheckpointFolder:
             plain = torch.load(states[-1] / _STATE, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged archive surfaces as one of many types
             raise CheckpointError(
-                f"checkpoint: {states[-1]} cannot be read ({type(error).__name__}); remove that folder and resume"
+                f"checkpoint: {states[-1]} cannot be read ({type(error).__name__}); restore it from a backup, or "
+                "start a new run: what this one reserved stays spent"
             ) from error
         if plain.get("format") != _FORMAT:
             raise CheckpointError(
@@ -121,6 +125,8 @@ def _to_plain(state: TrainState) -> dict[str, Any]:
         "finished": state.finished,
         "average": state.average,
         "scaling": state.scaling,
+        "seed_is_fixed": state.seed_is_fixed,
+        "before": state.before,
     }
 
 

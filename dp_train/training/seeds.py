@@ -27,10 +27,17 @@ class Seeds:
         return cls(sampling=secrets.token_bytes(_BYTES), noise=secrets.token_bytes(_BYTES))
 
     @classmethod
-    def fixed_for_test(cls, number: int) -> Seeds:
-        """Repeatable, for tests and papers. The run is marked: its ε holds only while the number is secret."""
+    def fixed_for_test(cls, number: int, *, of: str = "") -> Seeds:
+        """Repeatable, for tests and papers. The run is marked: its ε holds only while the number is secret.
 
-        def derive(stream: str) -> bytes:
-            return hashlib.blake2b(str(number).encode(), person=stream.encode(), digest_size=_BYTES).digest()
+        Args:
+          of: what is run, in as many words as tell it from all other runs under this number. Two runs that share noise
+            and differ in their gradients (by the learning rate, say) would show the difference bare. The trainer adds
+            plan and people itself.
+        """
 
-        return cls(sampling=derive("sampling"), noise=derive("noise"), fixed=True)
+        def derive(stream: str, text: str) -> bytes:
+            return hashlib.blake2b(text.encode(), person=stream.encode(), digest_size=_BYTES).digest()
+
+        noise = derive("noise", f"{number} {of}" if of else str(number))
+        return cls(sampling=derive("sampling", str(number)), noise=noise, fixed=True)

@@ -33,7 +33,7 @@ from dp_train.privacy.accounting import epsilon_schedule
 from dp_train.privacy.ledger.ledger import Reservation
 from dp_train.privacy.monitor import RunMonitor
 from dp_train.privacy.plan import PrivacyPlan
-from dp_train.privacy.sampling import CyclicPoissonSampler
+from dp_train.privacy.sampling import CyclicPoissonSampler, Sampler, TruncatedPoissonSampler, sampler_of
 from dp_train.privacy.units import Units
 from dp_train.tasks.base import PacksRows, Task
 from dp_train.training.averaging import WeightAverage
@@ -41,6 +41,7 @@ from dp_train.training.batches import Batches, PackedBatches, Packing, UnitBatch
 from dp_train.training.callbacks import Callback, Result, RunStart, RunStatus, StepEnd
 from dp_train.training.checkpoint import CheckpointFolder, TrainState
 from dp_train.training.optimizers import OptimizerFactory, Schedule, constant
+from dp_train.training.phases import Phase, note, phase, phases_of, together
 from dp_train.training.seeds import Seeds
 from dp_train.training.signals import StopSignals
 
@@ -132,6 +133,10 @@ class Trainer:
         self._schedule = schedule
         self._in_ledger = False
         self._steps_begun = 0
+        self._has_begun = False
+        self._before: tuple[Phase, ...] = ()
+        self._population = ""
+        self._seed_is_fixed = False
         self._average = average
         self._scaling = scaling if plan.private else None
         self._self_check = self_check and plan.private
@@ -149,7 +154,7 @@ class Trainer:
             ran, on every way out that a process survives. Without it the claim says that the run is in no ledger.
 
         Raises:
-          BudgetError: the reservation is of another plan or population.
+          BudgetError: the reservation is of another plan or population, or paid for a run before.
           ConsentError: the units were consented for another purpose.
           PlanError: the units were bounded otherwise than the private plan says, or share sequences under one.
           CheckpointError: the folder holds another plan or other people, or cannot be written.
@@ -160,12 +165,15 @@ class Trainer:
         if reservation is None:
             return self._fit(units)
         reservation.check(self.plan, units.population)
-        self._steps_begun = 0
+        self._steps_begun, self._has_begun = 0, False
         try:
-            result = self._fit(units)
+            result = self._fit(units, reservation)
         except BaseException:
             with suppress(DpTrainError):  # the first error is the one to tell; an open line counts in full
-                reservation.abort(self._steps_begun)
+                if self._has_begun:
+                    reservation.abort(self._steps_begun)
+                else:
+                    reservation.forgo()
             raise
         if result.status is RunStatus.FINISHED:
             reservation.commit(result.steps)
@@ -173,7 +181,7 @@ class Trainer:
             reservation.abort(result.steps)
         return result
 
-    def _fit(self, units: Units) -> Result:
+    def _fit(self, units: Units, reservation: Reservation | None = None) -> Result:
         if units.purpose not in (self.task.purpose, Purpose.PUBLISH):
             raise ConsentError(
                 f"units: consented for {units.purpose.value}; task {self.task.name} needs {self.task.purpose.value}; "
@@ -188,13 +196,18 @@ class Trainer:
         cohort = cohort_digest(units)
         state = self._resume(cohort)
         monitor = RunMonitor(self.plan)
+        self._before = phases_of(self.model) if state is None else tuple(map(Phase.of, state.before))
+        # What is published belongs to no budget: a starting point made from it is no phase.
+        self._population = "" if units.purpose is Purpose.PUBLISH else units.population
         if state is not None:
+            self._seed_is_fixed = state.seed_is_fixed
             self.model.load_state_dict(state.model)
             monitor.load_state_dict(state.monitor)
             self._steps_begun = state.step
             if state.finished:
                 return self._result(RunStatus.FINISHED, state.step, monitor, len(units), state.seconds)
         seeds = state.seeds if state is not None and state.seeds is not None else self._seeds or Seeds.fresh()
+        self._seed_is_fixed = seeds.fixed
         optimizer = self._optimizer_factory(trainable)
         if state is not None and state.optimizer is not None:
             optimizer.load_state_dict(state.optimizer)
@@ -210,7 +223,7 @@ class Trainer:
             model=self.model,
             row_losses=self.task.row_losses,
             plan=self.plan,
-            noise=self._noise or _seeded_noise(self.plan, seeds),
+            noise=self._noise or _seeded_noise(self.plan, seeds, cohort),
             optimizer=optimizer,
             clipping=self._clipping,
             scaling=self._scaling,
@@ -218,7 +231,7 @@ class Trainer:
         run = _Run(self, units, cohort, optimizer, engine, monitor, seeds, average)
         self._tell_start(units, seeds, trainable, first_step=state.step if state else 0)
         try:
-            result = run.loop(state)
+            result = run.loop(state, reservation)
         except BaseException:
             self._tell_end(self._result(RunStatus.FAILED, run.step, monitor, len(units), run.seconds))
             raise
@@ -293,10 +306,19 @@ class Trainer:
         seconds: float,
         stopped_by: int | None = None,
     ) -> Result:
+        from dp_train.engines.cross_check import disagreement, opinions  # seconds to import
+
+        claim = monitor.claim(num_units)
+        doubt = disagreement(opinions(self.plan)) if claim.spent is not None else None
+        if doubt is not None:
+            claim = replace(claim, spent=None, withheld=(doubt,))
+        if self._population and steps > 0:
+            note(self.model, (*self._before, phase(self.plan, claim, self._population)))
+        claim = together(claim, self.plan, self._before, self._population)
         return Result(
             status=status,
             steps=steps,
-            epsilon=replace(monitor.claim(num_units), in_ledger=self._in_ledger),
+            epsilon=replace(claim, in_ledger=self._in_ledger, fixed_seed=self._seed_is_fixed),
             seconds=seconds,
             checkpoint=self._checkpoint.path if self._checkpoint else None,
             stopped_by=stopped_by,
@@ -351,20 +373,23 @@ class _Run:
     def seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._started
 
-    def loop(self, state: TrainState | None) -> Result:
+    def loop(self, state: TrainState | None, reservation: Reservation | None) -> Result:
         trainer, plan = self._trainer, self._trainer.plan
         if state is not None:
             self.step, self._seconds_before = state.step, state.seconds
             self._base_rates = [float(group["initial_lr"]) for group in self._optimizer.param_groups]
         for group, rate in zip(self._optimizer.param_groups, self._base_rates, strict=True):
             group["initial_lr"] = rate
-        sampler = CyclicPoissonSampler(plan.sample_rate, plan.bands)
+        sampler = sampler_of(plan)
         batches = trainer._batches(self._units)
         curve = _epsilon_curve(plan)
         trainer.model.train()
         with StopSignals() as stop:
             if self.step == 0:
                 self._save()  # the seeds are on disk before the first noise is drawn
+            if reservation is not None:
+                reservation.begin(resumed=state is not None)
+            trainer._has_begun = True
             while self.step < plan.steps and stop.received is None:
                 trainer._steps_begun = max(trainer._steps_begun, self.step + 1)
                 with _step_randomness(self._seeds, self.step):
@@ -406,10 +431,13 @@ class _Run:
             group["lr"] = rate * factor
         return self._base_rates[0] * factor
 
-    def _note(self, record: StepRecord, sampler: CyclicPoissonSampler) -> None:
-        turn = None
-        if sampler.groups > 1:
-            turn = len(sampler.members(record.step, len(self._units), self._seeds.sampling))
+    def _note(self, record: StepRecord, sampler: Sampler) -> None:
+        asked = record.step, len(self._units), self._seeds.sampling
+        turn = coins = None
+        if isinstance(sampler, TruncatedPoissonSampler):
+            coins = len(sampler.coins(*asked))
+        elif isinstance(sampler, CyclicPoissonSampler) and sampler.groups > 1:
+            turn = len(sampler.members(*asked))
         self._monitor.record(
             record.step,
             units_drawn=record.units,
@@ -419,6 +447,9 @@ class _Run:
             divisor=record.divisor,
             noise_bands=record.noise_bands,
             drawn_from=turn,
+            coins=coins,
+            loss_noise_std=record.loss_noise_std,
+            noise_seen=record.noise_seen,
         )
 
     def _tell(self, record: StepRecord, rate: float, epsilon: float | None) -> None:
@@ -429,6 +460,7 @@ class _Run:
             peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             epsilon=epsilon,
             private=record,
+            noisy_loss=record.noisy_loss,
         )
         try:
             with nullcontext() if self._average is None else self._average.shown():
@@ -451,6 +483,8 @@ class _Run:
                 monitor=self._monitor.state_dict(),
                 seeds=None if finished else self._seeds,
                 seconds=self.seconds,
+                seed_is_fixed=self._seeds.fixed,
+                before=[earlier.values() for earlier in self._trainer._before],
                 finished=finished,
                 average=None if finished or self._average is None else self._average.state_dict(),
                 scaling=None if finished or self._trainer._scaling is None else self._trainer._scaling.state_dict(),
@@ -458,8 +492,13 @@ class _Run:
         )
 
 
-def _seeded_noise(plan: PrivacyPlan, seeds: Seeds) -> NoiseSource:
-    noise = SeededNoise(seeds.noise)
+def _seeded_noise(plan: PrivacyPlan, seeds: Seeds, cohort: str) -> NoiseSource:
+    seed = seeds.noise
+    if seeds.fixed:
+        # Under one chosen seed, two runs that differ in σ or in their people must not share noise: σ₁Z and σ₂Z added
+        # to one sum show the sum, and Z added to two sums shows the person between them.
+        seed = hashlib.blake2b(f"{plan.digest} {cohort}".encode(), key=seed, person=b"run").digest()
+    noise = SeededNoise(seed)
     return noise if plan.bands == 1 else CorrelatedNoise(noise, bands=plan.bands, steps=plan.steps)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dp_train.engines.cross_check import CrossCheck, cross_check
+from dp_train.engines.cross_check import PRV, CrossCheck, cross_check, disagreement, opinions
 from dp_train.errors import PlanError
 from dp_train.privacy.plan import PrivacyPlan
 
@@ -47,3 +47,24 @@ def test_plans_that_opacus_cannot_account_are_refused(plan: PrivacyPlan) -> None
 def test_an_rdp_below_pld_is_a_disagreement() -> None:
     assert not CrossCheck(pld=1.0, prv=1.0, rdp=0.9).agrees
     assert CrossCheck(pld=1.0, prv=1.01, rdp=1.2).describe() == "accountants agree: PLD 1.000, PRV 1.010, RDP 1.200"
+
+
+@pytest.mark.parametrize(
+    ("changes", "by"),
+    [
+        ({}, {"pld", "rdp", PRV}),
+        ({"max_contributions": 4, "steps": 100}, {"pld", "rdp"}),
+        ({"max_units": 60, "population": 1000, "steps": 10}, {"pld"}),
+        ({"sample_rate": 1e-9, "steps": 10}, {"pld", "rdp"}),
+    ],
+    ids=["one unit a person", "several", "capped", "never drawn"],
+)
+def test_every_accountant_that_knows_a_plan_has_its_say(changes: dict[str, float], by: set[str]) -> None:
+    found = opinions(PLAN.replace(**changes))
+    assert set(found) == by
+    assert disagreement(found) is None
+
+
+@pytest.mark.parametrize("found", [{"pld": 1.0, PRV: 1.03}, {"pld": 1.0, PRV: float("nan")}, {"pld": 2.0, "rdp": 1.99}])
+def test_accountants_that_disagree_are_told(found: dict[str, float]) -> None:
+    assert "accountants disagree" in str(disagreement(found))

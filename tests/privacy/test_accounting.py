@@ -80,6 +80,35 @@ def test_samsum_notebook_spends_a_tenth_of_what_it_says() -> None:
     )
 
 
+CAPPED: dict[str, Any] = {"sample_rate": 0.05, "steps": 1000, "delta": 1e-5, "noise_multiplier": 1.0}
+
+
+def test_a_cap_costs_next_to_nothing_at_four_deviations_and_much_at_the_mean() -> None:
+    free = plan(**CAPPED)
+    wide, tight = (free.replace(max_units=cap, population=10_000) for cap in (588, 500))
+    assert free.epsilon() == pytest.approx(10.99, abs=0.005)
+    assert wide.epsilon() == pytest.approx(11.00, abs=0.015)
+    assert tight.epsilon() == pytest.approx(48.9, abs=0.05)
+
+
+@pytest.mark.parametrize("cap", [500, 520, 588])
+def test_fewer_people_than_were_declared_never_spend_more_under_a_cap(cap: int) -> None:
+    declared = plan(**CAPPED | {"steps": 10}, max_units=cap, population=10_000)
+    spent = [declared.replace(population=people).epsilon() for people in (9_000, 9_900, 9_999, 10_000)]
+    assert spent == sorted(spent)
+
+
+def test_a_noisy_training_curve_is_a_part_of_the_plan_and_costs_what_both_releases_cost_at_once() -> None:
+    alone = plan(noise_multiplier=1.0)
+    with_curve = alone.replace(loss_noise_ratio=3.0)
+    assert with_curve.epsilon() == alone.replace(noise_multiplier=1 / math.sqrt(1 + 1 / 9)).epsilon()
+    assert alone.epsilon() < with_curve.epsilon()
+    calibrated = plan(loss_noise_ratio=10.0).calibrate(epsilon=2.0)
+    assert 1.99 < calibrated.epsilon() <= 2.0
+    assert calibrated.sigma == pytest.approx(plan().calibrate(epsilon=2.0).sigma * math.sqrt(1.01), rel=2e-3)
+    assert epsilon_schedule(calibrated, [100])[0] == calibrated.epsilon()
+
+
 def test_without_sampling_it_is_the_gaussian_mechanism() -> None:
     # Exact δ(ε) of the Gaussian mechanism: Balle and Wang 2018 (arXiv 1805.06530), equation 6.
     full = plan(sample_rate=1.0, steps=25, noise_multiplier=10.0)

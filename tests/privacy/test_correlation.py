@@ -20,6 +20,7 @@ from dp_train.privacy.accounting import (
 )
 from dp_train.privacy.correlation import column_norms, strategy, strategy_coefficients
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.witness import variance
 
 PLAN = PrivacyPlan(sample_rate=0.03, expected_units=64, steps=40, delta=1e-5, noise_multiplier=1.2, bands=8)
 
@@ -90,3 +91,10 @@ def test_calibration_holds_for_any_number_of_bands(bands: int, target: float) ->
     plan = PLAN.replace(bands=bands, noise_multiplier=None).calibrate(epsilon=target)
     assert plan.bands == bands
     assert 0.998 * target <= plan.epsilon() <= target
+
+
+@pytest.mark.parametrize("bands", [1, 2, 5])
+def test_the_size_of_correlated_noise_is_that_of_the_rows_of_the_inverse(bands: int) -> None:
+    plan = PrivacyPlan(sample_rate=0.1, expected_units=10, steps=12, delta=1e-5, noise_multiplier=1.0, bands=bands)
+    rows = np.linalg.inv(strategy(strategy_coefficients(bands), 12))
+    assert [variance(plan, step) for step in range(12)] == pytest.approx((rows**2).sum(axis=1).tolist())

@@ -250,3 +250,38 @@ def test_turns_survive_a_resume() -> None:
     for step in range(17, 40):
         second.record(**in_turns(step))
     assert second.claim(UNITS).unwrap() == BANDED.epsilon()
+
+
+CAPPED = PLAN.replace(max_units=70, population=1300)
+CURVE = PLAN.replace(loss_noise_ratio=10.0)
+
+
+def capped(**changes: Any) -> list[dict[str, Any]]:
+    records = [honest(step) for step in range(PLAN.steps)]
+    return [
+        one | {"coins": one["units_drawn"], "units_drawn": min(one["units_drawn"], 70)} | changes for one in records
+    ]
+
+
+def test_a_capped_run_that_keeps_to_its_plan_has_its_epsilon() -> None:
+    assert run(capped(), CAPPED).unwrap() == CAPPED.epsilon()
+
+
+@pytest.mark.parametrize(
+    ("records", "units", "reason"),
+    [
+        (capped(coins=None), UNITS, "up to max_units=70"),
+        (planted(coins=100, units_drawn=100), UNITS, "up to max_units=70"),
+        (capped(), 1301, "more units than the declared population=1300"),
+    ],
+    ids=["coins not told", "cap not kept", "more people than declared"],
+)
+def test_a_difference_from_a_capped_plan_is_named(records: list[dict[str, Any]], units: int, reason: str) -> None:
+    assert any(reason in why for why in run(records, CAPPED, units).withheld)
+
+
+def test_a_training_curve_without_its_noise_withholds_the_claim() -> None:
+    assert run(planted(loss_noise_std=CURVE.loss_noise_std), CURVE).unwrap() == CURVE.epsilon()
+    for std in (0.0, CURVE.loss_noise_std / 2):
+        assert run(planted(loss_noise_std=std), CURVE).withheld == ("the noise std of the training curve was not 200",)
+    assert run(planted(loss_noise_std=1.0)).withheld  # one that nobody planned

@@ -35,6 +35,9 @@ PLAN = PrivacyPlan(sample_rate=0.02, expected_units=256, steps=300, delta=1e-6)
         {"rows_per_unit": 0},
         {"bands": 0},
         {"bands": 51},
+        {"population": 100},
+        {"loss_noise_ratio": 0.0},
+        {"loss_bound": math.inf},
     ],
 )
 def test_an_impossible_value_is_refused_by_name(field: dict[str, Any]) -> None:
@@ -65,9 +68,20 @@ def test_the_digest_follows_every_field() -> None:
         {"max_contributions": 2},
         {"rows_per_unit": 2},
         {"bands": 2},
+        {"max_units": 10, "population": 100},
+        {"max_units": 10, "population": 101},
+        {"loss_noise_ratio": 5.0},
+        {"loss_noise_ratio": 5.0, "loss_bound": 3.0},
     ]
     assert len(changes) == len(dataclasses.fields(PrivacyPlan))
     assert len({PLAN.replace(**change).digest for change in changes} | {PLAN.digest}) == len(changes) + 1
+
+
+@pytest.mark.parametrize("changes", [{"max_units": 1}, {"max_contributions": 2}, {"bands": 2}])
+def test_a_cap_that_no_event_is_known_for_is_refused(changes: dict[str, Any]) -> None:
+    capped = {"max_units": 10, "population": 100}
+    with pytest.raises(PlanError, match="max_units="):
+        PLAN.replace(**(capped | changes))
 
 
 def test_correlated_noise_is_refused_where_one_person_takes_several_turns() -> None:

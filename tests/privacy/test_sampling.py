@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from scipy.stats import binom, chi2, chisquare
 
 from dp_train.errors import PlanError
-from dp_train.privacy.sampling import CyclicPoissonSampler, PoissonSampler, is_poisson
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.sampling import (
+    CyclicPoissonSampler,
+    PoissonSampler,
+    TruncatedPoissonSampler,
+    is_poisson,
+    sampler_name,
+    sampler_of,
+)
 
 SEED = bytes(range(32))
 rates = st.floats(min_value=1e-6, max_value=1.0)
@@ -210,3 +218,26 @@ def test_one_group_is_plain_poisson_sampling() -> None:
 def test_turns_that_cannot_be_kept_are_refused(rate: float, groups: int) -> None:
     with pytest.raises(PlanError, match="groups"):
         CyclicPoissonSampler(rate, groups)
+
+
+def test_a_cap_takes_a_part_of_the_draw_and_no_other_unit() -> None:
+    sampler = TruncatedPoissonSampler(0.3, most=25)
+    sizes, kept = [], np.zeros(100)
+    for step in range(2000):
+        drawn, coins = sampler.draw(step, 100, SEED), sampler.coins(step, 100, SEED)
+        assert len(drawn) == min(len(coins), 25)
+        assert set(drawn) <= set(coins)
+        sizes.append(len(coins))
+        kept[drawn] += 1
+    assert max(sizes) > 25 > min(sizes)
+    # Who is left out does not depend on the place in the list.
+    first, last = kept[:50].sum(), kept[50:].sum()
+    assert abs(first - last) < 5 * np.sqrt(kept.sum())
+
+
+def test_a_plan_names_its_sampler() -> None:
+    plan = PrivacyPlan(sample_rate=0.1, expected_units=10, steps=10, delta=1e-5, noise_multiplier=1.0)
+    assert sampler_of(plan.replace(max_units=25, population=100)) == TruncatedPoissonSampler(0.1, 25)
+    assert sampler_of(plan.replace(bands=2)) == CyclicPoissonSampler(0.1, 2)
+    found = [sampler_name(p) for p in (plan, plan.replace(bands=2), plan.replace(max_units=25, population=100))]
+    assert found == ["poisson", "cyclic poisson", "truncated poisson"]

@@ -110,3 +110,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TrackingError, match=r"^card: \S+ cannot be written \(.+\); choose another run folder$"):
         write_card(FACTS, tmp_path / "file")
+
+
+def test_two_deltas_that_round_alike_keep_their_own_epsilon() -> None:
+    curve = card_document(replace(FACTS, curve=((3.0, 1.2e-6), (3.1, 1e-6))))["guarantee as a curve"]
+    assert curve == {"δ=1.2e-06": 3.0, "δ=1e-06": 3.1}

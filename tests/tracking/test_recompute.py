@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from card_facts import FACTS, PLAN, claim
 
+from dp_train.engines.cross_check import opinions
 from dp_train.errors import StoreError
+from dp_train.privacy.composition import compose, event_from_json
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import RunFacts
 from dp_train.tracking.card import card_document
-from dp_train.tracking.recompute import differences, guarantee_curve, ledger_section, opinions
+from dp_train.tracking.recompute import EARLIER, differences, guarantee_curve, ledger_section
 
 STEPS = 120  # of 300: the run was ended early
 
@@ -88,3 +90,13 @@ def test_a_card_of_another_consent_is_found(card: dict[str, Any], ledger: Ledger
 def test_a_head_that_the_ledger_never_had_is_refused(ledger: Ledger) -> None:
     with pytest.raises(StoreError, match="no row has the hash ababababab"):
         ledger.book(until="ab" * 32)
+
+
+def test_a_claim_over_phases_follows_from_the_lines_of_all_of_them(card: dict[str, Any], ledger: Ledger) -> None:
+    book = ledger.book(until=card["ledger"]["head"])
+    first = book.of("people")[0].event
+    spent = compose([PLAN.event(STEPS), event_from_json(first)], PLAN.neighboring_relation, PLAN.delta).epsilon
+    card["claim"] |= {"epsilon": round(spent, 6), EARLIER: [first]}
+    assert list(differences(card, book)) == []
+    card["claim"][EARLIER] = [first.replace("0.02", "0.01")]
+    assert next(differences(card, book)).figure == f"claim, {EARLIER}"

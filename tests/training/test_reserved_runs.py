@@ -100,3 +100,42 @@ def test_a_run_of_another_plan_does_not_start(
     with pytest.raises(BudgetError, match="for plan"):
         trainer(plan, tmp_path / "run").fit(units, reservation=reservation)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_reservation_pays_for_one_run(units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path, ledger: Ledger) -> None:
+    units = units_of(20)
+    reservation = ledger.reserve(plan, units.population)
+    trainer(plan, tmp_path / "run").fit(units, reservation=reservation)
+    trainer(plan, tmp_path / "run").fit(units, reservation=reservation)  # the same run, which is finished
+    with pytest.raises(BudgetError, match="pays for one run"):
+        trainer(plan, tmp_path / "other").fit(units, reservation=reservation)
+    (line,) = ledger.standing(units.population).lines
+    assert (line.state, line.steps) == (State.COMMITTED, plan.steps)
+
+
+def test_a_run_whose_checkpoint_is_lost_does_not_begin_again_under_the_same_charge(
+    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path, ledger: Ledger
+) -> None:
+    units = units_of(20)
+    reservation = ledger.reserve(plan, units.population)
+    with pytest.raises(RuntimeError):
+        trainer(plan, tmp_path / "run", Fails(3)).fit(units, reservation=reservation)
+    again = ledger.take_up(reservation.identifier, plan)
+    with pytest.raises(BudgetError, match="no checkpoint"):
+        trainer(plan, tmp_path / "elsewhere").fit(units, reservation=again)
+    trainer(plan, tmp_path / "run").fit(units, reservation=again)
+    (line,) = ledger.standing(units.population).lines
+    assert (line.state, line.steps) == (State.COMMITTED, plan.steps)
+
+
+def test_a_second_run_on_a_reservation_in_use_does_not_close_it(
+    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path, ledger: Ledger
+) -> None:
+    units = units_of(20)
+    reservation = ledger.reserve(plan, units.population)
+    reservation.begin(resumed=False)  # by a process that is still at work
+    for folder in ("other", "another"):
+        with pytest.raises(BudgetError, match="no checkpoint"):
+            trainer(plan, tmp_path / folder).fit(units, reservation=reservation)
+    (line,) = ledger.standing(units.population).lines
+    assert (line.state, line.steps) == (State.OPEN, plan.steps)

@@ -472,3 +472,68 @@ def test_a_private_run_does_not_begin_on_a_model_that_its_engine_gets_wrong(
 def test_the_self_check_changes_no_bit_of_the_run(units_of: UnitsOf, plan: PrivacyPlan, engine: EngineName) -> None:
     with_it, without = (train(units_of(20), plan, engine=engine, self_check=on)[0] for on in (True, False))
     assert equal(with_it, without)
+
+
+def test_a_capped_run_takes_no_more_units_than_its_cap(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    notes, capped = Notes(), plan.replace(max_units=11, population=40)
+    _, result = train(units_of(40), capped, notes=notes)
+    drawn = [step.private.units for step in notes.steps]
+    assert max(drawn) == 11
+    assert min(drawn) < 11
+    assert result.epsilon.unwrap() == capped.epsilon()
+    with pytest.raises(PlanError, match="declared population=40"):
+        train(units_of(41), capped)
+
+
+def test_the_noisy_training_curve_follows_the_losses_and_repeats_after_a_resume(
+    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path
+) -> None:
+    curve = plan.replace(loss_noise_ratio=0.1, loss_bound=2.0)
+    whole, parts = Notes(), Notes()
+    _, result = train(units_of(40), curve, notes=whole)
+    assert result.epsilon.unwrap() == curve.epsilon()
+    std = curve.loss_noise_std / curve.expected_units
+    for step in whole.steps:
+        assert step.noisy_loss is not None
+        cut = 2.0 * step.private.units / curve.expected_units  # an untrained model loses more than 2 everywhere
+        assert abs(step.noisy_loss - cut) < 6 * std
+    assert len({step.noisy_loss for step in whole.steps}) == len(whole.steps)
+    train(units_of(40), curve, folder=tmp_path, notes=stop_at(4))
+    train(units_of(40), curve, folder=tmp_path, notes=parts)
+    assert [step.noisy_loss for step in parts.steps] == [step.noisy_loss for step in whole.steps[4:]]
+    assert all(step.noisy_loss is None for step in no_curve(units_of, plan))
+
+
+def no_curve(units_of: UnitsOf, plan: PrivacyPlan) -> list[StepEnd]:
+    notes = Notes()
+    train(units_of(5), plan, notes=notes)
+    return notes.steps
+
+
+def test_runs_that_differ_share_no_noise_under_one_chosen_seed(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    """σ₁Z and σ₂Z on the same sum would show the sum; Z on the sums of two cohorts would show who joined."""
+
+    def noise(plan: PrivacyPlan, people: int, seeds: Seeds) -> torch.Tensor:
+        lonely = plan.replace(sample_rate=1e-9, steps=1)
+        model, _ = train(units_of(people), lonely, seeds=seeds, optimizer=sgd(lr=1.0), schedule=lambda *_: 1.0)
+        moved = [a - b for a, b in zip(model.parameters(), LetterModel().parameters(), strict=True)]
+        return torch.cat([tensor.flatten() for tensor in moved]).detach()
+
+    seed, first = Seeds.fixed_for_test(3), noise(plan, 20, Seeds.fixed_for_test(3))
+    assert torch.equal(first, noise(plan, 20, seed))
+    for other in (
+        noise(plan.replace(noise_multiplier=2.0), 20, seed),
+        noise(plan, 21, seed),
+        noise(plan, 20, Seeds.fixed_for_test(3, of="another learning rate")),
+    ):
+        assert abs(float(torch.corrcoef(torch.stack([first, other]))[0, 1])) < 0.3
+
+
+def test_accountants_that_disagree_withhold_the_claim(
+    units_of: UnitsOf, plan: PrivacyPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dp_train.engines import cross_check
+
+    monkeypatch.setattr(cross_check, "opinions", lambda plan: {"pld": plan.epsilon(), "rdp": plan.epsilon() / 2})
+    _, result = train(units_of(5), plan)
+    assert result.epsilon.withheld == ("accountants disagree: RDP, an upper bound, lies below PLD",)

@@ -37,6 +37,8 @@ class Standing:
       declared: composed as if all runs had been declared together; exact if they were, else too small to promise.
       adaptive: by the filter of the budget; None without a budget, whose filter does not exist.
       together: whether all runs were declared together.
+      raised: whether the budget was raised after the first run. A filter is for one budget: what it says then holds if
+        nobody decided on the raise by what runs gave.
     """
 
     population: str
@@ -47,6 +49,7 @@ class Standing:
     declared: Price
     adaptive: float | None
     together: bool
+    raised: bool = False
 
     @property
     def spent(self) -> float:
@@ -81,10 +84,11 @@ def standing(book: Book, population: str) -> Standing:
 
 def standing_with(book: Book, population: str, lines: Sequence[Line]) -> Standing:
     """Where the population would stand with more lines; nothing is written."""
-    return _stand(population, book.label(population), book.budget(population), [*book.of(population), *lines])
+    found = [*book.of(population), *lines]
+    return _stand(population, book.label(population), book.budget(population), found, population in book.raised)
 
 
-def _stand(population: str, label: str | None, budget: Budget | None, lines: Sequence[Line]) -> Standing:
+def _stand(population: str, label: str | None, budget: Budget | None, lines: Sequence[Line], raised: bool) -> Standing:
     bounded = _spending(lines)
     delta = budget.delta if budget else min((line.delta for line in bounded), default=1e-5)
     found = [event_from_json(line.event) for line in bounded]
@@ -97,6 +101,7 @@ def _stand(population: str, label: str | None, budget: Budget | None, lines: Seq
         declared=compose(found, strictest(bounded), delta),
         adaptive=None if budget is None else RenyiFilter(budget.epsilon, budget.delta).spent(_counted(budget, bounded)),
         together=len({line.procedure for line in bounded}) <= 1,
+        raised=raised,
     )
 
 

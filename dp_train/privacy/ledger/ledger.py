@@ -99,6 +99,18 @@ class Reservation:
                 f"{population[:12]}; reserve for units.population"
             )
 
+    def begin(self, *, resumed: bool) -> None:
+        """Note that the first noise is about to be drawn: a line pays for one run.
+
+        Args:
+          resumed: whether the run goes on from its own checkpoint, and so draws the noise that it drew before.
+
+        Raises:
+          BudgetError: the line is closed, or a run began on it whose checkpoint is not at hand: its steps were, or may
+            have been, shown, and other noise for them would be a second release under one charge.
+        """
+        self.ledger.begin(self, resumed=resumed)
+
     def commit(self, steps: int) -> str:
         """Close the line of a run that came to its end; returns the hash of the row. Once more changes nothing."""
         return self.ledger.settle(self, State.COMMITTED, steps)
@@ -106,6 +118,12 @@ class Reservation:
     def abort(self, steps: int) -> str:
         """Close the line of a run that was ended, charging the steps that ran; returns the hash of the row."""
         return self.ledger.settle(self, State.ABORTED, max(steps, self.at_least))
+
+    def forgo(self) -> None:
+        """Close the line of a run that never began; a line on which one did is left as it is, and counts in full."""
+        line = self.ledger.book().lines.get(self.identifier)
+        if line is not None and not line.begun:
+            self.abort(0)
 
 
 class Ledger:
@@ -229,6 +247,25 @@ class Ledger:
                 row = {"kind": "reopen", "reservation": identifier, "price": price_values(price)}
                 (head,) = self._append(connection, book, [row])
         return Reservation(self, identifier, line.population, plan, head, at_least)
+
+    def begin(self, reservation: Reservation, *, resumed: bool) -> None:
+        """Note that the run of a line begins; what `Reservation.begin` calls."""
+        with self._database.writing(_LOCK) as connection:
+            book = self._book(connection)
+            line = book.lines.get(reservation.identifier)
+            if line is None or line.state is not State.OPEN:
+                raise BudgetError(
+                    f"ledger: reservation {reservation.identifier} is "
+                    f"{'unknown' if line is None else f'closed ({line.state.value}, {line.steps} steps)'}; it pays for "
+                    "one run; reserve the next one anew"
+                )
+            if line.begun and not resumed:
+                raise BudgetError(
+                    f"ledger: reservation {reservation.identifier} began a run before, and there is no checkpoint of "
+                    "it to go on from; what it reserved stays spent: start a new run, under a reservation of its own"
+                )
+            if not line.begun:
+                self._append(connection, book, [{"kind": "begin", "reservation": line.reservation}])
 
     def settle(self, reservation: Reservation, state: State, steps: int) -> str:
         """Close a line; what `Reservation.commit` and `abort` call.

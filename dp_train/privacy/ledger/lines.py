@@ -1,7 +1,8 @@
 """What the rows of a ledger mean: budgets, and one line for each run.
 
-A row is a JSON body in a hash chain. Four kinds there are: `declare` sets a budget, `reserve` begins a line, `settle`
-closes it with what ran, `reopen` takes an interrupted one up again. Nothing is ever updated; the state is a fold.
+A row is a JSON body in a hash chain. Five kinds there are: `declare` sets a budget, `reserve` makes a line, `begin`
+says that its run started, `settle` closes it with what ran, `reopen` takes an interrupted one up again. Nothing is ever
+updated; the state is a fold.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class Line:
       price: of the charged event, at `delta`, under `relation`; None where there is no bound per person.
       plan: its public fields; plan_digest names it. facts: the rest.
       first_row: of the chain. row_hash: of the last row that is about it.
+      begun: whether a run began on it.
     """
 
     reservation: str
@@ -92,6 +94,7 @@ class Line:
     first_row: int
     row_hash: str
     recorded_at: str
+    begun: bool = False
 
     @property
     def bounded(self) -> bool:
@@ -112,12 +115,14 @@ class Book:
       budgets: of each population, in the order of their declaration; the last one holds.
       lines: by reservation, in the order of their beginning.
       rows, head: how many rows, and the hash of the last.
+      raised: populations whose budget was raised when runs of theirs had been reserved.
     """
 
     budgets: dict[str, list[Budget]] = field(default_factory=dict)
     lines: dict[str, Line] = field(default_factory=dict)
     rows: int = 0
     head: str = ""
+    raised: set[str] = field(default_factory=set)
 
     def budget(self, population: str) -> Budget | None:
         """The budget that holds."""
@@ -162,6 +167,10 @@ def _apply(book: Book, seq: int, row_hash: str, row: Mapping[str, Any]) -> None:
     kind = row["kind"]
     if kind == "declare":
         budget = Budget(epsilon=row["epsilon"], delta=row["delta"], label=row["label"], reason=row["reason"])
+        old = book.budget(row["population"])
+        more = old is not None and (budget.epsilon > old.epsilon or budget.delta > old.delta)
+        if more and book.of(row["population"]):
+            book.raised.add(row["population"])
         book.budgets.setdefault(row["population"], []).append(budget)
     elif kind == "reserve":
         book.lines[row["reservation"]] = Line(
@@ -183,6 +192,9 @@ def _apply(book: Book, seq: int, row_hash: str, row: Mapping[str, Any]) -> None:
             row_hash=row_hash,
             recorded_at=row["recorded_at"],
         )
+    elif kind == "begin":
+        line = book.lines[row["reservation"]]
+        book.lines[line.reservation] = replace(line, begun=True, row_hash=row_hash)
     elif kind == "settle":
         line = book.lines[row["reservation"]]
         book.lines[line.reservation] = replace(

@@ -123,6 +123,15 @@ def test_raising_a_budget_needs_a_reason_and_every_declaration_stays(ledger: Led
     assert [budget.epsilon for budget in ledger.book().budgets[PEOPLE]] == [2.0, 3.0, 1.0]
 
 
+def test_a_budget_raised_after_a_run_is_told_since_its_filter_was_for_another(ledger: Ledger) -> None:
+    ledger.declare(PEOPLE, epsilon=2.5, delta=1e-5)
+    ledger.declare(PEOPLE, epsilon=5.0, delta=1e-5, reason="before anything ran")
+    ledger.reserve(TWO, PEOPLE)
+    assert not ledger.standing(PEOPLE).raised
+    ledger.declare(PEOPLE, epsilon=9.0, delta=1e-5, reason="after a run")
+    assert ledger.standing(PEOPLE).raised
+
+
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_budget_is_a_positive_number(ledger: Ledger, epsilon: float) -> None:
     with pytest.raises(BudgetError, match="expected a number"):

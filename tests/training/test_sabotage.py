@@ -1,0 +1,105 @@
+"""What a run really did withholds its ε, whatever its engine says that it did; each planted mistake is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from letters import LetterModel, LetterTask
+from torch import Tensor
+
+from dp_train.engines.base import EngineName
+from dp_train.engines.noise import SecureNoise, SeededNoise
+from dp_train.privacy.monitor import EpsilonClaim
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.sampling import PoissonSampler
+from dp_train.privacy.units import Units
+from dp_train.training.optimizers import sgd
+from dp_train.training.trainer import Trainer
+
+UnitsOf = Callable[..., Units]
+SIZE, REPEATS = "noise that was added is not of the planned size", "noise of a step repeats"
+
+
+@dataclass
+class Altered:
+    """Seeded noise with its std, step or tensor tampered with; the engine does not know."""
+
+    std: Callable[[float, int, int], float] = lambda std, step, index: std
+    step: Callable[[int], int] = lambda step: step
+    index: Callable[[int], int] = lambda index: index
+
+    def add(self, tensor: Tensor, std: float, *, step: int, index: int) -> None:
+        altered = self.std(std, step, index)
+        SeededNoise(bytes(range(32))).add(tensor, altered, step=self.step(step), index=self.index(index))
+
+
+def claim(units: Units, plan: PrivacyPlan, **how: object) -> EpsilonClaim:
+    settings = {"optimizer": sgd(lr=0.01), "engine": EngineName.NAIVE} | how
+    return Trainer(LetterModel(), LetterTask(), plan, **settings).fit(units).epsilon  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def longer(plan: PrivacyPlan) -> PrivacyPlan:
+    return plan.replace(steps=40)
+
+
+@pytest.mark.parametrize("noise", [None, Altered(), SecureNoise()], ids=["own", "given", "secure"])
+def test_an_honest_run_is_believed(units_of: UnitsOf, longer: PrivacyPlan, noise: object) -> None:
+    assert claim(units_of(40), longer, noise=noise).unwrap() == longer.epsilon()
+
+
+@pytest.mark.parametrize(
+    ("noise", "reason"),
+    [
+        (Altered(std=lambda std, step, index: 0.5 * std), SIZE),
+        (Altered(std=lambda std, step, index: 0.9 * std), "noise of a tensor is not of the planned size"),
+        (Altered(std=lambda std, step, index: 0.0 if index == 2 else std), "noise of a tensor"),
+        (Altered(std=lambda std, step, index: 0.0 if step == 7 else std), SIZE),
+        (Altered(step=lambda step: 0), REPEATS),
+        (Altered(index=lambda index: 0), REPEATS),
+    ],
+    ids=["half", "nine tenths", "a tensor without", "a step without", "the same every step", "the same every tensor"],
+)
+def test_noise_that_was_not_there_withholds_the_claim(
+    units_of: UnitsOf, longer: PrivacyPlan, noise: Altered, reason: str
+) -> None:
+    withheld = claim(units_of(40), longer, noise=noise).withheld
+    assert any(reason in why for why in withheld), withheld
+
+
+def test_a_clip_that_was_left_out_withholds_the_claim(
+    units_of: UnitsOf, longer: PrivacyPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(norms: Tensor, clip_norm: float) -> Tensor:
+        return torch.ones_like(norms, dtype=torch.float32)
+
+    tight = longer.replace(clip_norm=0.01)
+    assert not claim(units_of(40), tight).withheld
+    monkeypatch.setattr("dp_train.engines.units.clip_factors", none)
+    assert "than units clipped to clip_norm=0.01" in claim(units_of(40), tight).withheld[0]
+
+
+def test_batches_of_one_size_or_at_another_rate_withhold_the_claim(
+    units_of: UnitsOf, longer: PrivacyPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = PoissonSampler.draw
+    alterations = {
+        "shuffled": lambda self, step, units, seed: np.arange(10),
+        "twice the rate": lambda self, step, units, seed: honest(PoissonSampler(0.5), step, units, seed),
+    }
+    for draw in alterations.values():
+        monkeypatch.setattr(PoissonSampler, "draw", draw)
+        assert "not those of Poisson sampling" in claim(units_of(40), longer).withheld[0]
+
+
+def test_correlated_noise_of_half_the_size_withholds_the_claim(
+    units_of: UnitsOf, longer: PrivacyPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    banded, add = longer.replace(bands=3), SeededNoise.add
+    assert not claim(units_of(40), banded).withheld
+    monkeypatch.setattr(SeededNoise, "add", lambda self, tensor, std, **at: add(self, tensor, std / 2, **at))
+    assert SIZE in claim(units_of(40), banded).withheld[0]
