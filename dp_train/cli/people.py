@@ -5,6 +5,7 @@ Torch is not loaded here, so that what depends on people alone (who owns what) i
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from dp_train.anonymize import Anonymizer
 from dp_train.cli.config import ConsentConfig, CorpusConfig, DenyConfig, TaskConfig, TrainConfig
-from dp_train.cli.names import ContextName, CorpusSource, TaskName
+from dp_train.cli.names import ContextName, CorpusSource, TaskName, TrainOn
 from dp_train.consent.decisions import JurisdictionRule, Limits
 from dp_train.consent.events import ConsentEvent, Purpose, read_events
 from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples, ConsentPolicy, GateReport, gate
@@ -59,7 +60,10 @@ _BESIDE = Path("../shared/data")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Populations:
-    """What passed the gate, anonymised; `evaluation` is None where no file of it was given."""
+    """What passed the gate, anonymised; `evaluation` is None where no file of it was given.
+
+    `private` is what is learnt from: published text, too, with `corpus.train_on=PUBLIC`.
+    """
 
     private: ConsentedCorpus
     public: ConsentedCorpus
@@ -91,17 +95,39 @@ def populations(config: TrainConfig, moment: ConsentSnapshot | None = None) -> P
     decided = moment or snapshot(config)
     anonymizer = Anonymizer(names=config.anonymize.names, patterns=config.anonymize.patterns)
 
-    def consented(name: str, purpose: Purpose) -> ConsentedCorpus:
+    def consented(name: str, purpose: Purpose, part: int | None = None) -> ConsentedCorpus:
+        corpus = corpora[name] if part is None else _Part(corpora[name], part)
         # The embedded public text beside files of one's own is in no store: it brings its events along.
         known = decided if in_store(config, corpora[name]) or not config.consent.store else _of_its_own(config, name)
-        return gate(corpora[name], known, policy_of(config, purpose)).redact(anonymizer)
+        return gate(corpus, known, policy_of(config, purpose)).redact(anonymizer)
 
+    if config.corpus.train_on is TrainOn.PUBLIC:
+        learnt, public = (consented(_PUBLIC, Purpose.PUBLISH, part) for part in (0, 1))
+    else:
+        learnt, public = consented(_PRIVATE, _PURPOSES[config.task.name]), consented(_PUBLIC, Purpose.PUBLISH)
     return Populations(
-        private=consented(_PRIVATE, _PURPOSES[config.task.name]),
-        public=consented(_PUBLIC, Purpose.PUBLISH),
+        private=learnt,
+        public=public,
         evaluation=consented(_EVALUATION, Purpose.PUBLISH) if _EVALUATION in corpora else None,
         decided=decided,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One half of a corpus' conversations, by their ids."""
+
+    corpus: Corpus
+    part: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.corpus.name}, half {self.part + 1}"
+
+    def conversations(self) -> Iterator[Conversation]:
+        for conversation in self.corpus.conversations():
+            if hashlib.sha256(conversation.conversation_id.encode()).digest()[0] % 2 == self.part:
+                yield conversation
 
 
 def asked(config: TrainConfig) -> Iterator[tuple[Corpus, ConsentPolicy]]:
@@ -238,8 +264,11 @@ def consented_examples(config: TrainConfig) -> ConsentedExamples:
 
     Anonymising changes no id and no owner, so the selection is that of the run.
     """
-    policy = policy_of(config, _PURPOSES[config.task.name])
-    return gate(_corpora(config)[_PRIVATE], look(config), policy).examples(_examples_of(config.task))
+    corpora, policy = _corpora(config), policy_of(config, _PURPOSES[config.task.name])
+    learnt = corpora.get(_PRIVATE)
+    if learnt is None:
+        learnt, policy = _Part(corpora[_PUBLIC], 0), policy_of(config, Purpose.PUBLISH)
+    return gate(learnt, look(config), policy).examples(_examples_of(config.task))
 
 
 def look(config: TrainConfig) -> ConsentSnapshot:
@@ -301,9 +330,10 @@ def _corpora(config: TrainConfig) -> dict[str, Corpus]:
             kinds=kinds,
         )
 
+    private = corpus.train_on is TrainOn.PRIVATE  # else what spends is not even read
     if corpus.source is CorpusSource.EMBEDDED:
         return {
-            _PRIVATE: embedded(corpus.people, Population.PRIVATE),
+            **({_PRIVATE: embedded(corpus.people, Population.PRIVATE)} if private else {}),
             _PUBLIC: embedded(corpus.public_people, Population.PUBLIC),
             _EVALUATION: embedded(corpus.evaluation_people, Population.EVALUATION),
         }
@@ -314,6 +344,8 @@ def _corpora(config: TrainConfig) -> dict[str, Corpus]:
         read = _READERS[corpus.source]
         files = {_PRIVATE: corpus.private, _PUBLIC: corpus.public, _EVALUATION: corpus.evaluation}
         found = {name: read(Path(path)) for name, path in files.items() if path is not None}
+    if not private:
+        found.pop(_PRIVATE, None)
     return {_PUBLIC: embedded(corpus.public_people, Population.PUBLIC), **found}
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 import yaml
@@ -42,7 +42,13 @@ from dp_train.cli.places import conf_folder
 from dp_train.cli.plan import make_plan, plan_table
 from dp_train.cli.show import config_tree, rounded_up, table, told
 from dp_train.errors import DpTrainError
+from dp_train.privacy import composition
+from dp_train.privacy.plan import NeighboringRelation
 from dp_train.tracking.provenance import public_overrides
+from dp_train.tracking.recompute import plan_of
+
+if TYPE_CHECKING:
+    from dp_train.tracking.run import TrackedRun
 
 
 def run(options: Namespace, out: Console) -> int:
@@ -67,14 +73,17 @@ def run(options: Namespace, out: Console) -> int:
         return 0
     folder = Path(tree.hydra.sweep.dir)
     out.print(f"sweep folder: {folder}")
-    with _parent(base, options.overrides) as parent_id:
+    with _parent(base, options.overrides) as parent:
         try:
-            _launch([*words, f"hydra.sweep.dir={folder}"], sweep, parent_id, stored)
+            _launch([*words, f"hydra.sweep.dir={folder}"], sweep, None if parent is None else parent.run_id, stored)
         except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
             raise explain(error, options.overrides) from error
         finally:
             _write_overrides(folder, options.overrides)
-    return _report(folder, out)
+        price = procedure_price(folder)
+        if parent is not None and price is not None:
+            parent.log_metrics({"privacy/procedure_epsilon": price.epsilon})
+    return _report(folder, out, price)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +177,7 @@ def _trial(tree: DictConfig, parent_id: str | None, sweep: Grid) -> None:
 
 
 @contextmanager
-def _parent(config: TrainConfig, overrides: Sequence[str]) -> Iterator[str | None]:
+def _parent(config: TrainConfig, overrides: Sequence[str]) -> Iterator[TrackedRun | None]:
     """The sweep's own run in MLflow; trials in other processes find it by its id."""
     from dp_train.cli.trial import experiment_name, open_store
     from dp_train.tracking.run import RunKind
@@ -180,7 +189,7 @@ def _parent(config: TrainConfig, overrides: Sequence[str]) -> Iterator[str | Non
     experiment = store.experiment(experiment_name(config), metrics=[])
     with store.start_run(experiment, name=f"sweep {config.task.name.value}", kind=RunKind.SWEEP) as run:
         run.set_tags({"dp_train.overrides": " ".join(public_overrides(overrides))})
-        yield run.run_id
+        yield run
 
 
 def _write_overrides(folder: Path, overrides: Sequence[str]) -> None:
@@ -190,8 +199,23 @@ def _write_overrides(folder: Path, overrides: Sequence[str]) -> None:
         (folder / "overrides.yaml").write_text(yaml.safe_dump(public_overrides(overrides), allow_unicode=True))
 
 
-def _report(folder: Path, out: Console) -> int:
-    """The trials in a table.
+def procedure_price(folder: Path) -> composition.Price | None:
+    """What the private trials cost together, as if all had been declared before the first; None for fewer than two.
+
+    What is chosen by looking at all of them has this behind it, and not the ε of the one that was chosen.
+    """
+    results = [RunFolder(path).read_json("result.json") for path in folder.iterdir() if path.name.isdigit()]
+    ran = [(plan_of(result["plan"]), result["steps"]) for result in results if result.get("epsilon") is not None]
+    if len(ran) < 2:
+        return None
+    relation = NeighboringRelation.ADD_OR_REMOVE_ONE
+    if any(plan.neighboring_relation is NeighboringRelation.REPLACE_SPECIAL for plan, _ in ran):
+        relation = NeighboringRelation.REPLACE_SPECIAL
+    return composition.compose([plan.event(steps) for plan, steps in ran], relation, min(plan.delta for plan, _ in ran))
+
+
+def _report(folder: Path, out: Console, price: composition.Price | None) -> int:
+    """The trials in a table, and what they cost together.
 
     Raises:
       DpTrainError: not every trial came to its end.
@@ -213,6 +237,11 @@ def _report(folder: Path, out: Console) -> int:
             )
         )
     out.print(table(("trial", "run", "status", "ε", "score"), rows, title=str(folder)))
+    if price is not None:
+        out.print(
+            f"these trials together: ε={rounded_up(price.epsilon)}, which is what stands behind a model that is chosen "
+            "among them; corpus.train_on=PUBLIC chooses for nothing"
+        )
     if failed:
         raise DpTrainError(
             f"sweep: {failed} of {len(trials)} trials failed, see above; the others are whole in {folder}"
