@@ -11,17 +11,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dp_train.anonymize.patterns import REGIONS, TOKENS, find_patterns
+from dp_train.anonymize.patterns import REGIONS, TOKENS, PatternSpan, find_patterns
 from dp_train.consent.name_forms import fold
 from dp_train.consent.names import NameIndex, is_free
 from dp_train.conversations import Conversation
 
 PEOPLE = 16
 """So many people of one conversation have a surrogate that is one token for the model."""
+
+Finder = Callable[[str], list[PatternSpan]]
+"""Where identifiers stand in a text, and what replaces each."""
 
 SURROGATES: tuple[str, ...] = (*(f"[P{number}]" for number in range(1, PEOPLE + 1)), *TOKENS)
 """Every surrogate that a tokenizer should make one token. The 17th person's "[P17]" is made of several."""
@@ -53,10 +56,12 @@ class Anonymizer:
 
     Attributes:
       names: replace roster names. patterns: replace e-mail addresses, numbers and secrets.
+      finders: more functions from text to spans, such as `presidio_finder()`; names and patterns come first.
     """
 
     names: bool = True
     patterns: bool = True
+    finders: tuple[Finder, ...] = ()
 
     def __call__(self, conversation: Conversation) -> Conversation:
         """The conversation with its text, its summary and its roster replaced."""
@@ -81,6 +86,7 @@ class Anonymizer:
             "names": self.names,
             "patterns": list(TOKENS) if self.patterns else [],
             "phone_regions": list(REGIONS) if self.patterns else [],
+            "finders": [finder.__name__ for finder in self.finders],
         }
 
     def _replaced(
@@ -115,15 +121,21 @@ class Anonymizer:
         covered = [match.span() for match in _SURROGATE.finditer(text)] if "[" in text else []
         patterns = find_patterns(text, covered) if self.patterns else []
         edits = [(span.start, span.end, span.token) for span in patterns]
-        if not self.names:
-            return edits
-        taken = sorted([*covered, *((start, end) for start, end, _ in edits)]) if edits else covered
-        names = index.find(text, hints=hints, covered=taken, declarative=declarative)
-        edits += [(span.start, span.end, surrogates[span.person_id]) for span in names]
-        if "@" in text:
-            taken = sorted([*covered, *((start, end) for start, end, _ in edits)])
-            edits += _strangers(text, taken, strangers, len(surrogates))
+        if self.names:
+            taken = _taken(covered, edits) if edits else covered
+            names = index.find(text, hints=hints, covered=taken, declarative=declarative)
+            edits += [(span.start, span.end, surrogates[span.person_id]) for span in names]
+            if "@" in text:
+                edits += _strangers(text, _taken(covered, edits), strangers, len(surrogates))
+        for finder in self.finders:
+            for span in finder(text):
+                if span.start < span.end and is_free(_taken(covered, edits), span.start, span.end):
+                    edits.append((span.start, span.end, span.token))
         return sorted(edits)
+
+
+def _taken(covered: Sequence[tuple[int, int]], edits: Sequence[tuple[int, int, str]]) -> list[tuple[int, int]]:
+    return sorted([*covered, *((start, end) for start, end, _ in edits)])
 
 
 def _strangers(

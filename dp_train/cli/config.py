@@ -265,6 +265,7 @@ class AnonymizeConfig:
 
     names: bool = True
     patterns: bool = True
+    presidio: bool = False
 
 
 @dataclass(kw_only=True)

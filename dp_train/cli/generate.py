@@ -16,8 +16,8 @@ from typing import TextIO
 
 from rich.console import Console
 
-from dp_train.anonymize import Anonymizer
 from dp_train.cli.folders import RunFolder
+from dp_train.cli.people import anonymizer_of
 from dp_train.cli.show import console
 from dp_train.cli.trained import Trained, load
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Turn
@@ -45,7 +45,7 @@ def summarise(trained: Trained, transcript: list[str]) -> str:
     task = trained.task
     assert isinstance(task, MeetingSummary)
     conversation = read_lines(transcript, ConversationKind.MEETING)
-    anonymous = _anonymizer(trained)(conversation)
+    anonymous = anonymizer_of(trained.config)(conversation)
     summary = task.generate(trained.model, ["\n".join(named_lines(anonymous))])[0]
     return _with_names(summary, conversation, anonymous)
 
@@ -54,7 +54,7 @@ def complete(trained: Trained, draft: str, earlier: str = "") -> str:
     """How the draft goes on; `earlier` is the author's message before it."""
     task = trained.task
     assert isinstance(task, ChatCompose)
-    text, before = anonymous_draft(_anonymizer(trained), draft, earlier)
+    text, before = anonymous_draft(anonymizer_of(trained.config), draft, earlier)
     return task.generate(trained.model, [text], earlier=[before])[0]
 
 
@@ -124,7 +124,7 @@ def _interactive(trained: Trained, out: Console) -> int:
         from dp_train.cli.typing import type_messages
 
         out.print("Type a message: Tab takes what is suggested, Enter ends the message, Ctrl-C or Ctrl-D leaves.")
-        typing, anonymizer = trained.task.typing(trained.model), _anonymizer(trained)
+        typing, anonymizer = trained.task.typing(trained.model), anonymizer_of(trained.config)
 
         def suggest(draft: str, earlier: str) -> str:
             return typing.suggest(*anonymous_draft(anonymizer, draft, earlier))
@@ -174,11 +174,6 @@ def _paragraph(source: TextIO) -> list[str]:
         elif lines:
             break
     return lines
-
-
-def _anonymizer(trained: Trained) -> Anonymizer:
-    config = trained.config.anonymize
-    return Anonymizer(names=config.names, patterns=config.patterns)
 
 
 def _with_names(text: str, conversation: Conversation, anonymous: Conversation) -> str:

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 from dp_train.anonymize import Anonymizer
+from dp_train.anonymize.presidio import presidio_finder
 from dp_train.cli.config import ConsentConfig, CorpusConfig, DenyConfig, TaskConfig, TrainConfig
 from dp_train.cli.names import ContextName, CorpusSource, TaskName, TrainOn
 from dp_train.consent.decisions import JurisdictionRule, Limits
@@ -93,7 +94,7 @@ def populations(config: TrainConfig, moment: ConsentSnapshot | None = None) -> P
     """
     corpora = _corpora(config)
     decided = moment or snapshot(config)
-    anonymizer = Anonymizer(names=config.anonymize.names, patterns=config.anonymize.patterns)
+    anonymizer = anonymizer_of(config)
 
     def consented(name: str, purpose: Purpose, part: int | None = None) -> ConsentedCorpus:
         corpus = corpora[name] if part is None else _Part(corpora[name], part)
@@ -128,6 +129,16 @@ class _Part:
         for conversation in self.corpus.conversations():
             if hashlib.sha256(conversation.conversation_id.encode()).digest()[0] % 2 == self.part:
                 yield conversation
+
+
+def anonymizer_of(config: TrainConfig) -> Anonymizer:
+    """What replaces names and identifiers.
+
+    Raises:
+      ConfigError: Presidio is asked for and not installed.
+    """
+    finders = (presidio_finder(),) if config.anonymize.presidio else ()
+    return Anonymizer(names=config.anonymize.names, patterns=config.anonymize.patterns, finders=finders)
 
 
 def asked(config: TrainConfig) -> Iterator[tuple[Corpus, ConsentPolicy]]:

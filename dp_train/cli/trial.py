@@ -375,7 +375,9 @@ def _card_facts(
 ) -> CardFacts:
     config, plan, spec = outcome.config, outcome.plan, model_spec(outcome.config)
     git = git_state()
-    replaced = [word for word, on in (("names", config.anonymize.names), ("patterns", config.anonymize.patterns)) if on]
+    halves = config.anonymize
+    kinds = {"names": halves.names, "patterns": halves.patterns, "what Presidio's patterns find": halves.presidio}
+    replaced = [word for word, on in kinds.items() if on]
     return CardFacts(
         run=outcome.label,
         task=material.task.name,

@@ -1,0 +1,68 @@
+"""Presidio's pattern recognizers as one more finder; an extra, for identifiers that `patterns` does not know.
+
+It runs offline: a blank spaCy pipeline cuts words, and no model of names is loaded (`SpacyRecognizer` is left out), so
+people are found by the roster alone, as without it. Slower than everything else here by far.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from dp_train.anonymize.anonymizer import Finder
+from dp_train.anonymize.patterns import CARD, EMAIL, IBAN, IP, PHONE, SECRET, SSN, URL, PatternSpan
+from dp_train.errors import ConfigError
+
+MIN_SCORE = 0.4
+"""Presidio's own middle: what it takes for a mere possibility stays."""
+
+_TOKENS = {
+    "EMAIL_ADDRESS": EMAIL,
+    "PHONE_NUMBER": PHONE,
+    "URL": URL,
+    "IP_ADDRESS": IP,
+    "CREDIT_CARD": CARD,
+    "IBAN_CODE": IBAN,
+    "US_SSN": SSN,
+}
+_LEFT_ALONE = {"DATE_TIME", "PERSON", "LOCATION", "NRP", "ORGANIZATION"}
+
+
+@cache
+def presidio_finder() -> Finder:
+    """A function from text to what Presidio finds in it; other identifiers than the known ones become [SECRET].
+
+    Raises:
+      ConfigError: Presidio is not installed.
+    """
+    try:
+        import spacy
+        from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
+        from presidio_analyzer.nlp_engine import SpacyNlpEngine
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "config: anonymize.presidio=true, and Presidio is not installed; pip install 'dp_train[presidio]'"
+        ) from error
+
+    class Blank(SpacyNlpEngine):  # type: ignore[misc]
+        """A pipeline without a model, so that nothing is fetched."""
+
+        def load(self) -> None:
+            self.nlp = {"en": spacy.blank("en")}
+
+    engine = Blank()
+    engine.load()
+    registry = RecognizerRegistry()
+    registry.load_predefined_recognizers(nlp_engine=engine, languages=["en"])
+    registry.remove_recognizer("SpacyRecognizer")
+    analyzer = AnalyzerEngine(registry=registry, nlp_engine=engine, supported_languages=["en"])
+    wanted = [entity for entity in analyzer.get_supported_entities("en") if entity not in _LEFT_ALONE]
+
+    def presidio(text: str) -> list[PatternSpan]:
+        found: list[Any] = analyzer.analyze(text, language="en", entities=wanted, score_threshold=MIN_SCORE)
+        return [PatternSpan(each.start, each.end, _TOKENS.get(each.entity_type, SECRET)) for each in found]
+
+    return presidio
+
+
+__all__ = ["presidio_finder"]
