@@ -124,9 +124,9 @@ def _status(store: ConsentStore, options: Namespace) -> int:
             print("no events: a person without events is denied")
         return 0
     counts: Counter[tuple[str, str]] = Counter()
-    for event in store.events():
-        for purpose in sorted(purpose.value for purpose in event.purpose) or ["all"]:
-            counts[event.event_state.value, purpose] += 1
+    for terms, count in store.counts():
+        for purpose in terms["purpose"] or ["all"]:
+            counts[terms["event_state"], purpose] += count
     shown: list[dict[str, Any]] = [
         {"state": state, "purpose": purpose, "events": count if count >= SMALL else None}
         for (state, purpose), count in sorted(counts.items())

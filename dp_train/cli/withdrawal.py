@@ -38,8 +38,8 @@ STARTING_POINTS = Path("runs/starting_points")
 REASON = "people whose data it has learnt from withdrew their consent"
 PUBLIC_KEY = "signing.pub"
 OWN_FILES = (
-    "take them out of your own files of conversations and events, exports and backups: nothing here knows them any "
-    "more, so a run from such a file would take them for somebody who agrees"
+    "take them out of your own files of conversations and events, exports, proofs and backups: nothing here knows "
+    "them any more, so a run from such a file would take them for somebody who agrees"
 )
 SAMPLES = (
     "they had agreed to publication: samples and starting points keep no list of people; where their conversations "

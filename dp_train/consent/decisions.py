@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 from functools import reduce
-from operator import or_
+from operator import attrgetter, or_
 from typing import NamedTuple
 
 from dp_train.consent.events import AgeBand, EntityRole, EventState, Processing, Purpose
@@ -21,6 +21,8 @@ from dp_train.errors import ConfigError
 
 class Reason(Enum):
     """Why: one code for every decision. Their order is written into Merkle roots: append only."""
+
+    __hash__ = object.__hash__  # as that of ContentKind
 
     GRANTED = "granted"
     NO_RECORD = "no_record"
@@ -200,14 +202,16 @@ class Fact(NamedTuple):
 
     @property
     def grants(self) -> bool:
-        return not self.flawed and STATES[self.state].grants
+        return _GRANTS[self.state] and not self.flawed
 
     @property
-    def precedence(self) -> tuple[int, int, int, bytes]:
-        """The highest wins: latest, then more restrictive, then `seq`; the record id makes it total."""
+    def precedence(self) -> tuple[int, int, int, bytes, int]:
+        """The highest wins: latest, then more restrictive, then `seq`; record id and flaws make it total."""
         # GIVEN is the stricter grant: after a material change it does not allow, RENEWED does.
-        strictness = 2 if not self.grants else int(STATES[self.state] is EventState.GIVEN)
-        return (self.effective, strictness, self.seq, self.record)
+        happened, recorded = self.event_time, self.recorded
+        grants = _GRANTS[self.state] and not self.flaws and happened <= recorded
+        strictness = int(self.state == _GIVEN) if grants else 2
+        return (happened if happened < recorded else recorded, strictness, self.seq, self.record, self.flaws)
 
 
 class Outcome(NamedTuple):
@@ -224,10 +228,16 @@ def visible(facts: Iterable[Fact], *, as_of: int, known_at: int) -> list[Fact]:
     Copies of an event count as its first delivery. Copies that contradict each other are all kept,
     and all malformed: each denies what it names.
     """
+    delivered = [fact for fact in facts if fact.recorded <= known_at]
+    if len({fact.record for fact in delivered}) < len(delivered):
+        delivered = _once(delivered)
+    return [fact for fact in delivered if fact.event_time <= as_of or fact.recorded <= as_of]
+
+
+def _once(facts: Iterable[Fact]) -> list[Fact]:
     copies: dict[bytes, list[Fact]] = {}
     for fact in facts:
-        if fact.recorded <= known_at:
-            copies.setdefault(fact.record, []).append(fact)
+        copies.setdefault(fact.record, []).append(fact)
     known: list[Fact] = []
     for same in copies.values():
         if len(same) == 1:
@@ -240,7 +250,7 @@ def visible(facts: Iterable[Fact], *, as_of: int, known_at: int) -> list[Fact]:
             versions[content] = fact._replace(recorded=min(first.recorded, fact.recorded), seq=min(first.seq, fact.seq))
         conflict = MALFORMED if len(versions) > 1 else 0
         known.extend(fact._replace(flaws=fact.flaws | conflict) for fact in versions.values())
-    return [fact for fact in known if fact.effective <= as_of]
+    return known
 
 
 _DENIALS: Mapping[EventState, Reason] = {
@@ -256,6 +266,9 @@ _DENIALS: Mapping[EventState, Reason] = {
 
 _SELF, _GUARDIAN, _ORG = (ROLES.index(role) for role in (EntityRole.SELF, EntityRole.GUARDIAN, EntityRole.ORG_ADMIN))
 _UNKNOWN_AGE = AGES.index(AgeBand.UNKNOWN)
+_GIVEN = STATES.index(EventState.GIVEN)
+_GRANTS = tuple(state.grants for state in STATES)
+_MINOR = tuple(age.needs_guardian for age in AGES)
 
 
 class Judge(NamedTuple):
@@ -271,22 +284,25 @@ class Judge(NamedTuple):
 
         Kinds of one purpose with equal outcomes are one cell; what is not named is NO_RECORD.
         """
+        ranked, age = sorted(facts, key=attrgetter("precedence")), _age(facts)
         for purpose in range(len(PURPOSES)):
-            spoken = [fact for fact in facts if fact.purposes >> purpose & 1]
+            spoken = [fact for fact in ranked if fact.purposes >> purpose & 1]
+            if not spoken:
+                continue
             outcomes: dict[Outcome, int] = {}
-            limits = {self.places[fact.place].masks[purpose] for fact in spoken if fact.place in self.places}
-            for kinds in _atoms([*(fact.kinds for fact in spoken), *(limits - {0})]):
-                outcome = self.outcome(facts, purpose, kinds)
+            masks = {fact.kinds for fact in spoken}
+            if self.places:
+                masks |= {self.places[fact.place].masks[purpose] for fact in spoken if fact.place in self.places} - {0}
+            for kinds in _atoms(masks):
+                outcome = self._outcome([fact for fact in spoken if fact.kinds & kinds], age, purpose, kinds)
                 outcomes[outcome] = outcomes.get(outcome, 0) | kinds
             for outcome, kinds in sorted(outcomes.items(), key=lambda item: item[1]):
                 if outcome.reason is not Reason.NO_RECORD:
                     yield purpose, kinds, outcome
 
-    def outcome(self, facts: Sequence[Fact], purpose: int, kinds: int) -> Outcome:
-        """What the person's facts decide for one purpose and for kinds that all of them treat alike."""
-        age = _age(facts)
-        minor = AGES[age].needs_guardian
-        about = [fact for fact in facts if fact.purposes >> purpose & 1 and fact.kinds & kinds]
+    def _outcome(self, about: Sequence[Fact], age: int, purpose: int, kinds: int) -> Outcome:
+        """What a person's facts about one purpose, the winning one last, decide for kinds that all of them name."""
+        minor = _MINOR[age]
         # A guardian can consent for a child only; an organisation cannot consent for anybody.
         own = [f for f in about if f.role != _ORG and (minor or f.role != _GUARDIAN or not f.grants)]
         outcome = self._latest(own, purpose, kinds)
@@ -309,10 +325,11 @@ class Judge(NamedTuple):
 
     def organisation(self, facts: Sequence[Fact]) -> Iterator[tuple[int, int, Outcome]]:
         """The cells that an organisation allows, in a canonical order; all others it denies."""
+        ranked = sorted(facts, key=attrgetter("precedence"))
         for purpose in range(len(PURPOSES)):
-            spoken = [fact for fact in facts if fact.purposes >> purpose & 1]
+            spoken = [fact for fact in ranked if fact.purposes >> purpose & 1]
             outcomes: dict[Outcome, int] = {}
-            for kinds in _atoms(fact.kinds for fact in spoken):
+            for kinds in _atoms({fact.kinds for fact in spoken}):
                 outcome = self._latest([fact for fact in spoken if fact.kinds & kinds], purpose, kinds)
                 if outcome.reason is Reason.GRANTED:
                     outcomes[outcome] = outcomes.get(outcome, 0) | kinds
@@ -320,10 +337,10 @@ class Judge(NamedTuple):
                 yield purpose, kinds, outcome
 
     def _latest(self, facts: Sequence[Fact], purpose: int, kinds: int) -> Outcome:
-        """What the winning fact says at `as_of`."""
+        """What the winning fact, the last, says at `as_of`."""
         if not facts:
             return Outcome(Reason.NO_RECORD)
-        fact = max(facts, key=lambda fact: fact.precedence)
+        fact = facts[-1]
         reason = self._denial(fact, facts, purpose, kinds)
         return _granted(fact.data_from, fact.data_to) if reason is None else Outcome(reason)
 
@@ -334,9 +351,8 @@ class Judge(NamedTuple):
             return Reason.MALFORMED
         if fact.flawed:
             return Reason.FUTURE_EVENT
-        state = STATES[fact.state]
-        if not state.grants:
-            return _DENIALS[state]
+        if not _GRANTS[fact.state]:
+            return _DENIALS[STATES[fact.state]]
         if fact.uncovered >> purpose & 1:
             return Reason.PROCESSING_NOT_COVERED
         if fact.expires <= self.as_of:
@@ -350,10 +366,8 @@ class Judge(NamedTuple):
         material = self.material.get(fact.notice)
         if material is not None and fact.role != _ORG:
             # A flawed grant under the old notice counts here too: it can only ask for a renewal.
-            outdated = any(
-                STATES[f.state].grants and f.notice == fact.notice and 1 <= f.version < material for f in facts
-            )
-            if fact.version < material or (state is EventState.GIVEN and outdated):
+            outdated = any(_GRANTS[f.state] and f.notice == fact.notice and 1 <= f.version < material for f in facts)
+            if fact.version < material or (fact.state == _GIVEN and outdated):
                 return Reason.OLD_NOTICE
         return None
 
@@ -363,10 +377,12 @@ def _granted(data_from: int, data_to: int) -> Outcome:
     return Outcome(Reason.GRANTED, data_from, data_to) if data_from <= data_to else Outcome(Reason.OUTSIDE_DATA_WINDOW)
 
 
-def _atoms(masks: Iterable[int]) -> list[int]:
+def _atoms(masks: set[int]) -> list[int]:
     """Coarsest partition of the union of the masks in which each mask is a union of parts."""
+    if len(masks) == 1:
+        return [*masks]
     parts: list[int] = []
-    for mask in set(masks):
+    for mask in masks:
         split = [part for old in parts for part in (old & mask, old & ~mask) if part]
         for part in parts:
             mask &= ~part
@@ -381,8 +397,7 @@ def _age(facts: Sequence[Fact]) -> int:
     """
     latest: tuple[int, int] | None = None
     for fact in facts:
-        trusted = not fact.flawed and fact.role != _ORG
-        if fact.age != _UNKNOWN_AGE and (trusted or AGES[fact.age].needs_guardian):
+        if fact.age != _UNKNOWN_AGE and (_MINOR[fact.age] or not (fact.flawed or fact.role == _ORG)):
             # AGES run from the youngest to the oldest.
             latest = max(latest or (BEGIN, 0), (fact.effective, -fact.age))
     return _UNKNOWN_AGE if latest is None else -latest[1]

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +28,8 @@ SCHEMA_VERSION = "1"
 
 class Purpose(Enum):
     """What content may be used for. PUBLISH means that its text may be shown outside."""
+
+    __hash__ = object.__hash__  # as that of ContentKind
 
     TRAIN_MEETING_SUMMARY = "train_meeting_summary"
     TRAIN_CHAT_COMPOSE = "train_chat_compose"
@@ -204,14 +208,15 @@ class ConsentEvent:
                     f"consent event: no pii_principal_id with role {self.entity_role.value}; "
                     "only an event of the role org_admin speaks for an organisation"
                 )
-        elif not _is_pseudonym(principal):
+        elif not is_pseudonym(principal):
             raise DataError(
                 "consent event: pii_principal_id is not a pseudonym; expected the 64 lower-case hex digits "
                 "of PrincipalKey.pseudonym, never a name or an account"
             )
 
 
-def _is_pseudonym(value: str) -> bool:
+def is_pseudonym(value: str) -> bool:
+    """Whether a text has the form of `PrincipalKey.pseudonym`: 64 lower-case hex digits."""
     return len(value) == 64 and not value.strip("0123456789abcdef")
 
 
@@ -261,14 +266,20 @@ def write_events(events: Iterable[ConsentEvent], path: str | os.PathLike[str]) -
 _DEFAULTS = {
     field.name: field.default for field in dataclasses.fields(ConsentEvent) if field.default is not dataclasses.MISSING
 }
+_FIELDS = tuple(field.name for field in dataclasses.fields(ConsentEvent))
+_REQUIRED = tuple(name for name in _FIELDS if name not in _DEFAULTS)
 
 
 def to_json(event: ConsentEvent) -> dict[str, Any]:
     """An event as plain values: fields that differ from their default, as JSON values."""
+    return plain_values((name, getattr(event, name)) for name in _FIELDS)
+
+
+def plain_values(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Fields of an event as JSON values, without those at their default."""
     row: dict[str, Any] = {}
-    for field in dataclasses.fields(event):
-        value = getattr(event, field.name)
-        if field.name in _DEFAULTS and value == _DEFAULTS[field.name]:
+    for name, value in fields:
+        if name in _DEFAULTS and value == _DEFAULTS[name]:
             continue
         if isinstance(value, Enum):
             value = value.value
@@ -276,7 +287,7 @@ def to_json(event: ConsentEvent) -> dict[str, Any]:
             value = value.isoformat()
         elif isinstance(value, frozenset):
             value = sorted(member.value for member in value)
-        row[field.name] = value
+        row[name] = value
     return row
 
 
@@ -353,9 +364,6 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "data_to": _optional_time,
     "expires_at": _optional_time,
 }
-_FIELDS = tuple(field.name for field in dataclasses.fields(ConsentEvent))
-_REQUIRED = tuple(name for name in _FIELDS if name not in _DEFAULTS)
-
 
 TERMS = (
     "schema_version",
@@ -377,6 +385,10 @@ TERMS = (
 )
 """The fields that say what was decided; the others say by whom, where, when and on what evidence."""
 
+_OWN = tuple(name for name in _FIELDS if name not in TERMS)
+_KNOWN = frozenset(_FIELDS)
+_ABSENT = object()
+
 
 def parse_event(values: object) -> ConsentEvent:
     """The event of a row of plain values, as `to_json` gives them; times may be `datetime` as well.
@@ -386,23 +398,41 @@ def parse_event(values: object) -> ConsentEvent:
     """
     if not isinstance(values, dict):
         raise DataError("not a JSON object; expected one object a line")
-    unknown = sum(name not in _FIELDS for name in values)
-    if unknown:
+    if not values.keys() <= _KNOWN:
+        unknown = len(values.keys() - _KNOWN)
         raise DataError(f"{unknown} unknown field(s); expected {', '.join(_FIELDS)}")
     for name in _REQUIRED:
         if name not in values:
             raise DataError(f"{name} is missing; every event needs it")
-    parsed: dict[str, Any] = {}
-    for name, value in values.items():
-        parse: Callable[[Any], Any] = _PARSERS.get(name, _text)
-        try:
-            parsed[name] = parse(value)
-        except _FieldError as error:
-            raise DataError(f"{name} cannot be read; expected {error}") from None
+    said = [*map(values.get, TERMS, repeat(_ABSENT))]
+    kinds = tuple(map(type, said))
+    try:
+        parsed = dict(_parsed_terms(tuple(tuple(each) if type(each) is list else each for each in said), kinds))
+    except TypeError:  # an array in an array has no hash, and is refused by name
+        parsed = _terms_of(said)
+    parsed |= {name: _parsed(name, values[name]) for name in _OWN if name in values}
     try:
         return ConsentEvent(**parsed)
     except DataError as error:
         raise DataError(str(error).removeprefix("consent event: ")) from None
+
+
+@lru_cache(maxsize=4_096)
+def _parsed_terms(said: tuple[Any, ...], kinds: tuple[type, ...]) -> dict[str, Any]:
+    """Terms as typed values, once for the many events that share them; types are named, for True equals 1."""
+    return _terms_of([list(each) if kind is list else each for each, kind in zip(said, kinds, strict=True)])
+
+
+def _terms_of(said: Iterable[Any]) -> dict[str, Any]:
+    return {name: _parsed(name, each) for name, each in zip(TERMS, said, strict=True) if each is not _ABSENT}
+
+
+def _parsed(name: str, value: Any) -> Any:
+    parse: Callable[[Any], Any] = _PARSERS.get(name, _text)
+    try:
+        return parse(value)
+    except _FieldError as error:
+        raise DataError(f"{name} cannot be read; expected {error}") from None
 
 
 def event_from(values: Mapping[str, Any], terms: Mapping[str, Any]) -> ConsentEvent:

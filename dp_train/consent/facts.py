@@ -160,25 +160,25 @@ def fact_of(
     flaws = terms.flaws
     if terms.grants and ((expires is not None and expires <= event_time) or (data_to is not None and begin > data_to)):
         flaws |= MALFORMED
-    return Fact(
-        role=terms.role,
-        state=terms.state,
-        age=terms.age,
-        flaws=flaws,
-        purposes=terms.purposes,
-        uncovered=terms.uncovered,
-        kinds=terms.kinds,
-        event_time=event_time,
-        recorded=recorded,
-        data_from=begin,
-        data_to=END if data_to is None else data_to,
-        expires=END if expires is None else expires,
-        notice=terms.notice,
-        version=terms.version,
-        place=terms.place,
-        org=org,
-        seq=seq,
-        record=hashlib.blake2b(record_id.encode("utf-8", "surrogatepass"), digest_size=16).digest(),
+    return Fact(  # by position, which is twice as fast, for it is done for every event there is
+        terms.role,
+        terms.state,
+        terms.age,
+        flaws,
+        terms.purposes,
+        terms.uncovered,
+        terms.kinds,
+        event_time,
+        recorded,
+        begin,
+        END if data_to is None else data_to,
+        END if expires is None else expires,
+        terms.notice,
+        terms.version,
+        terms.place,
+        org,
+        seq,
+        hashlib.blake2b(record_id.encode("utf-8", "surrogatepass"), digest_size=16).digest(),
     )
 
 

@@ -148,7 +148,8 @@ class _Gated:
             seen += 1
             turns += len(conversation.turns)
             passage = self._ask(conversation)
-            denials.update(passage.denials)
+            if passage.denials:
+                denials.update(passage.denials)
             if passage.conversation is None:
                 removed += len(conversation.turns)
                 continue

@@ -16,13 +16,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dp_train.consent.events import ConsentEvent, parse_event
+from dp_train.consent.events import ConsentEvent, is_pseudonym, parse_event
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.store import LOCK, ConsentStore, Fate, denies
-from dp_train.consent.tables import check_text, terms_text
+from dp_train.consent.tables import check_terms, check_text, terms_text
 from dp_train.errors import ConsentError, DataError
 
-BATCH = 5_000
+BATCH = 20_000
 """Rows of a file that go in together, or not at all."""
 
 _SETS = ("purpose", "content_kind", "processing", "pii_type")
@@ -62,8 +62,11 @@ def import_events(
       progress: called with the number of rows that are done.
 
     Raises:
-      DataError: the file cannot be read at all. StoreError: the store cannot be written; whole batches stay.
+      DataError: the file cannot be read at all. ConsentError: the store's people are those of another key, or ids of
+        people come without one. StoreError: the store cannot be written; whole batches stay.
     """
+    if key is not None and not dry_run:
+        store.bind(key)
     rows = new = same = quarantined = 0
     source = enumerate(_read(Path(path)), start=1)
     refused = _Quarantine(Path(quarantine))
@@ -136,7 +139,7 @@ def _event(values: object, key: PrincipalKey | None) -> ConsentEvent:
             raise DataError("person_id and pii_principal_id are both given; expected one of them")
         if key is None:
             raise ConsentError("consent import: the file has person_id, and no key was given; give --key FILE")
-        if len(person) >= 4 and any(person in value for value in given.values() if isinstance(value, str)):
+        if len(person) >= 4 and person in "\n".join([value for value in given.values() if isinstance(value, str)]):
             # It would stay in the chain after an erasure.
             raise DataError("another field holds the person's id; expected ids that do not name the person")
         given["pii_principal_id"] = key.pseudonym(person)
@@ -144,11 +147,11 @@ def _event(values: object, key: PrincipalKey | None) -> ConsentEvent:
         given["pii_principal_id"] = None
     event = parse_event(given)
     entity = event.entity_id
-    if entity is not None and (len(entity) != 64 or entity.strip("0123456789abcdef")):
+    if entity is not None and not is_pseudonym(entity):
         raise DataError("entity_id is not a pseudonym; expected the 64 hex digits of PrincipalKey.pseudonym")
     try:
         check_text(f"{event.record_id}{event.evidence_ref}{event.org_id}")
-        check_text(terms_text(event).replace("\\u0000", "\x00"))
+        check_terms(terms_text(event))
     except UnicodeEncodeError:
         raise DataError("a text holds a lone surrogate; expected plain Unicode") from None
     return event

@@ -30,15 +30,15 @@ class _Answers:
     """The snapshot's answers about one conversation, each question asked once."""
 
     def __init__(self, conversation: Conversation, snapshot: ConsentSnapshot, purpose: Purpose) -> None:
-        self._conversation = conversation
-        self._snapshot = snapshot
-        self._purpose = purpose
+        self._guests = conversation.guests
+        self._says = snapshot.about(purpose, conversation.created_at, conversation.org_id)
         self._known: dict[tuple[str, ContentKind], Reason] = {}
 
     def reason(self, person_id: str, kind: ContentKind) -> Reason:
         known = self._known.get((person_id, kind))
         if known is None:
-            known = self._known[person_id, kind] = self._ask(person_id, kind)
+            said = Reason.GUEST if person_id in self._guests else self._says(person_id, kind)
+            known = self._known[person_id, kind] = said
         return known
 
     def allows(self, person_id: str, kind: ContentKind) -> bool:
@@ -48,14 +48,6 @@ class _Answers:
         """The reasons of those who do not agree."""
         reasons = [self.reason(person_id, kind) for person_id, kind in asked]
         return [reason for reason in reasons if reason is not Reason.GRANTED]
-
-    def _ask(self, person_id: str, kind: ContentKind) -> Reason:
-        conversation = self._conversation
-        if person_id in conversation.guests:
-            return Reason.GUEST
-        return self._snapshot.decide(
-            person_id, self._purpose, kind, conversation.created_at, conversation.org_id
-        ).reason
 
 
 def ask_everyone(conversation: Conversation, snapshot: ConsentSnapshot, purpose: Purpose) -> Passage:
@@ -88,6 +80,8 @@ def admit(conversation: Conversation, snapshot: ConsentSnapshot, purpose: Purpos
     to no kind that is left. Nothing passes when more than `max_removed_share` of the turns is left out, or all.
     """
     answers = _Answers(conversation, snapshot, purpose)
+    if conversation.turns and _nobody_denies(conversation, answers):
+        return Passage(conversation=conversation, denials={})
     asked = dict.fromkeys((turn.person_id, turn.kind) for turn in conversation.turns)
     denials: Counter[Reason] = Counter(answers.denials(asked))
     indices: dict[ContentKind, NameIndex | None] = {}
@@ -115,6 +109,18 @@ def admit(conversation: Conversation, snapshot: ConsentSnapshot, purpose: Purpos
         denials[Reason.TOO_MUCH_REMOVED if total else Reason.MALFORMED] += 1
         return Passage(conversation=None, denials=denials)
     return Passage(conversation=_rest(conversation, places, answers), denials=denials)
+
+
+def _nobody_denies(conversation: Conversation, answers: _Answers) -> bool:
+    """Whether all who speak, are mentioned, are on the roster or are guests agree to all kinds that there are."""
+    people = {*conversation.roster, *conversation.guests}
+    kinds = set()
+    for turn in conversation.turns:
+        kinds.add(turn.kind)
+        people.add(turn.person_id)
+        if turn.mentions:
+            people.update(turn.mentions)
+    return all(answers.allows(person_id, kind) for kind in kinds for person_id in people)
 
 
 def _denied_names(conversation: Conversation, answers: _Answers, kind: ContentKind) -> NameIndex | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime
 from typing import NoReturn, final
@@ -112,6 +112,7 @@ class ConsentSnapshot:
     _people: Mapping[bytes, bytes] = field(repr=False)
     _organisations: Mapping[bytes, bytes] = field(repr=False)
 
+    _at: int = field(init=False, repr=False)  # `as_of` in µs
     _seal: InitVar[object]
 
     def __post_init__(self, _seal: object) -> None:
@@ -119,6 +120,7 @@ class ConsentSnapshot:
             raise ConsentError("consent snapshot: made by hand; call ConsentRegistry.snapshot(as_of=…) to get one")
         # Derived here and nowhere else, so that no snapshot can carry the root of another.
         object.__setattr__(self, "root", _root(self._people, self._organisations))
+        object.__setattr__(self, "_at", microseconds(self.as_of))
 
     @property
     def lineage(self) -> str:
@@ -135,8 +137,18 @@ class ConsentSnapshot:
             purpose=purpose,
             kind=kind,
             created=microseconds(created_at),
-            as_of=microseconds(self.as_of),
+            as_of=self._at,
         )
+
+    def about(self, purpose: Purpose, created_at: datetime, org_id: str) -> Callable[[str, ContentKind], Reason]:
+        """The reasons of `decide` for the content of one conversation: a function of person and kind."""
+        created, organisation = microseconds(created_at), self._organisations.get(organisation_key(org_id))
+
+        def reason(person_id: str, kind: ContentKind) -> Reason:
+            person = self._people.get(self._key.digest(person_id))
+            return decide(person, organisation, purpose=purpose, kind=kind, created=created, as_of=self._at).reason
+
+        return reason
 
     def says(self, pseudonym: str, purpose: Purpose) -> Reason:
         """What a person says about a purpose as a whole: GRANTED where any content of theirs may be used for it.
@@ -180,14 +192,14 @@ def place_of(name: bytes) -> bytes:
     return hashlib.sha256(b"dp_train consent place\x00" + name).digest()
 
 
-def leaf_of(name: bytes, cells: bytes) -> bytes:
+def leaf_of(name: bytes, cells: bytes, *, place: bytes | None = None) -> bytes:
     """A leaf, 64 bytes: its place, and a commitment to the cells that tells nothing without the pseudonym."""
-    return place_of(name) + hashlib.sha256(b"dp_train consent cells\x00" + name + cells).digest()
+    return (place or place_of(name)) + hashlib.sha256(b"dp_train consent cells\x00" + name + cells).digest()
 
 
 def people_of(snapshot: ConsentSnapshot) -> tuple[list[bytes], Mapping[bytes, bytes]]:
     """Pseudonyms in the order of their leaves, and the packed cells of each; for `proofs` alone."""
-    return _ordered(snapshot._people), snapshot._people
+    return [name for _, name in _ordered(snapshot._people)], snapshot._people
 
 
 def organisations_of(snapshot: ConsentSnapshot) -> tuple[bytes, int]:
@@ -227,9 +239,10 @@ def _root(people: Mapping[bytes, bytes], organisations: Mapping[bytes, bytes]) -
     return total_root(merkle_root(_leaves(people)), merkle_root(_leaves(organisations)))
 
 
-def _ordered(cells: Mapping[bytes, bytes]) -> list[bytes]:
-    return sorted((name for name in cells if cells[name]), key=place_of)
+def _ordered(cells: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    """(place, pseudonym) in the order of the leaves."""
+    return sorted((place_of(name), name) for name, packed in cells.items() if packed)
 
 
 def _leaves(cells: Mapping[bytes, bytes]) -> Iterator[bytes]:
-    return (leaf_of(name, cells[name]) for name in _ordered(cells))
+    return (leaf_of(name, cells[name], place=place) for place, name in _ordered(cells))

@@ -21,30 +21,32 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from itertools import groupby, islice
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 
 from dp_train.consent.decisions import BEGIN, END, ConsentRules, Fact, visible
-from dp_train.consent.events import CollectionMethod, ConsentEvent
+from dp_train.consent.events import CollectionMethod, ConsentEvent, is_pseudonym
 from dp_train.consent.facts import Terms, Vocabulary, fact_of, microseconds, moment, terms_of
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.snapshot import ConsentSnapshot, freeze, organisation_cells, organisation_key, pack_cells
 from dp_train.consent.tables import (
     COLUMNS,
     EVENTS,
+    KEYS,
     LINKS,
     METADATA,
     ORGANISATIONS,
     TERMS_TABLE,
     Row,
     body_of,
+    check_terms,
     check_text,
     event_of,
     number_of,
@@ -53,14 +55,13 @@ from dp_train.consent.tables import (
 )
 from dp_train.errors import ConsentError, DataError
 from dp_train.store.chain import GENESIS, Link, Verified, row_hash, verify_chain
-from dp_train.store.database import Database
+from dp_train.store.database import Database, find_rows, insert_rows
 
 LOCK = "consent"
 """The lock of `Database.writing` that every writer of consent takes."""
 
 _FETCH = 5_000  # rows in memory at a time
-_ASK = 2_000  # values in one question
-T = TypeVar("T")
+_PERSON, _ORGANISATION = attrgetter("person"), attrgetter("organisation")
 
 
 class Fate(Enum):
@@ -99,6 +100,18 @@ class ConsentStore:
     def __init__(self, database: Database) -> None:
         self.database = database
         database.create(METADATA)
+
+    def bind(self, key: PrincipalKey) -> None:
+        """Note under which key pseudonyms are made, once and for all.
+
+        Under another key the same person is somebody else, so a withdrawal would reach nobody.
+
+        Raises:
+          ConsentError: the store's pseudonyms were made under another key.
+        """
+        with self.database.writing(LOCK) as connection:
+            if not _check_key(connection, key):
+                connection.execute(KEYS.insert().values(lineage=key.lineage))
 
     def append(self, event: ConsentEvent) -> Fate:
         """Store one event, durably, in a transaction of its own; see `append_in`."""
@@ -147,6 +160,15 @@ class ConsentStore:
             found = connection.execute(sa.select(sa.func.max(EVENTS.c.stored_time))).scalar()
         return None if found is None else moment(found)
 
+    def counts(self) -> Iterator[tuple[Mapping[str, Any], int]]:
+        """(terms as JSON has them, how many stored events say so), without events of people who were unlinked."""
+        linked = sa.or_(EVENTS.c.person.is_(None), LINKS.c.number.is_not(None))
+        joined = EVENTS.outerjoin(LINKS, LINKS.c.number == EVENTS.c.person)
+        query = sa.select(EVENTS.c.terms, sa.func.count()).select_from(joined).where(linked).group_by(EVENTS.c.terms)
+        with self.database.reading() as connection:
+            names = _Names(connection)
+            yield from ((names.terms(number), count) for number, count in connection.execute(query).all())
+
     def events(self, *, pseudonym: str | None = None, upto: int | None = None) -> Iterator[ConsentEvent]:
         """Stored events in the order of the chain, as a stream; `seq` is that of the file they came from.
 
@@ -191,10 +213,14 @@ class ConsentStore:
           as_of, known_at: as `ConsentRegistry.snapshot` takes them.
           upto: only the first so many events of the chain: with `Head.seq` of an earlier day, what the store held
             then, whatever recorded times were delivered since. Unlinked people are missing all the same.
+
+        Raises:
+          ConsentError: the store's pseudonyms were made under another key; everybody would be unknown.
         """
         rules = rules or ConsentRules()
         at, known = microseconds(as_of), END if known_at is None else microseconds(known_at)
         with self.database.reading() as connection:
+            _check_key(connection, key)
             last = _head(connection).seq
             last = last if upto is None else min(upto, last)
             facts = _Facts(connection, rules, last)
@@ -245,7 +271,6 @@ class _Batch:
         self._connection = connection
         self._events = events
         self._stored = microseconds(datetime.now(UTC))
-        self._terms: dict[str, int] = {}
         self._numbers: dict[str, int] = {}  # pseudonym → number
         self._fresh: dict[str, int] = {}  # of those, what has no row yet
         self._known: dict[str, Row] = {}
@@ -278,10 +303,8 @@ class _Batch:
     def _checked(self, event: ConsentEvent) -> str:
         text = terms_text(event)
         check_text(f"{event.record_id}{event.evidence_ref}{event.org_id}")
-        if text not in self._terms:
-            check_text(text.replace("\\u0000", "\x00"))
-            self._terms[text] = number_of(text)
-        if event.entity_id is not None and not _is_pseudonym(event.entity_id):
+        check_terms(text)
+        if event.entity_id is not None and not is_pseudonym(event.entity_id):
             raise DataError(
                 "consent event: entity_id is not a pseudonym; expected the 64 hex digits of PrincipalKey.pseudonym"
             )
@@ -289,17 +312,16 @@ class _Batch:
 
     def _look_up(self, record_ids: list[str]) -> None:
         """What the store has of these records, of their people, and of the people in this batch."""
-        for part in _parts(record_ids):
-            query = sa.select(*COLUMNS).where(EVENTS.c.record_id.in_(part))
-            self._known.update((values[0], Row(*values)) for values in self._connection.execute(query))
+        for values in find_rows(self._connection, COLUMNS, EVENTS.c.record_id, record_ids):
+            self._known[values[0]] = Row._make(values)
         numbers = {n for row in self._known.values() for n in (row.person, row.entity) if n is not None}
         self._linked = _pseudonyms(self._connection, numbers)
         wanted = {
             name for event in self._events for name in (event.pii_principal_id, event.entity_id) if name is not None
         }
-        for names in _parts([bytes.fromhex(name) for name in wanted]):
-            query = sa.select(LINKS.c.pseudonym, LINKS.c.number).where(LINKS.c.pseudonym.in_(names))
-            self._numbers.update((bytes(name).hex(), number) for name, number in self._connection.execute(query))
+        names = [bytes.fromhex(name) for name in wanted]
+        for name, number in find_rows(self._connection, LINKS.c, LINKS.c.pseudonym, names):
+            self._numbers[bytes(name).hex()] = number
 
     def _number(self, pseudonym: str | None) -> int | None:
         """The number of a person, drawn where they have none."""
@@ -316,7 +338,7 @@ class _Batch:
             event,
             person=self._number(event.pii_principal_id),
             entity=self._number(event.entity_id),
-            terms=self._terms[text],
+            terms=number_of(text),
             stored=self._stored,
         )
 
@@ -327,7 +349,7 @@ class _Batch:
                 return False
             if number is not None and self._linked.get(number, pseudonym) != pseudonym:
                 return False
-        terms = self._terms[text]
+        terms = number_of(text)
         return known.same_as(row_of(event, person=known.person, entity=known.entity, terms=terms, stored=0))
 
     def _write(self, rows: list[tuple[Row, str, str]]) -> None:
@@ -337,17 +359,9 @@ class _Batch:
         names = {row.organisation: org_id for row, org_id, _ in rows}
         _add_missing(self._connection, TERMS_TABLE, texts)
         _add_missing(self._connection, ORGANISATIONS, names)
-        if self._fresh:
-            fresh = [{"pseudonym": bytes.fromhex(name), "number": number} for name, number in self._fresh.items()]
-            self._connection.execute(LINKS.insert(), fresh)
-        head = _head(self._connection)
-        seq, previous = head.seq, head.event_hash
-        values = []
-        for row, org_id, text in rows:
-            seq += 1
-            previous = row_hash(previous, seq, body_of(row, org_id, text))
-            values.append({"seq": seq, "event_hash": bytes.fromhex(previous), **row._asdict()})
-        self._connection.execute(EVENTS.insert(), values)
+        fresh = ((bytes.fromhex(name), number) for name, number in self._fresh.items())
+        insert_rows(self._connection, LINKS, fresh)
+        insert_rows(self._connection, EVENTS, _chained(_head(self._connection), rows))
 
 
 class _Names:
@@ -394,13 +408,14 @@ class _Facts:
         self._upto = upto
         self._names = _Names(connection)
         self._terms: dict[int, Terms] = {}
+        self._organisations: dict[int, int] = {}
 
     def people(self) -> Iterator[tuple[bytes, list[Fact]]]:
         """(pseudonym, facts) of everyone who is linked."""
         rows = self._rows(EVENTS.c.person.is_not(None), EVENTS.c.person)
         links = _stream(self._connection, sa.select(LINKS.c.number, LINKS.c.pseudonym).order_by(LINKS.c.number))
         number, pseudonym = next(links, (None, b""))
-        for person, history in groupby(rows, key=attrgetter("person")):
+        for person, history in groupby(rows, key=_PERSON):
             while number is not None and number < person:
                 number, pseudonym = next(links, (None, b""))
             facts = [self._fact(row) for row in history]
@@ -410,7 +425,7 @@ class _Facts:
     def organisations(self) -> Iterator[tuple[str, list[Fact]]]:
         """(id, facts) of every organisation that said something."""
         rows = self._rows(EVENTS.c.person.is_(None), EVENTS.c.organisation)
-        for number, history in groupby(rows, key=attrgetter("organisation")):
+        for number, history in groupby(rows, key=_ORGANISATION):
             yield self._names.organisation(number), [self._fact(row) for row in history]
 
     def _rows(self, where: sa.ColumnElement[bool], order: sa.Column[Any]) -> Iterator[Row]:
@@ -418,14 +433,18 @@ class _Facts:
         return map(Row._make, _stream(self._connection, query))
 
     def _fact(self, row: Row) -> Fact:
-        self.last_recorded = max(self.last_recorded, row.recorded_time)
-        terms = self._terms.get(row.terms)
+        if row.recorded_time > self.last_recorded:
+            self.last_recorded = row.recorded_time
+        terms, organisation = self._terms.get(row.terms), self._organisations.get(row.organisation)
         if terms is None:
             if len(self._terms) >= _Names._LIMIT:
                 self._terms.clear()
             whose = None if row.person is None else "0" * 64
             event = event_of(row, principal=whose, entity=None, org_id="", terms=self._names.terms(row.terms))
             terms = self._terms[row.terms] = terms_of(event, self.words)
+        if organisation is None:
+            number = self.words.organisation(self._names.organisation(row.organisation))
+            organisation = self._organisations[row.organisation] = number
         return fact_of(
             terms,
             event_time=row.event_time,
@@ -433,16 +452,35 @@ class _Facts:
             data_from=row.data_from,
             data_to=row.data_to,
             expires=row.expires_at,
-            org=self.words.organisation(self._names.organisation(row.organisation)),
+            org=organisation,
             seq=row.source_seq,
             record_id=row.record_id,
         )
+
+
+def _check_key(connection: sa.Connection, key: PrincipalKey) -> bool:
+    """Whether the store knows its key, and it is this one."""
+    known = connection.execute(sa.select(KEYS.c.lineage)).scalar()
+    if known not in (None, key.lineage):
+        raise ConsentError(
+            "consent store: its pseudonyms were made under another key; give --key the file that the first import had"
+        )
+    return known is not None
 
 
 def _head(connection: sa.Connection) -> Head:
     query = sa.select(EVENTS.c.seq, EVENTS.c.event_hash).order_by(EVENTS.c.seq.desc()).limit(1)
     found = connection.execute(query).first()
     return Head(0, GENESIS) if found is None else Head(found.seq, bytes(found.event_hash).hex())
+
+
+def _chained(head: Head, rows: Iterable[tuple[Row, str, str]]) -> Iterator[tuple[Any, ...]]:
+    """Rows of the table, each with its place in the chain after `head` and its hash."""
+    seq, previous = head.seq, head.event_hash
+    for row, org_id, text in rows:
+        seq += 1
+        previous = row_hash(previous, seq, body_of(row, org_id, text))
+        yield (seq, *row, bytes.fromhex(previous))
 
 
 def _renamed(event: ConsentEvent, text: str) -> ConsentEvent:
@@ -460,33 +498,17 @@ def _add_missing(connection: sa.Connection, table: sa.Table, texts: Mapping[int,
       ConsentError: another text has the number, which SHA-256 does not let happen by chance.
     """
     column = next(column for column in table.c if column.name != "number")
-    there: dict[int, str] = {}
-    for part in _parts(list(texts)):
-        found = connection.execute(sa.select(table.c.number, column).where(table.c.number.in_(part)))
-        there.update((number, text) for number, text in found)
+    there: dict[int, str] = dict(find_rows(connection, (table.c.number, column), table.c.number, texts))
     if any(texts[number] != text for number, text in there.items()):
         raise ConsentError(f"consent store: {table.name} holds another text under one number; verify the store")
-    missing = [{"number": number, column.name: text} for number, text in texts.items() if number not in there]
-    if missing:
-        connection.execute(table.insert(), missing)
+    insert_rows(connection, table, ((number, text) for number, text in texts.items() if number not in there))
 
 
-def _pseudonyms(connection: sa.Connection, numbers: Iterable[int]) -> dict[int, str]:
-    found: dict[int, str] = {}
-    for part in _parts(list(numbers)):
-        query = sa.select(LINKS.c.number, LINKS.c.pseudonym).where(LINKS.c.number.in_(part))
-        found.update((number, bytes(name).hex()) for number, name in connection.execute(query))
-    return found
-
-
-def _parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (values[start : start + _ASK] for start in range(0, len(values), _ASK))
+def _pseudonyms(connection: sa.Connection, numbers: Collection[int]) -> dict[int, str]:
+    found = find_rows(connection, (LINKS.c.number, LINKS.c.pseudonym), LINKS.c.number, numbers)
+    return {number: bytes(name).hex() for number, name in found}
 
 
 def _stream(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
     """Rows of a question, some thousand in memory at a time."""
     return iter(connection.execute(query, execution_options={"stream_results": True, "yield_per": _FETCH}))
-
-
-def _is_pseudonym(value: str) -> bool:
-    return len(value) == 64 and not value.strip("0123456789abcdef")

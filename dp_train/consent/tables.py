@@ -3,6 +3,7 @@
 - `consent_events`: one row an event, in the order in which the store took them.
 - `consent_terms`: what many events share (purposes, notice, jurisdiction, …), once, under a number from its hash.
 - `consent_organisations`: the same for organisations' ids.
+- `consent_keys`: the lineage (not secret) of the key that pseudonyms were made under, so that another is refused.
 - `principal_links`: pseudonym (HMAC) → the random number that events carry. **Outside the chain**: deleting a row
   severs a person from their events for good, and every hash still holds.
 """
@@ -12,6 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
+from json.encoder import encode_basestring
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -20,7 +24,7 @@ from dp_train.consent.events import (
     TERMS,
     ConsentEvent,
     event_from,
-    to_json,
+    plain_values,
 )
 from dp_train.consent.facts import microseconds, moment, optional_microseconds
 from dp_train.errors import DataError
@@ -60,6 +64,7 @@ ORGANISATIONS = sa.Table(
     sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
     sa.Column("org_id", sa.Text, nullable=False),
 )
+KEYS = sa.Table("consent_keys", METADATA, sa.Column("lineage", sa.Text, primary_key=True))
 LINKS = sa.Table(
     "principal_links",
     METADATA,
@@ -67,8 +72,6 @@ LINKS = sa.Table(
     sa.Column("number", _NUMBER, nullable=False, unique=True),
     sqlite_with_rowid=False,
 )
-
-_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 class Row(NamedTuple):
@@ -100,6 +103,7 @@ class Row(NamedTuple):
 COLUMNS = [EVENTS.c[name] for name in Row._fields]
 
 
+@lru_cache(maxsize=4_096)
 def number_of(text: str) -> int:
     """63 bits of SHA-256: the number under which terms and organisations are kept."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
@@ -107,8 +111,16 @@ def number_of(text: str) -> int:
 
 def terms_text(event: ConsentEvent) -> str:
     """What of an event its terms are, as canonical JSON."""
-    values = to_json(event)
-    return canonical({name: values[name] for name in TERMS if name in values}).decode()
+    return _terms_text(_SAID(event), isinstance(event.notice_version, bool))
+
+
+_SAID = attrgetter(*TERMS)
+
+
+@lru_cache(maxsize=4_096)
+def _terms_text(said: tuple[Any, ...], _odd: bool) -> str:
+    """Once for the many events that share it; True for a version equals 1, and is written otherwise."""
+    return canonical(plain_values(zip(TERMS, said, strict=True))).decode()
 
 
 def row_of(event: ConsentEvent, *, person: int | None, entity: int | None, terms: int, stored: int) -> Row:
@@ -123,7 +135,7 @@ def row_of(event: ConsentEvent, *, person: int | None, entity: int | None, terms
         data_from=optional_microseconds(event.data_from),
         data_to=optional_microseconds(event.data_to),
         expires_at=optional_microseconds(event.expires_at),
-        source_seq=event.seq,
+        source_seq=int(event.seq),
         entity=entity,
         evidence_ref=event.evidence_ref,
         stored_time=stored,
@@ -132,21 +144,19 @@ def row_of(event: ConsentEvent, *, person: int | None, entity: int | None, terms
 
 def body_of(row: Row, org_id: str, terms: str) -> bytes:
     """The bytes of an event that its hash is over: one line of its own, and one of its terms."""
-    own = {
-        "data_from": row.data_from,
-        "data_to": row.data_to,
-        "entity": row.entity,
-        "event_time": row.event_time,
-        "evidence_ref": row.evidence_ref,
-        "expires_at": row.expires_at,
-        "org_id": org_id,
-        "person": row.person,
-        "record_id": row.record_id,
-        "recorded_time": row.recorded_time,
-        "source_seq": row.source_seq,
-        "stored_time": row.stored_time,
-    }
-    return f"{_ENCODE(own)}\n{terms}".encode()
+    # Canonical JSON: sorted keys, no spaces. Written out, for it is done for every event there is.
+    own = (
+        f'{{"data_from":{_whole(row.data_from)},"data_to":{_whole(row.data_to)},"entity":{_whole(row.entity)},'
+        f'"event_time":{row.event_time},"evidence_ref":{encode_basestring(row.evidence_ref)},'
+        f'"expires_at":{_whole(row.expires_at)},"org_id":{encode_basestring(org_id)},"person":{_whole(row.person)},'
+        f'"record_id":{encode_basestring(row.record_id)},"recorded_time":{row.recorded_time},'
+        f'"source_seq":{row.source_seq},"stored_time":{row.stored_time}}}'
+    )
+    return f"{own}\n{terms}".encode()
+
+
+def _whole(value: int | None) -> int | str:
+    return "null" if value is None else value
 
 
 def audit_parts(body: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -191,8 +201,14 @@ def check_text(text: str) -> None:
       DataError: it holds a NUL or a lone surrogate.
     """
     try:
-        clean = "\x00" not in text and bool(text.encode() or True)
+        clean = "\x00" not in text and text.encode() is not None
     except UnicodeEncodeError:
         clean = False
     if not clean:
         raise DataError("consent event: a text holds a NUL or a lone surrogate; expected plain Unicode")
+
+
+@lru_cache(maxsize=4_096)
+def check_terms(text: str) -> None:
+    """`check_text` of terms as JSON, in which a NUL is escaped."""
+    check_text(text.replace("\\u0000", "\x00"))

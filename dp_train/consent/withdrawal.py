@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from dp_train.consent.events import ConsentEvent, EntityRole, EventState, Purpose
 from dp_train.consent.policy import WithdrawalPolicy
 from dp_train.consent.signing import SigningKey
-from dp_train.consent.store import LOCK, ConsentStore
+from dp_train.consent.store import LOCK, ConsentStore, denies
 from dp_train.consent.tables import EVENTS, LINKS
 
 METADATA = sa.MetaData()
@@ -99,7 +99,8 @@ def withdrawals(store: ConsentStore) -> Iterator[ConsentEvent]:
         query = sa.select(LINKS.c.pseudonym).join(EVENTS, EVENTS.c.person == LINKS.c.number).where(made).distinct()
         people = [bytes(name).hex() for (name,) in connection.execute(query)]
     for pseudonym in people:
-        yield from (event for event in store.events(pseudonym=pseudonym) if event.record_id.startswith(_PREFIX))
+        events = store.events(pseudonym=pseudonym)
+        yield from (event for event in events if event.record_id.startswith(_PREFIX) and denies(event))
 
 
 def _withdraw(

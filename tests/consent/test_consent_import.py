@@ -17,6 +17,7 @@ from records import COMPANY, KEY, event
 from dp_train.consent import imports
 from dp_train.consent.events import EventState, to_json, write_events
 from dp_train.consent.imports import import_events
+from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.store import ConsentStore
 from dp_train.errors import ConsentError, DataError
 from dp_train.store.database import Database
@@ -91,6 +92,34 @@ def test_person_ids_become_pseudonyms_and_are_stored_nowhere(tmp_path: Path) -> 
     store.database.close()
     for file in tmp_path.iterdir():
         assert file == path or b"ann.archer" not in file.read_bytes()
+
+
+def test_a_second_import_under_another_key_is_refused_and_stores_nothing(store: ConsentStore, tmp_path: Path) -> None:
+    row = {**to_json(EVENTS[1]), "person_id": "somebody", "record_id": "r1"}
+    del row["pii_principal_id"]
+    import_events(store, written(tmp_path / "first.jsonl", [row]), tmp_path / "bad", key=KEY)
+    path = written(tmp_path / "second.jsonl", [{**row, "record_id": "r2", "event_state": "ConsentWithdrawn"}])
+    with pytest.raises(ConsentError, match="another key"):
+        import_events(store, path, tmp_path / "bad", key=PrincipalKey(b"another key of the tests, no secret"))
+    assert store.head().seq == 1
+
+
+def test_terms_that_were_read_before_do_not_let_another_type_pass(store: ConsentStore, tmp_path: Path) -> None:
+    """True equals 1 and an array of arrays has no hash: what is kept of earlier rows must not hide that."""
+    sound = {**to_json(EVENTS[1]), "notice_version": 1}
+    rows: list[dict[str, Any]] = [sound, {**sound, "record_id": "b", "notice_version": True}]
+    rows += [{**sound, "record_id": "c", "notice_version": 1.0}, {**sound, "record_id": "d", "purpose": [["publish"]]}]
+    rows += [{**sound, "record_id": "e", "purpose": "publish"}, {**sound, "record_id": "f", "purpose": [None]}]
+    done = import_events(store, written(tmp_path / "events.jsonl", rows), tmp_path / "bad")
+    assert (done.new, done.quarantined) == (1, 5)
+
+
+def test_truncated_parquet_keeps_whole_batches_and_says_so(store: ConsentStore, tmp_path: Path) -> None:
+    path = written(tmp_path / "events.parquet", [to_json(EVENTS[1])])
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match="cannot be read as parquet"):
+        import_events(store, path, tmp_path / "bad")
+    assert store.head().seq == 0
 
 
 def test_dry_run_stores_nothing(store: ConsentStore, tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from records import AS_OF, CHAT, COMPANY, COMPOSE, KEY, ORG, RULES, day, event, 
 from test_consent_laws import histories
 
 from dp_train.consent.events import EntityRole, EventState
+from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry
 from dp_train.consent.store import LOCK, ConsentStore, Fate
-from dp_train.consent.tables import EVENTS, LINKS
-from dp_train.errors import DataError, StoreError
+from dp_train.consent.tables import EVENTS, LINKS, Row, body_of
+from dp_train.errors import ConsentError, DataError, StoreError
+from dp_train.store.chain import canonical
 from dp_train.store.database import Database
 
 
@@ -44,6 +46,43 @@ def test_events_are_read_back_equal(store: ConsentStore) -> None:
     assert list(store.events()) == events
     assert list(store.events(pseudonym=KEY.pseudonym("ann"))) == events[1:3]
     assert store.verify().rows == store.head().seq == 4
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.lists(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1)), min_size=9, max_size=9),
+)
+def test_the_bytes_of_an_event_are_canonical_json(text: str, numbers: list[int | None]) -> None:
+    fields = ["person", "event_time", "recorded_time", "data_from", "data_to", "expires_at", "source_seq", "entity"]
+    given_ = dict(zip([*fields, "stored_time"], [number or 0 for number in numbers], strict=True))
+    for name, number in zip(fields, numbers, strict=False):
+        if name in ("person", "data_from", "data_to", "expires_at", "entity"):
+            given_[name] = number  # type: ignore[assignment]
+    row = Row(record_id=text, evidence_ref=text[::-1], organisation=1, terms=2, **given_)
+    own = {name: value for name, value in row._asdict().items() if name not in ("organisation", "terms")}
+    assert body_of(row, text * 2, "{}") == canonical({**own, "org_id": text * 2}) + b"\n{}"
+
+
+def test_the_key_of_the_pseudonyms_is_noted_and_another_is_refused(store: ConsentStore) -> None:
+    other = PrincipalKey(b"another key, under which Ann is someone else")
+    append(store, COMPANY, event("ann"))
+    root(store, key=other)  # nobody has said yet whose pseudonyms these are
+    store.bind(KEY)
+    store.bind(KEY)
+    with pytest.raises(ConsentError, match="another key"):
+        store.bind(other)
+    with pytest.raises(ConsentError, match="another key"):
+        root(store, key=other)
+    assert root(store)
+
+
+def test_counts_are_those_of_the_events_that_lead_to_somebody(store: ConsentStore) -> None:
+    append(store, COMPANY, event("ann"), event("bob"), event("bob", EventState.WITHDRAWN, 2))
+    with store.database.writing(LOCK) as connection:
+        store.unlink(connection, KEY.pseudonym("ann"))
+    counts = {(terms["entity_role"], terms["event_state"]): count for terms, count in store.counts()}
+    given_, left = EventState.GIVEN.value, EventState.WITHDRAWN.value
+    assert counts == {("org_admin", given_): 1, ("self", given_): 1, ("self", left): 1}
 
 
 def test_same_event_delivered_twice_changes_nothing(store: ConsentStore) -> None:

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from dp_train.errors import StoreError
-from dp_train.store.database import Database, absolute_url
+from dp_train.store.database import Database, absolute_url, find_rows, insert_rows
 
 METADATA = sa.MetaData()
 COUNTER = sa.Table("counter", METADATA, sa.Column("value", sa.Integer, primary_key=True))
@@ -79,3 +79,37 @@ def test_other_addresses_are_refused(url: str) -> None:
 def test_new_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     Database(absolute_url(f"sqlite:///{tmp_path / 'deep' / 'store.db'}", tmp_path)).create(METADATA)
     assert (tmp_path / "deep" / "store.db").stat().st_mode & 0o077 == 0
+
+
+NOTES = sa.Table(
+    "notes", METADATA, sa.Column("name", sa.Text, primary_key=True), sa.Column("body", sa.LargeBinary, nullable=True)
+)
+
+
+def test_rows_in_bulk_are_read_back_and_found(store_url: str) -> None:
+    database = Database(absolute_url(store_url, Path("/")))
+    database.create(METADATA)
+    rows = [("a", bytes(range(256))), ("tab\tnew\nline\\ Ω 'q'", None), ("", b"")]
+    with database.writing("notes") as connection:
+        insert_rows(connection, NOTES, rows)
+        insert_rows(connection, NOTES, [])
+        insert_rows(connection, NOTES, ((f"n{number}", b"x") for number in range(3_000)))
+    with database.reading() as connection:
+        found = dict(find_rows(connection, NOTES.c, NOTES.c.name, [name for name, _ in rows]))
+        assert {name: body if body is None else bytes(body) for name, body in found.items()} == dict(rows)
+        assert [name for name, _ in find_rows(connection, NOTES.c, NOTES.c.body, [bytes(range(256))])] == ["a"]
+        names = [f"n{number}" for number in range(-5, 3_000)]
+        assert len(list(find_rows(connection, (NOTES.c.name,), NOTES.c.name, names))) == 3_000
+        assert list(find_rows(connection, NOTES.c, NOTES.c.name, [])) == []
+    database.close()
+
+
+def test_a_row_in_bulk_that_is_there_already_is_one_line_and_leaves_nothing(store_url: str) -> None:
+    database = Database(absolute_url(store_url, Path("/")))
+    database.create(METADATA)
+    with pytest.raises(StoreError, match="refused a statement") as refused, database.writing("notes") as connection:
+        insert_rows(connection, NOTES, [("secret", b"x"), ("secret", b"y")])
+    assert "secret" not in str(refused.value)
+    with database.reading() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(NOTES)).scalar() == 0
+    database.close()
