@@ -19,6 +19,7 @@ from dp_train.cli.people import as_of, embedded_events, stored_snapshot
 from dp_train.cli.show import console, table
 from dp_train.consent.events import write_events
 from dp_train.consent.imports import import_events
+from dp_train.consent.kantara import read_controller, receipt_of
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.proofs import prove, verify_proof
 from dp_train.consent.signing import read_signed, verified
@@ -228,6 +229,8 @@ def _export(store: ConsentStore, options: Namespace) -> int:
     target = Path(options.file)
     if target.exists():
         raise ConfigError(f"consent export: {target} exists already; choose a new file")
+    if options.receipts is not None:
+        return _export_receipts(store, options, target)
     if not options.audit:
         write_events(store.events(), target)
         print(f"wrote {target}: events under pseudonyms, to be imported elsewhere with the same key")
@@ -247,6 +250,23 @@ def _export(store: ConsentStore, options: Namespace) -> int:
     except OSError as error:
         raise ConfigError(f"consent export: {target}: {error.strerror}; choose a folder that can be written") from error
     print(f"wrote {target}: the chain as it stands, without pseudonyms")
+    return 0
+
+
+def _export_receipts(store: ConsentStore, options: Namespace, target: Path) -> int:
+    controller = read_controller(options.receipts)
+    pseudonym = None if options.person is None else _key(options).pseudonym(options.person)
+    receipts = (receipt_of(event, controller) for event in store.events(pseudonym=pseudonym))
+    written = 0
+    try:
+        with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+            for receipt in receipts:
+                if receipt is not None:
+                    out.write(json.dumps(receipt, ensure_ascii=False) + "\n")
+                    written += 1
+    except OSError as error:
+        raise ConfigError(f"consent export: {target}: {error.strerror}; choose a folder that can be written") from error
+    print(f"wrote {target}: {written} receipts of consent; what was refused or withdrawn has no form in them")
     return 0
 
 

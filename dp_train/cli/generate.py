@@ -16,6 +16,7 @@ from typing import TextIO
 
 from rich.console import Console
 
+from dp_train.anonymize import Anonymizer
 from dp_train.cli.folders import RunFolder
 from dp_train.cli.people import anonymizer_of
 from dp_train.cli.show import console

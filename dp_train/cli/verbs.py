@@ -211,6 +211,10 @@ def _consent_export(parser: argparse.ArgumentParser) -> None:
     _consent("export", parser)
     parser.add_argument("file", metavar="FILE", help="a new jsonl file")
     parser.add_argument("--audit", action="store_true", help="the chain with its hashes, without pseudonyms")
+    parser.add_argument(
+        "--receipts", metavar="CONTROLLER", help="Kantara v1.1 receipts of what was agreed to; YAML of the controller"
+    )
+    parser.add_argument("--person", metavar="PERSON", help="receipts of one person; needs --key")
 
 
 def _about_person(does: str, parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 Columns are the fields of `ConsentEvent`. Instead of `pii_principal_id` a row may have `person_id`, the person's own
 id: it becomes the pseudonym here and is stored nowhere. In csv the members of a set are joined by `;` and an empty
-cell is left out. `seq` may be left out everywhere.
+cell is left out. `seq` may be left out everywhere. A line of jsonl may also be a consent receipt (`kantara`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from dp_train.consent.events import ConsentEvent, is_pseudonym, parse_event
+from dp_train.consent.kantara import MARK, event_fields
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.store import LOCK, ConsentStore, Fate, denies
 from dp_train.consent.tables import check_terms, check_text, terms_text
@@ -129,6 +131,8 @@ def _event(values: object, key: PrincipalKey | None) -> ConsentEvent:
         raise values
     if not isinstance(values, dict):
         raise DataError("not a JSON object; expected one object a line")
+    if MARK in values:
+        values = event_fields(values, received=datetime.now(UTC))
     given = {name: value for name, value in values.items() if value is not None}
     given.setdefault("seq", 0)
     person = given.pop("person_id", None)
