@@ -33,7 +33,7 @@ from dp_train.cli.names import (
     StartMode,
     TaskName,
 )
-from dp_train.cli.people import Populations, populations
+from dp_train.cli.people import Populations, populations, refuse_the_past
 from dp_train.consent.gate import ConsentedCorpus
 from dp_train.consent.registry import ConsentSnapshot
 from dp_train.conversations import Example
@@ -120,6 +120,7 @@ def material(config: TrainConfig, *, moment: ConsentSnapshot | None = None) -> M
       DataError: somebody is in the units and in the evaluation population.
     """
     gated = populations(config, moment)
+    refuse_the_past(config, gated)
     tokenizer = make_tokenizer(config, gated.public)
     task = make_task(config.task, model_spec(config).architecture, tokenizer)
     privacy = config.privacy

@@ -131,6 +131,30 @@ class _Part:
                 yield conversation
 
 
+def refuse_the_past(config: TrainConfig, gated: Populations) -> None:
+    """Nothing, unless consent is asked about an earlier time and somebody whose words passed denies them today.
+
+    An earlier time is for looking and for repeating; it must not be a way around a withdrawal.
+
+    Raises:
+      ConsentError: somebody does; who and how many is not told.
+    """
+    consent = config.consent
+    if consent.as_of is None and consent.known_at is None:
+        return
+    now = snapshot(replace(config, consent=replace(consent, as_of=None, known_at=None)))
+    read = _corpora(config)
+    for name, corpus in ((_PRIVATE, gated.private), (_PUBLIC, gated.public), (_EVALUATION, gated.evaluation)):
+        answers = not consent.store or (
+            corpus is not None and in_store(config, read.get(name, read[_PUBLIC]))
+        )  # train_on=PUBLIC has no private one
+        if corpus is not None and answers and gate(corpus, now, corpus.policy).report.turns_removed:
+            raise ConsentError(
+                "consent.as_of and consent.known_at ask about an earlier time, and people who agreed then do not agree "
+                "any more; leave both empty, so that today's answers count"
+            )
+
+
 def anonymizer_of(config: TrainConfig) -> Anonymizer:
     """What replaces names and identifiers.
 

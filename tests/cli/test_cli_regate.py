@@ -16,7 +16,7 @@ import pytest
 from small_runs import SMALL, Run
 
 from dp_train.cli.compose import compose
-from dp_train.cli.people import asked, consented_examples, stored_snapshot
+from dp_train.cli.people import asked, consented_examples, populations, refuse_the_past, stored_snapshot
 from dp_train.cli.regate import Change, change
 from dp_train.consent.events import ConsentEvent, EventState, Purpose
 from dp_train.consent.manifest import read_manifest
@@ -73,6 +73,22 @@ def test_a_run_by_the_store_gives_what_the_events_themselves_give(imported: Path
     assert [e.owners for e in consented_examples(by_store)] == [e.owners for e in consented_examples(by_events)]
     root = json.loads(cli("consent", "snapshot", *PEOPLE, "--json").out)["root"]
     assert root == consented_examples(by_store).root
+
+
+def test_an_earlier_time_is_no_way_around_a_withdrawal(imported: Path, cli: Run) -> None:
+    config, _ = compose(WORDS)
+    before = datetime.now(UTC)
+    asked_ = f"consent.as_of={before.isoformat()}", f"consent.known_at={before.isoformat()}"
+    past, _ = compose([*WORDS, *asked_])
+    refuse_the_past(past, populations(past))  # nothing was withdrawn since
+    key = PrincipalKey.load(config.consent.key)
+    owner = next(iter(next(iter(consented_examples(config))).owners))
+    deliver(withdrawal(key.pseudonym(owner)))
+    assert owner in {one for example in consented_examples(past) for one in example.owners}
+    ended = cli("train", *WORDS, *asked_)
+    assert (ended.code, ended.err.count("\n")) == (4, 1)
+    assert "do not agree any more" in ended.err
+    assert cli("validate", *WORDS, *asked_).code == 0  # looking is no training
 
 
 def test_without_events_in_the_store_nothing_is_trained_and_nothing_is_made(folder: Path, cli: Run) -> None:
