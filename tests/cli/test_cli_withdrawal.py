@@ -228,7 +228,14 @@ def test_nothing_that_was_written_leads_to_an_erased_person(trained: Path, worki
 
     write_events(corpus.consent_events(PrincipalKey.load("runs/principal.key")), "given.jsonl")
     asked(cli, "consent", "import", "given.jsonl")
+    bad = {"record_id": "bad", "person_id": person_id, "evidence_ref": person.email, "org_id": person.name}
+    Path("given.jsonl").write_text(json.dumps(bad) + "\n")
+    refused = asked(cli, "consent", "import", "given.jsonl", "--key", "runs/principal.key")
+    assert refused["quarantined"] == 1
     Path("given.jsonl").unlink()  # the officer's own file
+    assert cli("consent", "report", "--out", "reports").code == 0
+    assert cli("consent", "export", "audit.jsonl", "--audit").code == 0
+    assert cli("report", str(the_run())).code == 0
 
     def leads(needles: list[bytes]) -> set[str]:
         roots = (working, trained / "mlartifacts")
@@ -245,6 +252,9 @@ def test_nothing_that_was_written_leads_to_an_erased_person(trained: Path, worki
     found = asked(cli, "consent", "erase", person_id)
     assert any("lists of people of 1 runs" in line for line in found["done"])
     assert leads([*identity, *texts, *tokens]) == set()
+    told = json.dumps(found, ensure_ascii=False).encode()
+    assert not [needle for needle in [*identity, *texts, *tokens] if needle in told]
+    assert Path("given.jsonl.quarantine.jsonl").exists()
     assert asked(cli, "consent", "verify")["events"] > 60
     assert cli("consent", "impact", person_id).code == 4
     # What the model has learnt is still counted.
