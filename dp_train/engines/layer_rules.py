@@ -46,9 +46,11 @@ def _layer_norm(layer: Any, inputs: list[Tensor], grads: Tensor) -> dict[nn.Para
 
 def _scaled_rms_norm(layer: Any, inputs: list[Tensor], grads: Tensor) -> dict[nn.Parameter, Tensor]:
     """weight · x ÷ rms(x), as Llama and T5 compute it."""
-    hidden = inputs[0].float()
-    normalized = hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + layer.variance_epsilon)
-    return _trainable({layer.weight: _sum_positions(normalized.to(grads.dtype) * grads)})
+    rows, width = inputs[0].shape[0], inputs[0].shape[-1]
+    hidden, grads = inputs[0].float().reshape(rows, -1, width), grads.float().reshape(rows, -1, width)
+    squares = torch.linalg.vector_norm(hidden, dim=-1).square()
+    scale = torch.rsqrt(squares / width + layer.variance_epsilon)  # (rows, positions)
+    return _trainable({layer.weight: torch.bmm(scale[:, None], hidden * grads).squeeze(1)})
 
 
 def _embedding(layer: Any, inputs: list[Tensor], grads: Tensor) -> dict[nn.Parameter, Tensor]:
