@@ -54,7 +54,7 @@ from dp_train.tasks.meeting_summary import MeetingSummary
 from dp_train.training.batches import Packing, UnitBatches
 from dp_train.training.callbacks import Callback
 from dp_train.training.checkpoint import CheckpointFolder
-from dp_train.training.optimizers import OptimizerFactory, Schedule, adamw, constant, linear, sgd
+from dp_train.training.optimizers import OptimizerFactory, Schedule, adamw, constant, linear, noise_scaled, sgd
 from dp_train.training.phases import read_phases
 from dp_train.training.pretrain import StartingPoint, starting_point
 from dp_train.training.public_moments import public_moments
@@ -256,11 +256,13 @@ def start_plan(config: TrainConfig, public: Units) -> PrivacyPlan:
     )
 
 
-def make_optimizer(config: OptimizerConfig) -> OptimizerFactory:
+def make_optimizer(config: OptimizerConfig, plan: PrivacyPlan) -> OptimizerFactory:
     """What makes the optimizer from the trainable parameters."""
+    betas = (config.beta1, config.beta2)
     if config.name is OptimizerName.ADAMW:
-        betas = (config.beta1, config.beta2)
         return adamw(lr=config.learning_rate, weight_decay=config.weight_decay, betas=betas)
+    if config.name is OptimizerName.NOISE_SCALED:
+        return noise_scaled(plan, lr=config.learning_rate, betas=betas)
     return sgd(lr=config.learning_rate, momentum=config.momentum)
 
 
@@ -285,7 +287,7 @@ def make_trainer(
         model,
         task,
         plan,
-        optimizer=make_optimizer(config.optimizer),
+        optimizer=make_optimizer(config.optimizer, plan),
         engine=EngineName[config.engine.name.name],
         clipping=Clipping[config.engine.clipping.name],
         callbacks=callbacks,

@@ -458,10 +458,11 @@ class OptimizerConfig:
         for name in ("beta1", "beta2"):
             _expect(self, f"optimizer.{name}", 0 <= getattr(self, name) < 1, "a share in [0, 1)")
         _expect(self, "optimizer.warmup", 0 <= self.warmup <= 1, "a share in [0, 1]")
-        if self.name is OptimizerName.ADAMW:
-            _expect(self, "optimizer.momentum", self.momentum == 0, "0 with optimizer=adamw")
-        else:
-            _expect(self, "optimizer.weight_decay", self.weight_decay == 0, "0 with optimizer=sgd")
+        name = self.name.value
+        if self.name is not OptimizerName.SGD:
+            _expect(self, "optimizer.momentum", self.momentum == 0, f"0 with optimizer={name}, whose momentum is beta1")
+        if self.name is not OptimizerName.ADAMW:
+            _expect(self, "optimizer.weight_decay", self.weight_decay == 0, f"0 with optimizer={name}")
 
 
 @dataclass(kw_only=True)

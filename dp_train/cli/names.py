@@ -131,6 +131,7 @@ class OptimizerName(Enum):
 
     ADAMW = "adamw"
     SGD = "sgd"
+    NOISE_SCALED = "noise_scaled"
 
 
 class ScheduleName(Enum):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
+from dp_train.privacy.plan import PrivacyPlan
+
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Schedule = Callable[[int, int], float]
 """(finished steps, total steps) → factor on the learning rate. A pure function, so resume needs no state."""
@@ -22,6 +24,25 @@ def adamw(
 def sgd(*, lr: float, momentum: float = 0.0) -> OptimizerFactory:
     """SGD, with momentum where it is wanted."""
     return lambda parameters: torch.optim.SGD(parameters, lr=lr, momentum=momentum)
+
+
+def noise_scaled(plan: PrivacyPlan, *, lr: float, betas: tuple[float, float] = (0.9, 0.98)) -> OptimizerFactory:
+    """Steps in units of the noise: lr · m ÷ s, where m averages released gradients and s = σC ÷ B is their noise's std.
+
+    Adam divides by the root of a second moment, which under much noise is s in every coordinate (Tang et al. 2023,
+    arXiv 2312.14334) and which the plan knows. Dividing by s itself leaves the step linear in the gradients, so that
+    noise that is correlated over steps cancels, and one `lr`, in Adam's units, serves every ε. Without privacy there is
+    no s to divide by, and this is `adamw`.
+
+    Args:
+      plan: of the run, calibrated.
+      lr: what the noise alone moves a coordinate by in one step, before averaging.
+      betas: decay of the average m; the second is for AdamW alone.
+    """
+    if not plan.private:
+        return adamw(lr=lr, betas=betas)
+    std = plan.sigma * plan.clip_norm / plan.expected_units
+    return sgd(lr=(1 - betas[0]) * lr / std, momentum=betas[0])
 
 
 def constant(step: int, steps: int) -> float:

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.training.optimizers import noise_scaled
+
+PLAN = PrivacyPlan(sample_rate=0.1, expected_units=50, steps=10, delta=1e-5, clip_norm=2.0, noise_multiplier=0.5)
+
+
+def moved(plan: PrivacyPlan, gradients: list[float]) -> float:
+    parameter = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = noise_scaled(plan, lr=0.01)([parameter])
+    for gradient in gradients:
+        parameter.grad = torch.full_like(parameter, gradient)
+        optimizer.step()
+    return float(parameter.detach())
+
+
+def test_a_lasting_gradient_of_one_std_of_the_noise_moves_by_the_rate_at_every_noise() -> None:
+    for sigma in (0.1, 4.0):
+        plan = PLAN.replace(noise_multiplier=sigma)
+        std = sigma * plan.clip_norm / plan.expected_units
+        late = moved(plan, [std] * 200) - moved(plan, [std] * 199)
+        assert late == pytest.approx(-0.01)
+
+
+def test_noise_that_is_taken_back_leaves_nothing() -> None:
+    """Linear in the gradients: what a later step subtracts is gone, as the divisor of Adam would not have it."""
+    assert moved(PLAN, [1.0, -1.0, *[0.0] * 300]) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_without_noise_there_is_no_unit_of_noise_and_adamw_stands_in() -> None:
+    assert moved(PLAN.without_privacy(), [123.0]) == pytest.approx(-0.01)
