@@ -17,6 +17,7 @@ from dp_train.cli.names import ModelSource, PrivacyMode, StartMode
 from dp_train.cli.places import options
 from dp_train.cli.plan import make_plan
 from dp_train.cli.sweep import grid
+from dp_train.corpora.adapters.language import Language
 from dp_train.engines.base import Clipping, EngineName
 from dp_train.errors import ConfigError
 from dp_train.models.build import Architecture
@@ -153,6 +154,7 @@ def test_a_stored_configuration_is_held_to_the_schema(folder: Path, finished: Pa
         (names.ArchitectureName, Architecture),
         (names.TrainableName, Trainable),
         (names.ContextName, ContextKind),
+        (names.LanguageName, Language),
         (names.ClippingName, Clipping),
     ],
 )

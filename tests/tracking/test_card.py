@@ -115,3 +115,11 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 def test_two_deltas_that_round_alike_keep_their_own_epsilon() -> None:
     curve = card_document(replace(FACTS, curve=((3.0, 1.2e-6), (3.1, 1e-6))))["guarantee as a curve"]
     assert curve == {"δ=1.2e-06": 3.0, "δ=1e-06": 3.1}
+
+
+def test_people_who_never_consented_stand_at_the_top_of_the_card() -> None:
+    said = "benchmark corpus: nobody consented"
+    document = card_document(replace(FACTS, research_only=said))
+    assert document["consent"]["research only"] == said
+    assert f"**{said}**" in card_markdown(document).split("## ")[0]
+    assert "research only" not in card_document(FACTS)["consent"]
