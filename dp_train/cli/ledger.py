@@ -31,6 +31,8 @@ def run(options: Namespace) -> int:
         "ledger person": _person,
     }[options.verb]
     url = absolute_url(options.store, Path.cwd())
+    if options.verb == "ledger declare" and options.population is None:
+        _key(options)  # before a store is made
     ledger = Ledger.open(url) if options.verb == "ledger declare" else Ledger.peek(url)
     if ledger is None:
         raise StoreError("ledger: there is no store here yet; the first run or dp-train ledger declare makes it")
@@ -189,7 +191,7 @@ def _recompute(ledger: Ledger, options: Namespace) -> int:
 
 def _person(ledger: Ledger, options: Namespace) -> int:
     """Which runs that have a folder here a person was in; everybody has the bound of the whole population."""
-    key = PrincipalKey.load(options.key)
+    key = _key(options)
     pseudonym, book = key.pseudonym(options.person), ledger.book()
     stand = standing(book, key.lineage)
     found: dict[str, tuple[str, bool]] = {}
@@ -217,7 +219,7 @@ def _person(ledger: Ledger, options: Namespace) -> int:
 def _population(book: Book, options: Namespace) -> str:
     """Whom a verb is about."""
     if options.population is None:
-        return PrincipalKey.load(options.key).lineage
+        return _key(options).lineage
     named = [p for p in book.populations if p.startswith(options.population) or book.label(p) == options.population]
     if len(named) == 1:
         return named[0]
@@ -225,6 +227,16 @@ def _population(book: Book, options: Namespace) -> str:
         f"ledger: --population {options.population}: {len(named)} populations are called so; "
         "expected the start of an id, or a label, that dp-train ledger show shows"
     )
+
+
+def _key(options: Namespace) -> PrincipalKey:
+    """The key of pseudonyms, which names the population that a verb is about."""
+    if not Path(options.key).exists():
+        raise ConfigError(
+            f"ledger: there is no principal key {options.key}, which names these people; the first run on the embedded "
+            "corpus makes it; give the one of your consent events by --key"
+        )
+    return PrincipalKey.load(options.key)
 
 
 def _finite(value: float) -> float | None:
