@@ -15,7 +15,7 @@ from typing import Any
 
 from dp_train.cli.compose import compose
 from dp_train.cli.config import StoreConfig, TrainConfig
-from dp_train.cli.people import as_of, embedded_events, stored_snapshot
+from dp_train.cli.people import as_of, embedded_events, principal_key, stored_snapshot
 from dp_train.cli.show import console, table
 from dp_train.consent.events import write_events
 from dp_train.consent.imports import import_events
@@ -71,7 +71,10 @@ def _import_embedded(config: TrainConfig, options: Namespace) -> int:
         write_events(embedded_events(config), path)
         database = Database(absolute_url(config.store.url, Path.cwd()))
         try:
-            return _import(ConsentStore(database), path, options.quarantine or "embedded.quarantine.jsonl", options)
+            store = ConsentStore(database)
+            if not options.dry_run:
+                store.bind(principal_key(config))
+            return _import(store, path, options.quarantine or "embedded.quarantine.jsonl", options)
         finally:
             database.close()
 

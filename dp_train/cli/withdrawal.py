@@ -69,6 +69,8 @@ def run(options: Namespace) -> int:
         asked = options.does == "impact" or options.dry_run
         if not asked and options.receipt is not None and Path(options.receipt).exists():
             raise ConfigError(f"consent {options.does}: --receipt {options.receipt} exists already; choose a new file")
+        if not asked and store.is_linked(pseudonym):
+            store.bind(key)  # it has proved to be the one
         done = None if asked else _leave(store, pseudonym, options, key=_signing_key(options), at=at)
         since = at if done is None else done.at
         runs = [each.run for each in found]
