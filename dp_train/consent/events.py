@@ -26,10 +26,14 @@ SCHEMA_VERSION = "1"
 """The only schema version that a grant may carry today."""
 
 
-class Purpose(Enum):
-    """What content may be used for. PUBLISH means that its text may be shown outside."""
+class _Word(Enum):
+    """Words of events."""
 
     __hash__ = object.__hash__  # as that of ContentKind
+
+
+class Purpose(_Word):
+    """What content may be used for. PUBLISH means that its text may be shown outside."""
 
     TRAIN_MEETING_SUMMARY = "train_meeting_summary"
     TRAIN_CHAT_COMPOSE = "train_chat_compose"
@@ -37,7 +41,7 @@ class Purpose(Enum):
     PUBLISH = "publish"
 
 
-class EventState(Enum):
+class EventState(_Word):
     """State of consent after the event, by its DPV name. Only the first two can ever allow."""
 
     GIVEN = "ConsentGiven"
@@ -57,7 +61,7 @@ class EventState(Enum):
         return self in (EventState.GIVEN, EventState.RENEWED)
 
 
-class EntityRole(Enum):
+class EntityRole(_Word):
     """Who speaks in the event. Only SELF, or GUARDIAN for a minor, can grant for a person."""
 
     SELF = "self"
@@ -66,7 +70,7 @@ class EntityRole(Enum):
     CONTROLLER = "controller"
 
 
-class AgeBand(Enum):
+class AgeBand(_Word):
     """Age of the person at the time of the event."""
 
     UNDER_13 = "under_13"
@@ -81,7 +85,7 @@ class AgeBand(Enum):
         return self in (AgeBand.UNDER_13, AgeBand.FROM_13_TO_15)
 
 
-class LawfulBasis(Enum):
+class LawfulBasis(_Word):
     """Article 6 GDPR. A person's grant counts under CONSENT alone.
 
     RESEARCH is none of them: it marks the records that are made for a public benchmark, whose people were never
@@ -97,7 +101,7 @@ class LawfulBasis(Enum):
     RESEARCH = "research"
 
 
-class Processing(Enum):
+class Processing(_Word):
     """Operations on content. An event that names none speaks of all that its purposes need."""
 
     COLLECT = "collect"
@@ -108,7 +112,7 @@ class Processing(Enum):
     DISCLOSE = "disclose"
 
 
-class PiiType(Enum):
+class PiiType(_Word):
     """Kinds of personal data that the notice names; informative, no decision depends on them."""
 
     NAME = "name"
@@ -121,7 +125,7 @@ class PiiType(Enum):
     IDENTIFIER = "identifier"
 
 
-class CollectionMethod(Enum):
+class CollectionMethod(_Word):
     """How the event was collected. A Global Privacy Control signal is a denial whatever its state says."""
 
     FORM = "form"
@@ -385,7 +389,10 @@ TERMS = (
 )
 """The fields that say what was decided; the others say by whom, where, when and on what evidence."""
 
-_OWN = tuple(name for name in _FIELDS if name not in TERMS)
+_OWN: tuple[tuple[str, Callable[[Any], Any]], ...] = tuple(
+    (name, _PARSERS.get(name, _text)) for name in _FIELDS if name not in TERMS
+)
+_SETS = tuple(TERMS.index(name) for name in ("purpose", "processing", "content_kind", "pii_type"))
 _KNOWN = frozenset(_FIELDS)
 _ABSENT = object()
 
@@ -405,12 +412,21 @@ def parse_event(values: object) -> ConsentEvent:
         if name not in values:
             raise DataError(f"{name} is missing; every event needs it")
     said = [*map(values.get, TERMS, repeat(_ABSENT))]
-    kinds = tuple(map(type, said))
+    key = said.copy()
+    for place in _SETS:
+        if type(said[place]) is list:
+            key[place] = tuple(said[place])
     try:
-        parsed = dict(_parsed_terms(tuple(tuple(each) if type(each) is list else each for each in said), kinds))
-    except TypeError:  # an array in an array has no hash, and is refused by name
+        parsed = dict(_parsed_terms(tuple(key), tuple(map(type, said))))
+    except TypeError:  # what has no hash, as an array in an array, is refused by name
         parsed = _terms_of(said)
-    parsed |= {name: _parsed(name, values[name]) for name in _OWN if name in values}
+    name = ""
+    try:
+        for name, parse in _OWN:
+            if name in values:
+                parsed[name] = parse(values[name])
+    except _FieldError as error:
+        raise DataError(f"{name} cannot be read; expected {error}") from None
     try:
         return ConsentEvent(**parsed)
     except DataError as error:

@@ -222,4 +222,6 @@ def _parquet(path: Path) -> Iterator[object]:
             for batch in file.iter_batches(batch_size=BATCH):
                 yield from batch.to_pylist()
     except pa.ArrowException as error:
-        raise DataError(f"consent import: {path.name} cannot be read as parquet; expected a whole file: copy it again") from error
+        raise DataError(
+            f"consent import: {path.name} cannot be read as parquet; expected a whole file: copy it again"
+        ) from error
