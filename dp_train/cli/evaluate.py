@@ -20,14 +20,14 @@ def run(options: Namespace) -> int:
     """
     folder = RunFolder.find(options.run)
     from dp_train.cli.assemble import evaluation_examples
-    from dp_train.cli.people import populations
+    from dp_train.cli.people import look, populations
     from dp_train.cli.trained import load
 
     trained = load(folder)
     config = trained.config
     if options.on is not None:
         config = replace(config, corpus=replace(config.corpus, evaluation_source=CorpusSource(options.on)))
-    examples = evaluation_examples(config, trained.task, populations(config))
+    examples = evaluation_examples(config, trained.task, populations(config, look(config)))
     if not examples:
         raise ConfigError(
             f"run {folder.path}: corpus.evaluation is null; expected a file of people who agreed to publication"
