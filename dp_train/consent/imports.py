@@ -170,7 +170,8 @@ def _read(path: Path) -> Iterator[object]:
     try:
         yield from reader(path)
     except OSError as error:
-        raise DataError(f"consent import: {path.name}: {error.strerror}; expected a file that can be read") from error
+        why = error.strerror or "it is damaged"
+        raise DataError(f"consent import: {path.name}: {why}; expected a file that can be read") from error
 
 
 def _jsonl(path: Path) -> Iterator[object]:

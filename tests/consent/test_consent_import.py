@@ -122,6 +122,18 @@ def test_truncated_parquet_keeps_whole_batches_and_says_so(store: ConsentStore, 
     assert store.head().seq == 0
 
 
+def test_damaged_parquet_is_one_line_that_says_so(tmp_path: Path) -> None:
+    rows = [{**to_json(EVENTS[1]), "record_id": f"r{number}"} for number in range(2_000)]
+    path = written(tmp_path / "events.parquet", rows)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50] + bytes(byte ^ 0x5A for byte in whole[50:4000]) + whole[4000:])
+    store = ConsentStore(Database(f"sqlite:///{tmp_path / 'store.db'}"))
+    with pytest.raises(DataError, match=r"damaged|cannot be read as parquet"):
+        import_events(store, path, tmp_path / "bad")
+    assert store.head().seq == 0
+    store.database.close()
+
+
 def test_dry_run_stores_nothing(store: ConsentStore, tmp_path: Path) -> None:
     write_events(EVENTS, tmp_path / "events.jsonl")
     assert import_events(store, tmp_path / "events.jsonl", tmp_path / "bad", dry_run=True).new == 3
