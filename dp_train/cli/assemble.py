@@ -239,7 +239,13 @@ def choose_trainable(config: TrainConfig, model: PreTrainedModel) -> None:
         model,
         Trainable[chosen.trainable.name],
         layers=chosen.last_layers,
-        lora=Lora(rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=tuple(lora.targets)),
+        lora=Lora(
+            rank=lora.rank,
+            alpha=lora.alpha,
+            dropout=lora.dropout,
+            targets=tuple(lora.targets),
+            freeze_a=lora.freeze_a,
+        ),
         freeze_embeddings=chosen.freeze_embeddings,
         freeze_layers=chosen.freeze_layers,
     )

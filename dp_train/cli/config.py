@@ -276,6 +276,7 @@ class LoraConfig:
     alpha: int | None = None
     dropout: float = 0.0
     targets: list[str] = field(default_factory=list)
+    freeze_a: bool = False
 
     def __post_init__(self) -> None:
         _expect(self, "model.lora.rank", self.rank >= 1, "at least 1")

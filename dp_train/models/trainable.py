@@ -32,6 +32,8 @@ class Lora:
       dropout: share of an adapter's inputs dropped. 0 by default: noise regularises already.
       targets: names of layers that get adapters, such as ("q_proj", "v_proj"); empty means every linear layer but
         the output.
+      freeze_a: train the second matrix of each adapter alone, which starts at zero. Half as many numbers take noise, and
+        the update stays linear in what is trained (FFA-LoRA, Sun et al. 2024, arXiv 2403.12313).
       seed: of the adapters' first weights.
     """
 
@@ -39,6 +41,7 @@ class Lora:
     alpha: int | None = None
     dropout: float = 0.0
     targets: tuple[str, ...] = ()
+    freeze_a: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -184,3 +187,7 @@ def _add_lora(model: PreTrainedModel, lora: Lora) -> None:
                 f"model: lora targets={list(lora.targets)} name no layer of {type(model).__name__} that an adapter "
                 "fits; leave them empty for every linear layer"
             ) from error
+    if lora.freeze_a:
+        for name, parameter in model.named_parameters():
+            if ".lora_A." in name or ".lora_embedding_A." in name:
+                parameter.requires_grad_(False)

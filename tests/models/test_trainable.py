@@ -76,6 +76,15 @@ def test_lora_without_peft_says_what_to_install(
         select_trainable(build_model(spec, tokenizer, seed=0), Trainable.LORA)
 
 
+def test_lora_with_its_first_matrix_frozen_trains_the_second_alone(
+    spec: ModelSpec, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = build_model(spec, tokenizer, seed=0)
+    select_trainable(model, Trainable.LORA, lora=Lora(rank=2, freeze_a=True))
+    assert trained(model)
+    assert all(".lora_B." in name for name in trained(model))
+
+
 def test_lora_of_no_rank_is_refused() -> None:
     with pytest.raises(ModelError, match="rank=0"):
         Lora(rank=0)
