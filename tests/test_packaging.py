@@ -75,7 +75,14 @@ def test_an_installed_wheel_trains_in_an_empty_folder(wheel: Path, tmp_path: Pat
     small = [
         *("corpus.people=60", "corpus.public_people=40", "corpus.evaluation_people=20", "task.max_length=64"),
         *("model.layers=1", "model.width=16", "model.heads=1", "model.vocab_size=320", "task.max_new_tokens=8"),
-        *("start.steps=2", "trainer.steps=2", "trainer.threads=1", "evaluation.examples=2", "tracking=off"),
+        *(
+            "start.steps=2",
+            "trainer.steps=2",
+            "privacy.bands=1",
+            "trainer.threads=1",
+            "evaluation.examples=2",
+            "tracking=off",
+        ),
     ]
     words = ["train", "experiments=summary/quickstart", *small]
     code = f"import sys; from dp_train.cli.main import main; print(main({words}), 'mlflow' in sys.modules)"

@@ -39,7 +39,8 @@ def choices(
     Spends nothing: it reads who owns what, which the guarantee takes as fixed, and nothing that was said.
 
     Args:
-      plan: for everything but k, and for σ where `epsilon` is None.
+      plan: for everything but k, and for σ where `epsilon` is None; noise that is correlated over steps stays at k=1
+        and is independent above, where one person's examples would take several turns.
       epsilon: what each plan is calibrated to.
     """
     seen = list(examples)  # once: a pass reads the corpus anew
@@ -57,7 +58,7 @@ def choices(
             selection = selection_report(seen, [example for unit in rows for example in unit])
         else:
             selection = selection_report(seen, seen)
-        at = plan.replace(max_contributions=k)
+        at = plan.replace(max_contributions=k, bands=plan.bands if k == 1 else 1)
         if plan.private and epsilon is not None:
             at = at.calibrate(epsilon=epsilon)
         kept = selection.examples_kept / (at.sigma if at.private else 1.0)

@@ -17,6 +17,7 @@ SMALL = (
     "task.max_length=48",
     "start.steps=2",
     "start.expected_units=4",
+    "privacy.bands=1",
     "trainer.steps=3",
     "trainer.expected_units=8",
     "trainer.population=null",

@@ -189,8 +189,15 @@ def test_plan_tells_kept_share_and_noise_for_each_bound(folder: Path, cli: Run) 
     assert (folder / "bounds.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_bounds_above_one_are_compared_although_their_noise_is_not_correlated(folder: Path, cli: Run) -> None:
+    words = ("experiments=summary/quickstart", "corpus.people=300", "trainer.steps=5")
+    found = json.loads(cli("plan", "--json", *words).out)["choices"]
+    assert [choice["max_contributions"] for choice in found] == [1, 2, 4, 8]
+    assert "bands=4; expected 1 with max_contributions > 1" in cli("plan", *words, "privacy.max_contributions=2").err
+
+
 def test_plan_of_people_who_own_their_rows_alone_has_nothing_to_choose(folder: Path, cli: Run) -> None:
-    words = ("experiments=compose/quickstart", "corpus.people=60", "trainer.population=1000", "trainer.steps=5")
+    words = ("experiments=compose/quickstart", "corpus.people=60", "trainer.steps=5")
     (choice,) = json.loads(cli("plan", "--json", *words).out)["choices"]
     assert choice["max_contributions"] == 1
     assert choice["share_of_possible"] is None
