@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dp_train.privacy.monitor import EpsilonClaim as EpsilonClaim
     from dp_train.privacy.plan import PrivacyPlan as PrivacyPlan
     from dp_train.privacy.plan import Unit as Unit
+    from dp_train.privacy.tables import UnitTables as UnitTables
     from dp_train.privacy.units import Units as Units
     from dp_train.privacy.units import build_units as build_units
     from dp_train.tasks.chat_compose import ChatCompose as ChatCompose
@@ -76,6 +77,7 @@ _HOMES = {
     "Trainer": "training.trainer",
     "Turn": "conversations",
     "Unit": "privacy.plan",
+    "UnitTables": "privacy.tables",
     "Units": "privacy.units",
     "adamw": "training.optimizers",
     "build_model": "models.build",

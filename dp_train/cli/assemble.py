@@ -48,6 +48,7 @@ from dp_train.models.smollm2 import smollm2_folder
 from dp_train.models.tokenizer import public_texts, tokenizer_digest, train_tokenizer
 from dp_train.models.trainable import Lora, Trainable, select_trainable
 from dp_train.privacy.plan import PrivacyPlan, Unit
+from dp_train.privacy.tables import UnitTables
 from dp_train.privacy.units import Units, build_units
 from dp_train.tasks.chat_compose import ChatCompose, ContextKind
 from dp_train.tasks.meeting_summary import MeetingSummary
@@ -129,6 +130,7 @@ def material(config: TrainConfig, *, moment: ConsentSnapshot | None = None) -> M
         unit=privacy.unit,
         max_contributions=privacy.max_contributions,
         rows_per_unit=privacy.rows_per_unit,
+        tables=unit_tables(config, task, tokenizer),
     )
     evaluation = evaluation_examples(config, task, gated)
     _expect_apart(units, evaluation)
@@ -142,6 +144,20 @@ def material(config: TrainConfig, *, moment: ConsentSnapshot | None = None) -> M
     )
 
 
+def unit_tables(config: TrainConfig, task: AnyTask, tokenizer: PreTrainedTokenizerFast) -> UnitTables | None:
+    """Where tokenised units are kept; None keeps their text in memory."""
+    if config.corpus.tables is None:
+        return None
+    facts = {
+        "task": task.name,
+        "max_length": config.task.max_length,
+        "max_new_tokens": config.task.max_new_tokens,
+        "architecture": model_spec(config).architecture.value,
+        "tokenizer": tokenizer_digest(tokenizer),
+    }
+    return UnitTables(config.corpus.tables, encode=task.encode, facts=facts)
+
+
 def evaluation_examples(config: TrainConfig, task: AnyTask, gated: Populations) -> tuple[Example, ...]:
     """The first examples of the evaluation population; none where there is no file of it."""
     if gated.evaluation is None:
@@ -151,8 +167,7 @@ def evaluation_examples(config: TrainConfig, task: AnyTask, gated: Populations) 
 
 def _expect_apart(units: Units, evaluation: Sequence[Example]) -> None:
     """Hold that nobody is scored who is trained on: scores leave, and no ε covers them."""
-    trained = {person for rows in units for example in rows for person in example.owners}
-    if any(not trained.isdisjoint(example.owners) for example in evaluation):
+    if any(not units.people.isdisjoint(example.owners) for example in evaluation):
         raise DataError(
             "evaluation: somebody in it is trained on, too; expected other people, for no ε covers what scores tell; "
             "take them out of corpus.evaluation"

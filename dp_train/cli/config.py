@@ -118,6 +118,8 @@ class CorpusConfig:
     public corpus, in `evaluation_folder`, in place of the source's own people.
     With `train_on: PUBLIC` the private population is not even read: half of the public conversations stand in for it,
     the other half is left for vocabulary and starting point. Such a run spends nothing, and is in no ledger.
+    `tables` is the private folder of tokenised units of the private population (`privacy.tables`), which a
+    withdrawal empties; null keeps text in memory instead.
     """
 
     source: CorpusSource
@@ -138,6 +140,7 @@ class CorpusConfig:
     evaluation_source: CorpusSource | None = None
     evaluation_folder: str | None = None
     train_on: TrainOn = TrainOn.PRIVATE
+    tables: str | None = "runs/units"
 
     def __post_init__(self) -> None:
         source = self.source

@@ -59,15 +59,12 @@ def spending(
     Raises:
       BudgetError: the run would pass the budget of its people.
     """
-    from dp_train.training.trainer import cohort_digest
-
     key = PrincipalKey.load(config.consent.key)
     units = material.units
     noted = folder.read_json(NOTE).get("reservation")
     identifier = noted or (reservation.identifier if reservation else secrets.token_hex(8))
-    owners = (example.owners for rows in units for example in rows)
     manifest = manifest_of(
-        owners, key, run=identifier, population=units.population, purpose=units.purpose, root=units.consent_root
+        [units.people], key, run=identifier, population=units.population, purpose=units.purpose, root=units.consent_root
     )
     write_manifest(manifest, folder.path)
     if not config.ledger:
@@ -88,7 +85,7 @@ def spending(
                 sampler=sampler_name(plan),
                 purpose=units.purpose.value,
                 consent_root=units.consent_root,
-                cohort=key.sealed(cohort_digest(units)),
+                cohort=key.sealed(units.cohort),
                 **_code(),
             )
             request = Request(plan=plan, facts=facts, reservation=identifier)

@@ -320,7 +320,7 @@ def _overlap(material: Material, generated: Sequence[Sample], folder: RunFolder)
         return {}
     found: dict[str, float] = {}
     for of, texts in (("output", [s.output for s in generated]), ("reference", [s.reference for s in generated])):
-        overlap = verbatim_overlap(texts, material.units, material.tokenizer)
+        overlap = verbatim_overlap(texts, material.units, material.tokenizer, material.task.encode)
         found |= {f"verbatim_{of}_longest": float(overlap.longest), f"verbatim_{of}_mean": overlap.mean}
     RunFolder(folder.path / PRIVATE).write_json(STATISTICS, found)
     return found

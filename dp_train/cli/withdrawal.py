@@ -32,9 +32,11 @@ from dp_train.errors import ConfigError, ConsentError
 from dp_train.privacy.ledger.budget import standing
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Book
+from dp_train.privacy.tables import purge
 from dp_train.store.database import Database, absolute_url
 
 STARTING_POINTS = Path("runs/starting_points")
+TABLES = Path("runs/units")
 REASON = "people whose data it has learnt from withdrew their consent"
 PUBLIC_KEY = "signing.pub"
 OWN_FILES = (
@@ -76,6 +78,8 @@ def run(options: Namespace) -> int:
         runs = [each.run for each in found]
         impact = assess(runs, pseudonym, snapshot_now(store, key), policy, purposes=_purposes(options), since=since)
         did = [] if asked else _apply(impact, found, datetime.now(UTC))
+        if not asked:
+            did += _purge_tables(found)
         if not asked and published and Purpose.PUBLISH in _purposes(options):
             did += _purge_starting_points(found)
         if options.does == "erase" and not asked:
@@ -162,6 +166,14 @@ def _purge_starting_points(found: Sequence[Kept]) -> list[str]:
     return [f"{gone} cached starting points, made from published text, deleted"] if gone else []
 
 
+def _purge_tables(found: Sequence[Kept]) -> list[str]:
+    """Tables of tokens keep no list of people, so all of them go; a run that needs one makes it of who is left."""
+    corpora = [load(each.folder.config).get("corpus") or {} for each in found]
+    folders = {TABLES, *(Path(corpus["tables"]) for corpus in corpora if corpus.get("tables"))}
+    gone = sum(purge(folder) for folder in folders)
+    return [f"{gone} cached tables of tokenised rows deleted"] if gone else []
+
+
 def _runs(pseudonym: str, book: Book, uri: str | None) -> list[Kept]:
     """Every run here; MLflow is asked about those that the person is in."""
     every = [kept(folder, book, uri, registry=False) for folder in RunFolder.all()]
@@ -242,7 +254,6 @@ def _tell(
         out.print(f"{RETRAIN_SPENDS}: as the run was, ε={rounded_up(left['retrain_needs'])}; {left_over}")
     if impact.runs:
         out.print(NOT_UNLEARNT)
-    out.print("no cache of rows is kept: between corpus and model everything lives in memory")
 
 
 def _row(each: RunImpact) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ class Lora:
       dropout: share of an adapter's inputs dropped. 0 by default: noise regularises already.
       targets: names of layers that get adapters, such as ("q_proj", "v_proj"); empty means every linear layer but
         the output.
-      freeze_a: train the second matrix of each adapter alone, which starts at zero. Half as many numbers take noise, and
+      freeze_a: train each adapter's second matrix alone, which starts at zero. Half as many numbers take noise, and
         the update stays linear in what is trained (FFA-LoRA, Sun et al. 2024, arXiv 2403.12313).
       seed: of the adapters' first weights.
     """

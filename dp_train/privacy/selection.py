@@ -7,14 +7,18 @@ Reference: Ganesh et al. 2025, "It's My Data Too: Private ML for Datasets with M
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dp_train.conversations import Example
 from dp_train.errors import DataError, PlanError
 from dp_train.privacy.matching import most_within
+from dp_train.privacy.plan import Unit
 
 
 def in_public_order(examples: Iterable[Example]) -> list[Example]:
@@ -79,14 +83,165 @@ def rows_by_owner(examples: Iterable[Example], rows_per_unit: int) -> list[tuple
 
     A person's examples are ordered by the SHA-256 of their ids: a public order that favours neither old ones nor new.
     """
-    if rows_per_unit < 1:
-        raise PlanError(f"selection: rows_per_unit={rows_per_unit}; expected at least 1")
-    rows: defaultdict[str, list[Example]] = defaultdict(list)
-    for example in in_public_order(examples):
-        (owner,) = example.owners
-        rows[owner].append(example)
-    return [_first(rows[owner], rows_per_unit) for owner in sorted(rows)]
+    seen = list(examples)
+    selected = Ownership.of(seen).select(lambda: ids_of(seen), unit=Unit.USER, rows_per_unit=rows_per_unit)
+    return [tuple(seen[index] for index in unit) for unit in selected.units()]
 
 
-def _first(examples: Sequence[Example], count: int) -> tuple[Example, ...]:
-    return tuple(sorted(examples, key=lambda example: hashlib.sha256(example.example_id.encode()).digest())[:count])
+def ids_of(examples: Iterable[Example]) -> Iterator[str]:
+    """The public ids, in order."""
+    return (example.example_id for example in examples)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selected:
+    """Which examples make which units, by their number in the order of arrival.
+
+    Attributes:
+      examples: (kept,) int64, unit after unit. ends: (units + 1,) int64, where each unit begins and the last ends.
+      max_contributions, rows_per_unit: what the selection kept to. most: see `Bounded`; None where there was no choice.
+    """
+
+    unit: Unit
+    examples: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    max_contributions: int
+    rows_per_unit: int
+    most: int | None
+
+    def units(self) -> Iterator[list[int]]:
+        """The examples of each unit."""
+        for start, end in pairwise(self.ends):
+            yield self.examples[start:end].tolist()
+
+
+class Ownership:
+    """Who owns what, compactly: of an example 24 bytes and 4 an owner, whatever it says.
+
+    Selections are functions of it and of the public ids alone.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._owners = array("i")
+        self._ends = array("q", [0])
+        self._digests = bytearray()  # 16 bytes of SHA-256 an id: the order of a person's rows
+
+    @classmethod
+    def of(cls, examples: Iterable[Example]) -> Ownership:
+        """That of examples in memory."""
+        ownership = cls()
+        for example in examples:
+            ownership.add(example.example_id, example.owners)
+        return ownership
+
+    def add(self, example_id: str, owners: Iterable[str]) -> None:
+        """Note the next example."""
+        self._digests += hashlib.sha256(example_id.encode()).digest()[:16]
+        self._owners.extend(self._numbers.setdefault(person, len(self._numbers)) for person in sorted(owners))
+        self._ends.append(len(self._owners))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(examples,) how many people own each."""
+        ends = np.frombuffer(self._ends, dtype=np.int64)
+        return ends[1:] - ends[:-1]
+
+    @property
+    def num_people(self) -> int:
+        """How many people own something."""
+        return len(self._numbers)
+
+    def people(self, examples: NDArray[np.int64]) -> frozenset[str]:
+        """Who owns one of those examples, at least."""
+        chosen = np.zeros(len(self), dtype=bool)
+        chosen[examples] = True
+        kept = np.zeros(self.num_people, dtype=bool)
+        kept[np.frombuffer(self._owners, dtype=np.int32)[np.repeat(chosen, self.sizes)]] = True
+        return frozenset(person for person, number in self._numbers.items() if kept[number])
+
+    def select(
+        self,
+        ids: Callable[[], Iterable[str]],
+        *,
+        unit: Unit,
+        max_contributions: int = 1,
+        rows_per_unit: int = 1,
+    ) -> Selected:
+        """Units of which nobody owns too many, as `build_units` says.
+
+        Args:
+          ids: reads the public ids in the order of arrival.
+
+        Raises:
+          DataError: an id occurs twice. PlanError: a bound is below 1.
+        """
+        for name, bound in (("max_contributions", max_contributions), ("rows_per_unit", rows_per_unit)):
+            if bound < 1:
+                raise PlanError(f"selection: {name}={bound}; expected at least 1")
+        self._refuse_repeats(ids)
+        if unit is Unit.EXAMPLE:
+            named = list(ids())
+            chosen = np.array(sorted(range(len(named)), key=named.__getitem__), dtype=np.int64)
+            return Selected(
+                unit=unit, examples=chosen, ends=_each(chosen), max_contributions=1, rows_per_unit=1, most=None
+            )
+        if bool((self.sizes == 1).all()):
+            chosen, ends = self._first_of_each_person(rows_per_unit)
+            return Selected(
+                unit=unit, examples=chosen, ends=ends, max_contributions=1, rows_per_unit=rows_per_unit, most=None
+            )
+        people = list(self._numbers)
+        shared = [
+            Example(
+                example_id=example_id,
+                prompt="",
+                target="",
+                owners=frozenset(people[number] for number in self._owners[start:end]),
+            )
+            for example_id, (start, end) in zip(ids(), pairwise(self._ends), strict=True)
+        ]
+        places = {example.example_id: place for place, example in enumerate(shared)}
+        bounded = bounded_contributions(shared, max_contributions)
+        chosen = np.array([places[example.example_id] for example in bounded.examples], dtype=np.int64)
+        return Selected(
+            unit=unit,
+            examples=chosen,
+            ends=_each(chosen),
+            max_contributions=max_contributions,
+            rows_per_unit=1,
+            most=bounded.most,
+        )
+
+    def _first_of_each_person(self, rows_per_unit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        rank = np.empty(self.num_people, dtype=np.int32)
+        rank[[self._numbers[person] for person in sorted(self._numbers)]] = np.arange(self.num_people, dtype=np.int32)
+        owner = rank[np.frombuffer(self._owners, dtype=np.int32)]
+        words = self._words()
+        order = np.lexsort((words[:, 1], words[:, 0], owner))
+        counts = np.bincount(owner, minlength=self.num_people)
+        starts = np.cumsum(counts) - counts
+        place = np.arange(len(order)) - np.repeat(starts, counts)  # of each example among its owner's
+        kept = np.minimum(counts, rows_per_unit)
+        return order[place < rows_per_unit], np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+
+    def _words(self) -> NDArray[np.uint64]:
+        return np.frombuffer(self._digests, dtype=">u8").astype(np.uint64).reshape(-1, 2)
+
+    def _refuse_repeats(self, ids: Callable[[], Iterable[str]]) -> None:
+        words = np.sort(self._words()[:, 0])
+        if not bool((words[1:] == words[:-1]).any()):
+            return
+        seen: set[str] = set()
+        for example_id in ids():
+            if example_id in seen:
+                raise DataError(f"examples: id {example_id} occurs twice; give every example an id of its own")
+            seen.add(example_id)
+
+
+def _each(chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A unit an example."""
+    return np.arange(len(chosen) + 1, dtype=np.int64)

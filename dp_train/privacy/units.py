@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dp_train.conversations import Example
 from dp_train.errors import ConsentError, PlanError
 from dp_train.privacy.plan import PrivacyPlan, Unit
-from dp_train.privacy.selection import bounded_contributions, in_public_order, rows_by_owner
+from dp_train.privacy.selection import Ownership, Selected, ids_of
+from dp_train.privacy.tables import Encode, Tokens, TokenTable, UnitTables, encoding_digest, in_cohort
 
 if TYPE_CHECKING:
     from dp_train.consent.events import Purpose
@@ -106,6 +111,8 @@ def selection_report(
 class Units(Sequence[tuple[Example, ...]]):
     """The units of a training run; each is a tuple of one or more examples. Only `build_units` makes one.
 
+    With tables (`privacy.tables`) the examples lie tokenised on disk: `tokens` reads them, and indexing is refused.
+
     Guarantee: every example came through the consent gate, nobody owns rows of more than `max_contributions` units
     (without limit for `Unit.EXAMPLE`), and the order depends on public ids alone.
 
@@ -121,7 +128,7 @@ class Units(Sequence[tuple[Example, ...]]):
 
     def __init__(
         self,
-        rows: Sequence[tuple[Example, ...]],
+        rows: Sequence[tuple[Example, ...]] | TokenTable,
         *,
         unit: Unit,
         max_contributions: int,
@@ -130,11 +137,17 @@ class Units(Sequence[tuple[Example, ...]]):
         population: str,
         purpose: Purpose,
         selection: SelectionReport,
+        people: frozenset[str] = frozenset(),
+        ends: NDArray[np.int64] | None = None,
+        encoding: str | None = None,
         seal: object = None,
     ) -> None:
         if seal is not _SEAL:
             raise ConsentError("units: made by hand; call build_units on what the consent gate let through")
-        self._rows = tuple(rows)
+        self._rows = rows if isinstance(rows, TokenTable) else tuple(rows)
+        self._ends = ends
+        self._encoding = encoding
+        self._people = people
         self.unit = unit
         self.max_contributions = max_contributions
         self.rows_per_unit = rows_per_unit
@@ -144,7 +157,48 @@ class Units(Sequence[tuple[Example, ...]]):
         self.selection = selection
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._rows) if self._ends is None else len(self._ends) - 1
+
+    @property
+    def people(self) -> frozenset[str]:
+        """Everybody who owns a row. Private."""
+        return self._people
+
+    @property
+    def tabled(self) -> bool:
+        """Whether the rows lie tokenised on disk, without their text."""
+        return isinstance(self._rows, TokenTable)
+
+    @property
+    def cohort(self) -> str:
+        """Names the very units: which examples, of whom. A consent snapshot that yields them again is as good."""
+        if isinstance(self._rows, TokenTable):
+            return self._rows.cohort
+        digest = hashlib.sha256()
+        for unit in self._rows:
+            for _ in in_cohort(digest, unit):
+                pass
+        return digest.hexdigest()
+
+    def tokens(self, index: int, encode: Encode) -> tuple[Tokens, ...]:
+        """Token ids and labels of a unit's rows: from the table, or by `encode`. See `check_encoding`."""
+        if isinstance(self._rows, TokenTable):
+            assert self._ends is not None
+            return tuple(self._rows[row] for row in range(int(self._ends[index]), int(self._ends[index + 1])))
+        rows = (encode(example) for example in self._rows[index])
+        return tuple((row.input_ids, row.labels) for row in rows)
+
+    def check_encoding(self, encode: Encode) -> None:
+        """Hold the table against the task that is to be trained.
+
+        Raises:
+          PlanError: it was tokenised otherwise.
+        """
+        if self._encoding is not None and self._encoding != encoding_digest(encode):
+            raise PlanError(
+                "units: their table was tokenised by another task or tokenizer than the one to train; build them with "
+                "UnitTables(…, encode=task.encode)"
+            )
 
     @overload
     def __getitem__(self, index: int) -> tuple[Example, ...]: ...
@@ -153,6 +207,8 @@ class Units(Sequence[tuple[Example, ...]]):
     def __getitem__(self, index: slice) -> Sequence[tuple[Example, ...]]: ...
 
     def __getitem__(self, index: int | slice) -> tuple[Example, ...] | Sequence[tuple[Example, ...]]:
+        if isinstance(self._rows, TokenTable):
+            raise PlanError("units: a table keeps tokens and no text; use tokens(), or build them without tables")
         return self._rows[index]
 
     def __repr__(self) -> str:
@@ -182,7 +238,12 @@ class Units(Sequence[tuple[Example, ...]]):
 
 
 def build_units(
-    examples: ConsentedExamples, *, unit: Unit, max_contributions: int = 1, rows_per_unit: int = 1
+    examples: ConsentedExamples,
+    *,
+    unit: Unit,
+    max_contributions: int = 1,
+    rows_per_unit: int = 1,
+    tables: UnitTables | None = None,
 ) -> Units:
     """Units of consented examples, bounded so that the plan's event is true of them.
 
@@ -199,40 +260,60 @@ def build_units(
       examples: from `ConsentedCorpus.examples`; nothing else is accepted.
       max_contributions: k, ≥ 1; counts where examples have several owners.
       rows_per_unit: G, ≥ 1; counts where every example has one owner.
+      tables: tokenise now, onto disk, and keep no text in memory; the same units, for corpora that do not fit.
 
     Raises:
       ConsentError: the examples did not come through the gate.
       DataError: two examples share an id.
       PlanError: k or G is below 1.
+      CheckpointError: the tables cannot be written.
     """
     from dp_train.consent.gate import ConsentedExamples
 
     if not isinstance(examples, ConsentedExamples):
         raise ConsentError("units: examples have no consent; take them from gate(…).examples(…)")
-    for name, bound in (("max_contributions", max_contributions), ("rows_per_unit", rows_per_unit)):
-        if bound < 1:
-            raise PlanError(f"units: {name}={bound}; expected at least 1")
-    seen = list(examples)
-    k, g, most = 1, 1, None
-    rows: list[tuple[Example, ...]]
-    if unit is Unit.EXAMPLE:
-        rows = [(example,) for example in in_public_order(seen)]
-    elif all(len(example.owners) == 1 for example in seen):
-        rows, g = rows_by_owner(seen, rows_per_unit), rows_per_unit
+
+    def select(ownership: Ownership, ids: Callable[[], Iterable[str]]) -> Selected:
+        return ownership.select(ids, unit=unit, max_contributions=max_contributions, rows_per_unit=rows_per_unit)
+
+    rows: Sequence[tuple[Example, ...]] | TokenTable
+    if tables is None:
+        seen = list(examples)
+        ownership = Ownership.of(seen)
+        selected = select(ownership, lambda: ids_of(seen))
+        rows = [tuple(seen[index] for index in members) for members in selected.units()]
     else:
-        bounded = bounded_contributions(seen, max_contributions)
-        rows, k, most = [(example,) for example in bounded.examples], max_contributions, bounded.most
-    kept = [example for unit_rows in rows for example in unit_rows]
+        tabled = tables.take(examples, select)
+        ownership, selected, rows = tabled.ownership, tabled.selected, tabled.table
+    people = ownership.people(selected.examples)
     return Units(
         rows,
         unit=unit,
-        max_contributions=k,
-        rows_per_unit=g,
+        max_contributions=selected.max_contributions,
+        rows_per_unit=selected.rows_per_unit,
         consent_root=examples.root,
         population=examples.lineage,
         purpose=examples.purpose,
-        selection=selection_report(seen, kept, most_possible=most),
+        selection=_report(ownership, selected, len(people)),
+        people=people,
+        ends=None if tables is None else selected.ends,
+        encoding=None if tables is None else tables.encoding,
         seal=_SEAL,
+    )
+
+
+def _report(ownership: Ownership, selected: Selected, people_kept: int) -> SelectionReport:
+    seen, kept = (np.bincount(sizes) for sizes in (ownership.sizes, ownership.sizes[selected.examples]))
+    kept = np.pad(kept, (0, len(seen) - len(kept)))
+    return SelectionReport(
+        examples_seen=len(ownership),
+        examples_kept=len(selected.examples),
+        people_seen=ownership.num_people,
+        people_kept=people_kept,
+        most_possible=selected.most,
+        by_owners=tuple(
+            OwnersShare(owners=int(size), seen=int(seen[size]), kept=int(kept[size])) for size in seen.nonzero()[0]
+        ),
     )
 
 

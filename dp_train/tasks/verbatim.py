@@ -16,7 +16,9 @@ from statistics import fmean
 
 from transformers import PreTrainedTokenizerFast
 
+from dp_train.privacy.tables import Encode
 from dp_train.privacy.units import Units
+from dp_train.tasks.sequences import IGNORE
 
 _BETWEEN = -1
 """Stands between outputs; no token, so that no span reaches over it."""
@@ -31,16 +33,17 @@ class Overlap:
     mean: float
 
 
-def verbatim_overlap(texts: Sequence[str], units: Units, tokenizer: PreTrainedTokenizerFast) -> Overlap:
-    """What `texts` share with the consented text that `units` train on, prompts and targets.
+def verbatim_overlap(texts: Sequence[str], units: Units, tokenizer: PreTrainedTokenizerFast, encode: Encode) -> Overlap:
+    """What `texts` share with the consented rows that `units` train on, prompts and targets.
 
     Ordinary language repeats itself: hold it against the overlap of text that nobody generated, the references of
     the same examples say.
 
     Args:
       texts: at least one.
+      encode: of the task, whose rows are trained on.
     """
-    spans = longest_common_spans(list(_tokens(texts, tokenizer)), _tokens(_texts(units), tokenizer))
+    spans = longest_common_spans(list(_tokens(texts, tokenizer)), _rows(units, encode))
     return Overlap(longest=max(spans), mean=fmean(spans))
 
 
@@ -122,11 +125,14 @@ class _Automaton:
         return len(self._length) - 1
 
 
-def _texts(units: Units) -> Iterator[str]:
-    for rows in units:
-        for example in rows:
-            yield example.prompt
-            yield example.target
+def _rows(units: Units, encode: Encode) -> Iterator[Sequence[int]]:
+    """Input and target of each row; one sequence where the target stands at the input's end."""
+    for unit in range(len(units)):
+        for ids, labels in units.tokens(unit, encode):
+            target = [token for token in labels if token != IGNORE]
+            yield ids
+            if list(ids[len(ids) - len(target) :]) != target:
+                yield target
 
 
 def _tokens(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast) -> Iterator[Sequence[int]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dp_train.conversations import Example
 from dp_train.engines.base import MicroBatch
+from dp_train.privacy.units import Units
 from dp_train.tasks.base import PacksRows, Row, Task
 from dp_train.tasks.packing import row_columns, share_sequences
 
@@ -144,7 +145,7 @@ class PackedBatches:
 
 
 class _Encoded:
-    """Rows of each unit, encoded when they are first asked for."""
+    """Rows of each unit, encoded when they are first asked for, or read from the table that has them."""
 
     def __init__(self, units: Sequence[Sequence[Example]], task: Task) -> None:
         self._units = units
@@ -152,6 +153,8 @@ class _Encoded:
         self._kept: dict[int, tuple[Row, ...]] = {}
 
     def __getitem__(self, index: int) -> tuple[Row, ...]:
+        if isinstance(self._units, Units) and self._units.tabled:
+            return tuple(Row(*tokens) for tokens in self._units.tokens(index, self._task.encode))
         if index not in self._kept:
             self._kept[index] = tuple(self._task.encode(example) for example in self._units[index])
         return self._kept[index]

@@ -27,7 +27,7 @@ from dp_train.training.batches import Packing
 from dp_train.training.callbacks import Callback, RunStatus
 from dp_train.training.optimizers import OptimizerFactory, Schedule, constant
 from dp_train.training.seeds import Seeds
-from dp_train.training.trainer import Trainer, cohort_digest
+from dp_train.training.trainer import Trainer
 
 _WEIGHTS = "model.safetensors"
 _FACTS = "facts.json"
@@ -74,7 +74,7 @@ def starting_point(
             "here is not covered by any ε"
         )
     plan = plan.without_privacy()
-    described = {**facts, "task": task.name, "plan": plan.digest, "units": cohort_digest(units)}
+    described = {**facts, "task": task.name, "plan": plan.digest, "units": units.cohort}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
     folder = cache / digest[:16]
     if (folder / _WEIGHTS).is_file():

@@ -193,7 +193,8 @@ class Trainer:
         trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         if not trainable:
             raise ModelError("model: no trainable parameter; expected at least one with requires_grad")
-        cohort = cohort_digest(units)
+        units.check_encoding(self.task.encode)
+        cohort = units.cohort
         state = self._resume(cohort)
         monitor = RunMonitor(self.plan)
         self._before = phases_of(self.model) if state is None else tuple(map(Phase.of, state.before))
@@ -502,18 +503,6 @@ def _seeded_noise(plan: PrivacyPlan, seeds: Seeds, cohort: str) -> NoiseSource:
     return noise if plan.bands == 1 else CorrelatedNoise(noise, bands=plan.bands, steps=plan.steps)
 
 
-def cohort_digest(units: Units) -> str:
-    """Names the very units of a run: which examples, of whom. A consent snapshot that yields them again is as good."""
-    digest = hashlib.sha256()
-    for index in range(len(units)):
-        for example in units[index]:
-            for part in (example.example_id, example.prompt, example.target, *sorted(example.owners)):
-                data = part.encode()
-                digest.update(len(data).to_bytes(8, "big") + data)
-        digest.update(b"\xff" * 8)
-    return digest.hexdigest()
-
-
 def _epsilon_curve(plan: PrivacyPlan) -> dict[int, float]:
     """ε after some of the steps, the last among them, for the curve within a run."""
     if not plan.private:
@@ -529,6 +518,3 @@ def _step_randomness(seeds: Seeds, step: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(int.from_bytes(seed, "big") >> 1)
         yield
-
-
-__all__ = ["Trainer", "cohort_digest"]

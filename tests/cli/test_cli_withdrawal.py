@@ -261,3 +261,17 @@ def test_nothing_that_was_written_leads_to_an_erased_person(trained: Path, worki
     other = asked(cli, "consent", "impact", members()[0])
     assert other["runs"][0]["people_left"] >= 2
     assert "not taken out" in other["limits"][0]
+
+
+@pytest.mark.parametrize("word", ["withdraw", "erase"])
+def test_tables_of_tokenised_rows_go_when_somebody_leaves_and_not_before(working: Path, cli: Run, word: str) -> None:
+    def rows() -> list[Path]:
+        return list(Path("runs/units").rglob("*.arrow"))
+
+    assert len(rows()) == 1
+    asked(cli, "consent", "impact", members()[0])
+    asked(cli, "consent", word, members()[0], "--dry-run")
+    assert len(rows()) == 1
+    left = asked(cli, "consent", word, members()[0])
+    assert rows() == []
+    assert "1 cached tables of tokenised rows deleted" in left["done"]

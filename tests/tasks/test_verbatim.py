@@ -46,6 +46,6 @@ def test_what_people_wrote_is_found_in_what_a_model_writes(tokenizer: PreTrained
     corpus = consented(thread(chat("a", TEXTS[0]), chat("a", TEXTS[1])), purpose=task.purpose)
     units = build_units(task.examples(corpus), unit=Unit.USER, rows_per_unit=4)
     length = len(tokenizer.encode(TEXTS[0], add_special_tokens=False))
-    copied = verbatim_overlap([TEXTS[0], ""], units, tokenizer)
+    copied = verbatim_overlap([TEXTS[0], ""], units, tokenizer, task.encode)
     assert (copied.longest, copied.mean) == (length, length / 2)
-    assert verbatim_overlap(["qqq zzz"], units, tokenizer).longest < length / 2
+    assert verbatim_overlap(["qqq zzz"], units, tokenizer, task.encode).longest < length / 2

@@ -16,6 +16,7 @@ from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Turn
 from dp_train.privacy.plan import PrivacyPlan, Unit
+from dp_train.privacy.tables import UnitTables
 from dp_train.privacy.units import Units, build_units
 
 KEY = PrincipalKey(b"k" * 32)
@@ -68,10 +69,10 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def units_of() -> Callable[..., Units]:
-    def make(people: int, purpose: Purpose = Purpose.TRAIN_CHAT_COMPOSE) -> Units:
+    def make(people: int, purpose: Purpose = Purpose.TRAIN_CHAT_COMPOSE, tables: UnitTables | None = None) -> Units:
         registry = ConsentRegistry(consent_events(people, purpose), key=KEY)
         corpus = gate(ChatOf(people), registry.snapshot(as_of=NOW), ConsentPolicy(purpose=purpose))
-        return build_units(LetterTask().examples(corpus), unit=Unit.USER, rows_per_unit=2)
+        return build_units(LetterTask().examples(corpus), unit=Unit.USER, rows_per_unit=2, tables=tables)
 
     return make
 
