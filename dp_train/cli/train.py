@@ -77,7 +77,7 @@ def _train(
     from dp_train.cli.assemble import material, prepare_machine
     from dp_train.cli.trial import open_store, run_trial
 
-    # Whatever can be wrong with files and store is found before anything is written.
+    # Whatever can be wrong with files and store is found before anything but caches is written.
     prepare_machine(config)
     made = material(config, moment=moment)
     out.print(gate_table(made.populations.reports))
