@@ -205,6 +205,10 @@ class UnitGradient:
 
     def squared_norms(self, unit_rows: UnitRows) -> Tensor:
         """(units,) float64."""
+        with _in_float32(unit_rows):
+            return self._squared_norms(unit_rows)
+
+    def _squared_norms(self, unit_rows: UnitRows) -> Tensor:
         if self.dense is not None:
             self._make_dense(unit_rows)
             return squared_norms(self.dense)
@@ -230,6 +234,10 @@ class UnitGradient:
         Args:
           factors: (units,) float32. lost: (units,) bool, units that count as zero whatever they hold, or None.
         """
+        with _in_float32(unit_rows):
+            return self._weighted_sum(factors, unit_rows, lost, total)
+
+    def _weighted_sum(self, factors: Tensor, unit_rows: UnitRows, lost: Tensor | None, total: Tensor | None) -> Tensor:
         if self.dense is not None:
             self._make_dense(unit_rows)
             dense = self.dense if lost is None else _without(self.dense, lost)
@@ -274,6 +282,11 @@ class GramMemory:
 
     def clear(self) -> None:
         self._of = self._gram = None
+
+
+def _in_float32(unit_rows: UnitRows) -> torch.autocast:
+    """An autocast that somebody has around their whole loop ends here."""
+    return torch.autocast(unit_rows.owner.device.type, enabled=False)
 
 
 def better_as_gradient(positions: int, m: int, n: int) -> bool:

@@ -166,6 +166,22 @@ def test_autocast_bounds_a_unit_and_equals_the_loop_in_the_same_arithmetic(kind:
     assert float(alone.norm()) <= plan.clip_norm * (1 + 1e-6)
 
 
+@pytest.mark.parametrize("kind", ["gpt2_tied", "t5", "llama_lora"])
+def test_autocast_around_the_whole_loop_is_that_within_the_loss(kind: str) -> None:
+    def half(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return row_losses(model, inputs)
+
+    model, whole = MODELS[kind](), batch(rows(len(UNITS)), UNITS)
+    plan = PLAN.replace(clip_norm=0.1)
+    within = sum_of(engine_of(model, half, plan), model, whole)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        around = sum_of(engine_of(model, plan=plan), model, whole)
+        alone = sum_of(engine_of(model, plan=plan), model, select(whole, [3]))
+    assert difference(around, within) < 0.02  # other casts are cached: a rounding of bfloat16 or two
+    assert float(alone.norm()) <= plan.clip_norm * (1 + 1e-6)
+
+
 def test_dropout_is_the_same_for_the_sum_and_its_check_and_leaves_the_random_state_alone() -> None:
     model, whole = gpt2(tied=True), batch(rows(len(UNITS)), UNITS)
     for block in model.transformer.h:
