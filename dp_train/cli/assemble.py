@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from dp_train.cli.config import OptimizerConfig, TaskConfig, TrainConfig
+from dp_train.cli.config import TrainConfig
+from dp_train.cli.config_data import TaskConfig
+from dp_train.cli.config_learning import OptimizerConfig
 from dp_train.cli.names import (
     ArchitectureName,
     DeviceName,

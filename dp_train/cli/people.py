@@ -16,7 +16,8 @@ from pathlib import Path
 
 from dp_train.anonymize import Anonymizer
 from dp_train.anonymize.presidio import presidio_finder
-from dp_train.cli.config import ConsentConfig, CorpusConfig, DenyConfig, TaskConfig, TrainConfig
+from dp_train.cli.config import TrainConfig
+from dp_train.cli.config_data import ConsentConfig, CorpusConfig, DenyConfig, TaskConfig
 from dp_train.cli.names import ContextName, CorpusSource, TaskName, TrainOn
 from dp_train.consent.decisions import JurisdictionRule, Limits
 from dp_train.consent.events import ConsentEvent, Purpose, read_events

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_runs import Run
 
 from dp_train.cli.compose import compose
-from dp_train.cli.config import DenyConfig, JurisdictionConfig
+from dp_train.cli.config_data import DenyConfig, JurisdictionConfig
 from dp_train.cli.people import rules
 from dp_train.consent.decisions import ConsentRules, JurisdictionRule, Limits
 from dp_train.consent.events import Purpose
