@@ -135,7 +135,7 @@ def material(config: TrainConfig, *, moment: ConsentSnapshot | None = None) -> M
         tables=unit_tables(config, task, tokenizer),
     )
     evaluation = evaluation_examples(config, task, gated)
-    _expect_apart(units, evaluation)
+    _expect_apart(units.people, evaluation)
     return Material(
         populations=gated,
         tokenizer=tokenizer,
@@ -167,9 +167,9 @@ def evaluation_examples(config: TrainConfig, task: AnyTask, gated: Populations) 
     return tuple(islice(task.examples(gated.evaluation), config.evaluation.examples))
 
 
-def _expect_apart(units: Units, evaluation: Sequence[Example]) -> None:
+def _expect_apart(people: frozenset[str], evaluation: Sequence[Example]) -> None:
     """Hold that nobody is scored who is trained on: scores leave, and no ε covers them."""
-    if any(not units.people.isdisjoint(example.owners) for example in evaluation):
+    if any(not people.isdisjoint(example.owners) for example in evaluation):
         raise DataError(
             "evaluation: somebody in it is trained on, too; expected other people, for no ε covers what scores tell; "
             "take them out of corpus.evaluation"

@@ -209,7 +209,7 @@ def snapshot(config: TrainConfig, *, key: PrincipalKey | None = None) -> Consent
         return stored_snapshot(config, as_of=as_of(config), known_at=known_at)
     corpora = _corpora(config)
     bringing = [corpus for corpus in corpora.values() if isinstance(corpus, SyntheticCorpus | BenchmarkCorpus)]
-    if consent.events is None and corpora[_PRIVATE] not in bringing:
+    if consent.events is None and corpora.get(_PRIVATE, corpora[_PUBLIC]) not in bringing:
         raise ConfigError(
             "config: consent.events=null; expected the file of consent events of the people in corpus.private; "
             "without consent nothing is trained"

@@ -41,7 +41,7 @@ def test_tuning_on_published_text_reads_nobody_and_spends_nothing(
 
 @pytest.mark.parametrize("task", ["compose", "summary"])
 def test_tuning_is_one_word(cli: Run, folder: Path, task: str) -> None:
-    small = ("corpus.public_people=40", "trainer.expected_units=8", "trainer.steps=2")
+    small = ("corpus.public_people=40", "trainer.expected_units=8", "trainer.steps=4")
     ended = cli("plan", f"experiments={task}/tune_public", *small, "--json")
     assert ended.code == 0, ended.err
     assert json.loads(ended.out)["ledger"] == {"in_ledger": False, "epsilon_spent": 0.0}
@@ -51,6 +51,6 @@ def test_nobody_is_scored_who_is_trained_on() -> None:
     def example(*owners: str) -> Example:
         return Example(example_id="-".join(owners), prompt="", target="word", owners=frozenset(owners))
 
-    _expect_apart([(example("a"), example("b"))], [example("c"), example("d", "e")])
+    _expect_apart(frozenset("ab"), [example("c"), example("d", "e")])
     with pytest.raises(DataError, match="is trained on, too"):
-        _expect_apart([(example("a"), example("b"))], [example("c"), example("d", "b")])
+        _expect_apart(frozenset("ab"), [example("c"), example("d", "b")])
