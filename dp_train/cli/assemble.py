@@ -285,7 +285,7 @@ def make_optimizer(config: OptimizerConfig, plan: PrivacyPlan) -> OptimizerFacto
     if config.name is OptimizerName.ADAMW:
         return adamw(lr=config.learning_rate, weight_decay=config.weight_decay, betas=betas)
     if config.name is OptimizerName.NOISE_SCALED:
-        return noise_scaled(plan, lr=config.learning_rate, betas=betas)
+        return noise_scaled(plan, lr=config.learning_rate, plain_lr=config.plain_learning_rate, betas=betas)
     return sgd(lr=config.learning_rate, momentum=config.momentum)
 
 

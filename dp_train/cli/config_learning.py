@@ -196,10 +196,14 @@ class EngineConfig:
 
 @dataclass(kw_only=True)
 class OptimizerConfig:
-    """The optimizer and its schedule; all of it works on released gradients, so it spends nothing."""
+    """The optimizer and its schedule; all of it works on released gradients, so it spends nothing.
+
+    `plain_learning_rate` is that of a run without privacy under NOISE_SCALED, which is AdamW then.
+    """
 
     name: OptimizerName
     learning_rate: float = 1e-3
+    plain_learning_rate: float | None = None
     weight_decay: float = 0.0
     momentum: float = 0.0
     beta1: float = 0.9
@@ -209,6 +213,10 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         expect(self, "optimizer.learning_rate", self.learning_rate > 0, "a rate > 0")
+        plain = self.plain_learning_rate
+        scaled = self.name is OptimizerName.NOISE_SCALED
+        expect(self, "optimizer.plain_learning_rate", plain is None or plain > 0, "a rate > 0, or null")
+        expect(self, "optimizer.plain_learning_rate", plain is None or scaled, "null but with optimizer=noise_scaled")
         expect(self, "optimizer.weight_decay", self.weight_decay >= 0, "at least 0")
         expect(self, "optimizer.momentum", 0 <= self.momentum < 1, "a share in [0, 1)")
         for name in ("beta1", "beta2"):

@@ -200,6 +200,7 @@ def cross_check(plan: PrivacyPlan) -> Mapping[str, float]:
     return values
 
 
+@lru_cache(maxsize=64)  # a study asks for each of its plans several times, and each takes seconds
 def calibrate(plan: PrivacyPlan, *, epsilon: float) -> PrivacyPlan:
     """The plan with the least noise that spends at most `epsilon`.
 

@@ -26,21 +26,25 @@ def sgd(*, lr: float, momentum: float = 0.0) -> OptimizerFactory:
     return lambda parameters: torch.optim.SGD(parameters, lr=lr, momentum=momentum)
 
 
-def noise_scaled(plan: PrivacyPlan, *, lr: float, betas: tuple[float, float] = (0.9, 0.98)) -> OptimizerFactory:
+def noise_scaled(
+    plan: PrivacyPlan, *, lr: float, plain_lr: float | None = None, betas: tuple[float, float] = (0.9, 0.98)
+) -> OptimizerFactory:
     """Steps in units of the noise: lr · m ÷ s, where m averages released gradients and s = σC ÷ B is their noise's std.
 
     Adam divides by the root of a second moment, which under much noise is s in every coordinate (Tang et al. 2023,
     arXiv 2312.14334) and which the plan knows. Dividing by s itself leaves the step linear in the gradients, so that
     noise that is correlated over steps cancels, and one `lr`, in Adam's units, serves every ε. Without privacy there is
-    no s to divide by, and this is `adamw`.
+    no s to divide by, and this is `adamw`: at a rate of its own, for where coordinates are mostly noise steps may be
+    longer than Adam's, which are of full length in each of them.
 
     Args:
       plan: of the run, calibrated.
       lr: what the noise alone moves a coordinate by in one step, before averaging.
+      plain_lr: of AdamW, where there is no noise; `lr` if not given.
       betas: decay of the average m; the second is for AdamW alone.
     """
     if not plan.private:
-        return adamw(lr=lr, betas=betas)
+        return adamw(lr=lr if plain_lr is None else plain_lr, betas=betas)
     std = plan.sigma * plan.clip_norm / plan.expected_units
     return sgd(lr=(1 - betas[0]) * lr / std, momentum=betas[0])
 

@@ -9,9 +9,9 @@ from dp_train.training.optimizers import noise_scaled
 PLAN = PrivacyPlan(sample_rate=0.1, expected_units=50, steps=10, delta=1e-5, clip_norm=2.0, noise_multiplier=0.5)
 
 
-def moved(plan: PrivacyPlan, gradients: list[float]) -> float:
+def moved(plan: PrivacyPlan, gradients: list[float], plain_lr: float | None = None) -> float:
     parameter = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
-    optimizer = noise_scaled(plan, lr=0.01)([parameter])
+    optimizer = noise_scaled(plan, lr=0.01, plain_lr=plain_lr)([parameter])
     for gradient in gradients:
         parameter.grad = torch.full_like(parameter, gradient)
         optimizer.step()
@@ -33,3 +33,5 @@ def test_noise_that_is_taken_back_leaves_nothing() -> None:
 
 def test_without_noise_there_is_no_unit_of_noise_and_adamw_stands_in() -> None:
     assert moved(PLAN.without_privacy(), [123.0]) == pytest.approx(-0.01)
+    assert moved(PLAN.without_privacy(), [123.0], plain_lr=0.3) == pytest.approx(-0.3)
+    assert moved(PLAN, [1.0], plain_lr=0.3) == moved(PLAN, [1.0])
