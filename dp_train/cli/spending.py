@@ -32,7 +32,6 @@ from dp_train.tracking.provenance import git_state, versions
 
 if TYPE_CHECKING:
     from dp_train.cli.assemble import Material
-    from dp_train.consent.registry import ConsentSnapshot
 
 NOTE = "ledger.json"
 SPENDS_NOTHING = "learns from published text alone: nobody's budget is touched"
@@ -103,15 +102,16 @@ def spending(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """A run of a procedure that is to be reserved: its plan, its name, and the id of its line."""
+    """A run of a procedure that is to be reserved: its plan, its name, its people's snapshot, the id of its line."""
 
     plan: PrivacyPlan
     name: str
+    consent_root: str
     reservation: str
 
 
 def declare_together(
-    config: TrainConfig, runs: Sequence[Declared], moment: ConsentSnapshot, out: Console
+    config: TrainConfig, runs: Sequence[Declared], population: str, out: Console
 ) -> list[Reservation | None]:
     """Reserve all runs of a procedure before the first, so that they compose exactly; all None without a ledger.
 
@@ -135,7 +135,7 @@ def declare_together(
                 run=run.name,
                 engine=config.engine.name.value if run.plan.private else "non_private",
                 sampler=sampler_name(run.plan),
-                consent_root=moment.root,
+                consent_root=run.consent_root,
                 **code,
             ),
             reservation=run.reservation,
@@ -144,8 +144,8 @@ def declare_together(
         if known[run.reservation] is None
     ]
     if requests:
-        known |= {made.identifier: made for made in ledger.reserve_together(requests, moment.lineage)}
-    if ledger.book().budget(moment.lineage) is None:
+        known |= {made.identifier: made for made in ledger.reserve_together(requests, population)}
+    if ledger.book().budget(population) is None:
         out.print(NO_BUDGET)
     return [known[run.reservation] for run in runs]
 

@@ -135,6 +135,11 @@ def run_studies(studies: Sequence[Study], where: Path | RunFolder, out: Console,
     prepare_machine(first)
     # Before anything is written: it reads every file of consent.
     moment = (_asked_again(where, first) if isinstance(where, RunFolder) else None) or snapshot(first)
+    people = (first.corpus, first.consent)
+    moments = {
+        id(study): moment if (study.config.corpus, study.config.consent) == people else snapshot(study.config)
+        for study in studies
+    }
     store = open_store(first)
     demo = command == DEMO
     name = "demo" if demo else f"tradeoff {first.task.name.value}"
@@ -142,16 +147,20 @@ def run_studies(studies: Sequence[Study], where: Path | RunFolder, out: Console,
     path = folder.path
     reports: list[StudyReport] = []
     todo = [
-        Declared(plan=plan, name=f"{study.config.task.name.value} {point.folder}", reservation=identifier)
+        Declared(
+            plan=plan,
+            name=f"{study.config.task.name.value} {point.folder}",
+            consent_root=moments[id(study)].root,
+            reservation=identifier,
+        )
         for (study, point, plan), identifier in _identified(studies, folder, command)
         if finished_before(study.config, plan, _trial(path, study, point)) is None
     ]
-    waiting = iter(declare_together(first, todo, moment, out))
+    waiting = iter(declare_together(first, todo, moment.lineage, out))
     try:
         with _parent(store, studies, name, folder, demo=demo) as parent, released_if_unused(waiting):
             for study in studies:
-                shared = (study.config.corpus, study.config.consent) == (first.corpus, first.consent)
-                made = material(study.config, moment=moment if shared else None)
+                made = material(study.config, moment=moments[id(study)])
                 out.print(gate_table(made.populations.reports))
                 reports.append(_run_study(study, made, path, store, parent, out, waiting))
             figure = draw(reports, path / "frontier", parent)

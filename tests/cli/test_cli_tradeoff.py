@@ -9,6 +9,9 @@ import pytest
 from small_runs import SMALL, Run
 
 from dp_train.cli import trial
+from dp_train.cli.compose import compose, without_hydra
+from dp_train.cli.show import console
+from dp_train.cli.tradeoff import Study, run_studies
 from dp_train.privacy.ledger.ledger import Ledger
 
 POINTS = ("epsilon-2-trial-0", "epsilon-8-trial-0", "no-privacy-trial-0")
@@ -81,3 +84,19 @@ def test_overlap_is_logged_on_request_and_taints_the_run(folder: Path, cli: Run)
     assert b"privacy.tainted" in stored
     (card,) = folder.glob("runs/*/*/card.md")
     assert "stands in the training text, which this run logged on request" in card.read_text()
+
+
+def test_studies_of_unlike_people_stand_in_the_ledger_under_their_own_snapshots(folder: Path, cli: Run) -> None:
+    shared = [word for word in SMALL if not word.startswith(("experiments=", "task.", "tradeoff.", "corpus.people"))]
+    shared += ["task.max_length=64", "tracking=off", "tradeoff.epsilons=[8]", "tradeoff.non_private=false"]
+    studies = []
+    for task, people in (("compose", 60), ("summary", 80)):
+        words = [f"experiments={task}/quickstart", *shared, f"corpus.people={people}", "task.max_new_tokens=8"]
+        config, tree = compose(words)
+        studies.append(Study(config=config, tree=without_hydra(tree), overrides=words))
+    assert run_studies(studies, folder / "runs" / "day" / "study", console(), "tradeoff") == 0
+    results = list(folder.glob("runs/day/study/*/*/result.json"))
+    assert len({json.loads(path.read_text())["consent_root"] for path in results}) == 2
+    for path in results:
+        verified = cli("report", str(path.parent), "--verify")
+        assert verified.code == 0, verified.err
