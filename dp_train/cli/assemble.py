@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import nn
 
 from dp_train.cli.config import TrainConfig
@@ -30,6 +31,7 @@ from dp_train.cli.names import (
     ModelSource,
     NoiseSourceName,
     OptimizerName,
+    PrecisionName,
     PrivacyMode,
     ScheduleName,
     StartMode,
@@ -324,6 +326,7 @@ def make_trainer(
         schedule=make_schedule(config.optimizer),
         average=trainer.average,
         scaling=scaling,
+        autocast=torch.bfloat16 if trainer.precision is PrecisionName.BFLOAT16 else None,
         self_check=trainer.self_check,
     )
 
@@ -361,8 +364,6 @@ def prepare_machine(config: TrainConfig) -> None:
     Raises:
       ConfigError: there is no such device.
     """
-    import torch
-
     keep_freed_memory()
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)

@@ -14,6 +14,7 @@ from dp_train.cli.names import (
     ModelSource,
     NoiseSourceName,
     OptimizerName,
+    PrecisionName,
     PrivacyMode,
     PrivateEngineName,
     ScheduleName,
@@ -248,6 +249,8 @@ class TrainerConfig:
       seed: empty means secret and fresh. A number makes the run repeatable and marks it.
       noise: where the noise comes from.
       device: where the model is trained.
+      precision: what its layers compute in; BFLOAT16 is quicker for models that are not tiny, on a GPU and on CPUs that
+        have it. Scores are taken in float32.
       threads: CPU threads; 0 leaves it to torch.
       average: decay of a moving average of the weights, which is what is kept and scored; empty keeps the last step's.
       self_check: try the engine on public rows of the very model before a private run draws anything.
@@ -265,6 +268,7 @@ class TrainerConfig:
     seed: int | None = None
     noise: NoiseSourceName = NoiseSourceName.SEEDED
     device: DeviceName = DeviceName.CPU
+    precision: PrecisionName = PrecisionName.FLOAT32
     threads: int = 1
     average: float | None = None
     self_check: bool = True

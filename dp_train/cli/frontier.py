@@ -10,6 +10,7 @@ from rich.console import Console
 
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder
+from dp_train.cli.names import ModelSource
 from dp_train.cli.show import rounded_up, samples, table
 from dp_train.cli.trial import Outcome
 from dp_train.privacy.composition import Price, compose
@@ -141,7 +142,8 @@ def _rows(reports: Sequence[StudyReport]) -> list[tuple[str, ...]]:
         for name, score in report.baselines.items():
             rows.append(row(name.replace("_", " "), *blank, f"{report.metric} {score:.4g} {better}", ""))
         if report.start_score is not None:
-            rows.append(row("public starting point", *blank, f"{report.metric} {report.start_score:.4g} {better}", ""))
+            start = "public starting point" if report.config.model.source is ModelSource.SCRATCH else "untuned model"
+            rows.append(row(start, *blank, f"{report.metric} {report.start_score:.4g} {better}", ""))
         for found in frontier_rows(report.points):
             outcome = next(o for o in report.outcomes if o.config.privacy.epsilon == found.epsilon)
             plan = outcome.plan

@@ -148,6 +148,13 @@ class TrackerName(Enum):
     OFF = "off"
 
 
+class PrecisionName(Enum):
+    """What layers compute in; weights, norms, sums and noise are float32 in all of them."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 class DeviceName(Enum):
     """Where the model is trained."""
 

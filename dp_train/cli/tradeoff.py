@@ -23,7 +23,7 @@ from dp_train.cli.compose import check, compose, compose_from, load, without_hyd
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder, plain
 from dp_train.cli.kept import refuse_if_somebody_left
-from dp_train.cli.names import PrivacyMode
+from dp_train.cli.names import ModelSource, PrivacyMode
 from dp_train.cli.plan import make_plan, plan_table, warnings
 from dp_train.cli.regate import taken_up
 from dp_train.cli.show import config_tree, console, gate_table, told
@@ -97,9 +97,9 @@ def _resume(options: Namespace) -> int:
 
 
 def points(config: TrainConfig) -> list[Point]:
-    """The runs of a study, in the order in which they are made."""
+    """The runs of a study, in the order in which they are made: one whole frontier before its repetition."""
     grid: list[float | None] = [*sorted(config.tradeoff.epsilons), *([None] if config.tradeoff.non_private else [])]
-    return [Point(epsilon, trial) for epsilon in grid for trial in range(config.tradeoff.repeats)]
+    return [Point(epsilon, trial) for trial in range(config.tradeoff.repeats) for epsilon in grid]
 
 
 def at(tree: DictConfig, epsilon: float | None) -> tuple[TrainConfig, DictConfig]:
@@ -279,7 +279,7 @@ def _run_study(
     start_scores: dict[str, float] = {}
     baselines: dict[str, dict[str, float]] = {}
     if made.evaluation:
-        if start is not None:
+        if start is not None or config.model.source is not ModelSource.SCRATCH:  # fresh weights are no start
             start_scores = task.evaluate(model, made.evaluation)
         public = [example for unit in made.public_units for example in unit]
         baselines = task.baselines(made.evaluation, public=public)

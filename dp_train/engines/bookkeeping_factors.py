@@ -9,6 +9,7 @@ products between different rows of a unit count, as the clip is of the unit's gr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -192,6 +193,7 @@ class UnitGradient:
     dense: Tensor | None = None
     """(units, *shape) float32: gradients that are smaller than their factors, or have no factors."""
     product_squares: Tensor | None = None
+    _dense_squares: Tensor | None = None
 
     def add_product(self, product: Product, squares: Tensor) -> None:
         self.products.append(product)
@@ -201,17 +203,19 @@ class UnitGradient:
         self.lookup = lookup if self.lookup is None else self.lookup.joined(lookup)
 
     def add_dense(self, gradient: Tensor) -> None:
+        """Take up (units, *shape) float32; the norms of a first one are taken while it is in the cache."""
+        self._dense_squares = squared_norms(gradient) if self.dense is None else None
         self.dense = gradient if self.dense is None else self.dense + gradient
 
     def squared_norms(self, unit_rows: UnitRows) -> Tensor:
         """(units,) float64."""
-        with _in_float32(unit_rows):
+        with in_float32(unit_rows.owner.device):
             return self._squared_norms(unit_rows)
 
     def _squared_norms(self, unit_rows: UnitRows) -> Tensor:
         if self.dense is not None:
             self._make_dense(unit_rows)
-            return squared_norms(self.dense)
+            return squared_norms(self.dense) if self._dense_squares is None else self._dense_squares
         squares = torch.zeros(unit_rows.num_units, dtype=torch.float64, device=unit_rows.owner.device)
         if self.product_squares is not None:
             squares += self.product_squares
@@ -234,15 +238,17 @@ class UnitGradient:
         Args:
           factors: (units,) float32. lost: (units,) bool, units that count as zero whatever they hold, or None.
         """
-        with _in_float32(unit_rows):
+        with in_float32(unit_rows.owner.device):
             return self._weighted_sum(factors, unit_rows, lost, total)
 
     def _weighted_sum(self, factors: Tensor, unit_rows: UnitRows, lost: Tensor | None, total: Tensor | None) -> Tensor:
         if self.dense is not None:
             self._make_dense(unit_rows)
             dense = self.dense if lost is None else _without(self.dense, lost)
-            summed = torch.tensordot(factors, dense, dims=1)
-            return summed if total is None else total.add_(summed)
+            if total is None:
+                return torch.tensordot(factors, dense, dims=1)
+            total.view(1, -1).addmm_(factors[None], dense.reshape(len(dense), -1))  # no second array of that size
+            return total
         by_row = factors if unit_rows.one_row_each else factors[unit_rows.owner]
         lost_rows = None if lost is None else lost[unit_rows.owner]
         for factor in (*self.products, self.lookup):
@@ -284,9 +290,10 @@ class GramMemory:
         self._of = self._gram = None
 
 
-def _in_float32(unit_rows: UnitRows) -> torch.autocast:
-    """An autocast that somebody has around their whole loop ends here."""
-    return torch.autocast(unit_rows.owner.device.type, enabled=False)
+def in_float32(device: torch.device) -> AbstractContextManager[object]:
+    """An autocast that somebody has around their whole loop ends here; where there is none, entering costs nothing."""
+    on = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if on else nullcontext()
 
 
 def better_as_gradient(positions: int, m: int, n: int) -> bool:

@@ -26,6 +26,7 @@ from dp_train.engines.bookkeeping_factors import (
     UnitGradient,
     UnitRows,
     better_as_gradient,
+    in_float32,
     product_squared_norms,
 )
 from dp_train.engines.bookkeeping_rules import (
@@ -301,7 +302,7 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
             if current.rows == 0:
                 return
             current.rounding = max(current.rounding, torch.finfo(grads.dtype).eps)
-            with torch.no_grad(), torch.autocast(grads.device.type, enabled=False):
+            with torch.no_grad(), in_float32(grads.device):
                 seen = [self._rows_first(value) for value in fetch(name)]
                 for parameter, factor in rule(module, seen, self._rows_first(grads)):
                     current.add(parameter, factor)

@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dp_train.consent.events import Purpose
 from dp_train.conversations import Example
@@ -85,6 +85,8 @@ class Trainer:
       average: decay of a moving average of the weights, which is what `fit` leaves in the model and what callbacks
         see; None leaves the last step's weights.
       scaling: public factors on gradients before the clip, undone after the noise. Ignored without privacy.
+      autocast: type that layers compute in where autocast has them, e.g. `torch.bfloat16`; weights, norms, sums and
+        noise stay float32, and so do scores. None computes in the weights' own type.
       self_check: try the engine on public rows of this very model before anything private is read, see
         `engines.self_check`; about ten passes of a few short rows, and no bit changes. Ignored without privacy.
     """
@@ -109,6 +111,7 @@ class Trainer:
         schedule: Schedule = constant,
         average: float | None = None,
         scaling: Scaling | None = None,
+        autocast: torch.dtype | None = None,
         self_check: bool = True,
     ) -> None:
         self.model = model
@@ -139,6 +142,7 @@ class Trainer:
         self._seed_is_fixed = False
         self._average = average
         self._scaling = scaling if plan.private else None
+        self._autocast = autocast
         self._self_check = self_check and plan.private
 
     def fit(self, units: Units, *, reservation: Reservation | None = None) -> Result:
@@ -222,7 +226,7 @@ class Trainer:
         engine = build_engine(
             self.engine_name,
             model=self.model,
-            row_losses=self.task.row_losses,
+            row_losses=self._row_losses,
             plan=self.plan,
             noise=self._noise or _seeded_noise(self.plan, seeds, cohort),
             optimizer=optimizer,
@@ -240,6 +244,11 @@ class Trainer:
             engine.detach()
         self._tell_end(result)
         return result
+
+    def _row_losses(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        device = next(iter(inputs.values())).device.type
+        with torch.autocast(device, dtype=self._autocast, enabled=self._autocast is not None):
+            return self.task.row_losses(model, inputs)
 
     def _check_packing(self) -> None:
         if self._packing is Packing.NONE:
@@ -260,7 +269,7 @@ class Trainer:
         self_check(
             self.engine_name,
             model=self.model,
-            row_losses=self.task.row_losses,
+            row_losses=self._row_losses,
             plan=self.plan,
             batches=list(self._batches(units)(np.arange(len(units)))),
             clipping=self._clipping,

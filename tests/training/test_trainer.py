@@ -111,6 +111,22 @@ def test_clipping_changes_the_sums_and_not_the_epsilon(units_of: UnitsOf, plan: 
     assert not any(equal(flat, other) for other in others)
 
 
+def test_layers_compute_in_bfloat16_and_weights_stay_float32(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+    units, computed = units_of(40), set()
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda _module, _inputs, out: computed.add(out.dtype))
+    try:
+        model, result = train(units, plan, autocast=torch.bfloat16, engine=EngineName.BOOKKEEPING)
+    finally:
+        handle.remove()
+    exact, _ = train(units, plan, engine=EngineName.BOOKKEEPING)
+    assert torch.bfloat16 in computed
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert result.epsilon.unwrap() == pytest.approx(plan.epsilon())
+    assert not equal(model, exact)
+    for rounded, parameter in zip(model.parameters(), exact.parameters(), strict=True):
+        assert torch.allclose(rounded, parameter, atol=0.1)
+
+
 def test_empty_draw_still_moves_the_parameters_by_noise(units_of: UnitsOf, plan: PrivacyPlan) -> None:
     lonely = plan.replace(sample_rate=1e-9, steps=1)
     model, result = train(units_of(3), lonely, optimizer=sgd(lr=1.0), schedule=lambda step, steps: 1.0)
