@@ -30,6 +30,7 @@ from dp_train.cli.show import config_tree, console, gate_table, told
 from dp_train.consent.manifest import FILE as PEOPLE
 from dp_train.consent.manifest import PRIVATE
 from dp_train.consent.snapshot import ConsentSnapshot
+from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.errors import ConfigError, DpTrainError
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.tracking.provenance import public_config, public_overrides
@@ -242,6 +243,8 @@ def _parent(
         # Each without its seed: one level down, the tracker would not know it for a seed.
         trees = {study.config.task.name.value: public_config(plain(study.tree)) for study in studies}
         run.log_provenance(trees, studies[0].overrides)
+        if any(study.config.corpus.research_only for study in studies):
+            run.set_tags({"dp_train.research_only": WARNING})
         yield run
 
 

@@ -8,11 +8,11 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "compare" / "opacus_script.py"
+SCRIPT = Path(__file__).parents[2] / "experiments" / "compare" / "one_import.py"
 
 
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("opacus_script", SCRIPT)
+    spec = importlib.util.spec_from_file_location("one_import", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
