@@ -107,6 +107,7 @@ def make_task(config: TaskConfig, architecture: Architecture, tokenizer: PreTrai
         context=ContextKind[config.context.name],
         context_turns=config.context_turns,
         trigger_rate=config.trigger_rate,
+        max_places=config.suggestion_places,
     )
 
 

@@ -22,6 +22,7 @@ class TaskConfig:
       max_new_tokens: of a meeting summary, how long it may become.
       context, context_turns: of chat compose, whose earlier messages stand before a message, and how many.
       trigger_rate: of chat compose, the share of places at which a suggestion is shown.
+      suggestion_places: of chat compose, most places at which suggestions are scored: three short generations each.
     """
 
     name: TaskName
@@ -30,10 +31,12 @@ class TaskConfig:
     context: ContextName = ContextName.OWN
     context_turns: int = 1
     trigger_rate: float = 0.25
+    suggestion_places: int = 400
 
     def __post_init__(self) -> None:
         expect(self, "task.max_length", self.max_length >= 16, "at least 16 tokens")
         expect(self, "task.context_turns", self.context_turns >= 0, "at least 0")
+        expect(self, "task.suggestion_places", self.suggestion_places >= 1, "at least 1")
         expect(self, "task.trigger_rate", 0 < self.trigger_rate <= 1, "a share in (0, 1]")
         expect(self, "task.max_new_tokens", self.max_new_tokens >= 1, "at least 1 token")
         expect(
