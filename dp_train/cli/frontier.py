@@ -13,6 +13,7 @@ from dp_train.cli.folders import RunFolder
 from dp_train.cli.names import ModelSource
 from dp_train.cli.show import rounded_up, samples, table
 from dp_train.cli.trial import Outcome
+from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.privacy.composition import Price, compose
 from dp_train.privacy.plan import NeighboringRelation, Unit
 from dp_train.tracking.figures import FrontierPanel, FrontierPoint, draw_frontier, frontier_rows
@@ -22,9 +23,7 @@ from dp_train.tracking.ui import DEFAULT_PORT, ui_url
 
 _AXES = {"rougeL": "ROUGE-L F1", "perplexity": "perplexity per word"}
 _UNITS = {Unit.USER: "person", Unit.EXAMPLE: "example"}
-_WHAT = (
-    "Medians of the repeats; lowest and highest in brackets. Scores are of people outside training who agreed to that."
-)
+_WHAT = "Medians of the repeats; lowest and highest in brackets. Scores are of people outside training"
 _COLUMNS = ("task", "run", "ε", "δ", "unit", "σ", "steps", "score", "time")
 
 
@@ -116,7 +115,9 @@ def write_table(
     shown = len(_COLUMNS) - 1  # how long it took says little about another machine
     lines += ["", f"| {' | '.join(_COLUMNS[:shown])} |", "|" + "---|" * shown]
     lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row[:shown])} |" for row in _rows(reports)]
-    lines += ["", _WHAT, "", *(f"- {claim}" for claim in _claims(reports))]
+    asked = not any(report.config.corpus.research_only for report in reports)
+    what = f"{_WHAT} who agreed to that." if asked else f"{_WHAT}. {WARNING.capitalize()}."
+    lines += ["", what, "", *(f"- {claim}" for claim in _claims(reports))]
     if figure is not None:
         lines += ["", f"![utility against ε]({figure.name})"]
     folder.write("frontier.md", "\n".join(lines) + "\n")
