@@ -246,7 +246,8 @@ class UnitGradient:
             self._make_dense(unit_rows)
             dense = self.dense if lost is None else _without(self.dense, lost)
             if total is None:
-                return torch.tensordot(factors, dense, dims=1)
+                summed: Tensor = torch.tensordot(factors, dense, dims=1)
+                return summed
             total.view(1, -1).addmm_(factors[None], dense.reshape(len(dense), -1))  # no second array of that size
             return total
         by_row = factors if unit_rows.one_row_each else factors[unit_rows.owner]
