@@ -70,6 +70,8 @@ def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) 
             delta=report.config.privacy.delta,
             unit=report.config.privacy.unit,
             starting_point=report.start_score,
+            start="public start" if report.config.model.source is ModelSource.SCRATCH else "untuned",
+            agreed=not report.config.corpus.research_only,
             baselines=report.baselines,
         )
         for report in reports

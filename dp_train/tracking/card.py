@@ -233,7 +233,8 @@ def _covered(facts: CardFacts) -> Sequence[str]:
         *(curve if facts.plan.loss_noise_ratio is not None else ()),
         "the vocabulary and the starting point, which read published text alone"
         + (f" (starting point {facts.starting_point[:16]})" if facts.starting_point else " (random weights)"),
-        "the scores, which are of people outside training who agreed to publication",
+        "the scores, which are of people outside training"
+        + (" who agreed to publication" if facts.research_only is None else ""),
     ]
 
 

@@ -52,7 +52,8 @@ class FrontierPanel:
       axis: the score with its unit, e.g. "ROUGE-L F1".
       points: runs whose ε is not withheld, and runs without privacy.
       delta, unit: what the ε of the points is about; ε of different units never share a figure.
-      starting_point: score of the public starting point.
+      starting_point: score before training. start: what that is called.
+      agreed: whoever is scored agreed to publication; not so in a public benchmark.
       baselines: name → score of methods that learn nothing.
     """
 
@@ -63,6 +64,8 @@ class FrontierPanel:
     delta: float
     unit: Unit = Unit.USER
     starting_point: float | None = None
+    start: str = "public start"
+    agreed: bool = True
     baselines: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -155,7 +158,7 @@ def _draw_panel(axes: Axes, panel: FrontierPanel) -> None:
         lines.append((score, name.replace("_", " "), "#666666"))
     if panel.starting_point is not None:
         axes.axhline(panel.starting_point, color=_START, linewidth=1.3, linestyle=":", zorder=2)
-        lines.append((panel.starting_point, "public start", _START))
+        lines.append((panel.starting_point, panel.start, _START))
     for point in panel.points:
         x, color = (infinity, _OPEN) if point.epsilon is None else (point.epsilon, _PRIVATE)
         axes.plot(x, point.score, "o", color=color, alpha=0.35, markersize=4.5, markeredgewidth=0, zorder=3)
@@ -285,4 +288,5 @@ def _caption(panels: Sequence[FrontierPanel]) -> str:
     limits = (
         " ε is per person with the meeting graph fixed." if panels[0].unit is Unit.USER else " ε is not per person."
     )
-    return f"{what}{limits} Scores: people outside training who agreed to publication."
+    agreed = " who agreed to publication." if all(panel.agreed for panel in panels) else "; nobody was asked."
+    return f"{what}{limits} Scores: people outside training{agreed}"

@@ -81,6 +81,20 @@ def test_a_thin_panel_is_drawn_too(points: list[FrontierPoint], tmp_path: Path) 
     assert all(path.stat().st_size > 0 for path in draw_frontier([panel], tmp_path / "thin"))
 
 
+@pytest.mark.parametrize("agreed", [True, False])
+def test_a_picture_says_agreed_of_those_alone_who_were_asked(
+    agreed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import matplotlib as mpl
+
+    monkeypatch.setitem(mpl.rcParams, "svg.fonttype", "none")
+    panel = dataclasses.replace(PANEL, agreed=agreed, start="untuned")
+    svg = draw_frontier([COMPOSE, panel], tmp_path / "frontier")[1].read_text()
+    assert ("who agreed to publication" in svg) is agreed
+    assert ("nobody was asked" in svg) is not agreed
+    assert "untuned" in svg
+
+
 def test_per_person_and_per_example_share_no_figure(tmp_path: Path) -> None:
     example = FrontierPanel(
         task="t", axis="s", higher_is_better=True, points=[point(1.0, 0.25)], delta=1e-5, unit=Unit.EXAMPLE
