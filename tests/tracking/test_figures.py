@@ -1,5 +1,6 @@
 """The frontier figure shows every run, every line and its own limits."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
