@@ -33,3 +33,18 @@ def keep_freed_memory() -> bool:
     mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _PAD_BYTES))
     return all(mallopt(setting, value) == 1 for setting, value in settings)
+
+
+def give_back_freed_memory() -> bool:
+    """Hand freed pages to the kernel, for between two trainings: the next one's tensors are of other sizes.
+
+    What `keep_freed_memory` keeps fits the steps of one training. Over several, each with its scores, holes of all
+    sizes would pile up.
+
+    Returns:
+      False where the C library is not glibc, or had nothing to give.
+    """
+    try:
+        return sys.platform.startswith("linux") and bool(ctypes.CDLL(None).malloc_trim(0))
+    except AttributeError:  # musl
+        return False
