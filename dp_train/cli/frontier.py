@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dp_train.cli.config import TrainConfig
 from dp_train.cli.folders import RunFolder
-from dp_train.cli.names import ModelSource
+from dp_train.cli.names import StartMode
 from dp_train.cli.show import rounded_up, samples, table
 from dp_train.cli.trial import Outcome
 from dp_train.corpora.adapters.benchmark import WARNING
@@ -38,6 +38,11 @@ class StudyReport:
     baselines: Mapping[str, float]
     outcomes: Sequence[Outcome]
     failed: int
+
+    @property
+    def public_start(self) -> bool:
+        """Whether the start was trained on published text; else it is a pretrained model as it came."""
+        return self.config.start.mode is StartMode.PUBLIC
 
     @property
     def points(self) -> list[FrontierPoint]:
@@ -70,7 +75,7 @@ def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) 
             delta=report.config.privacy.delta,
             unit=report.config.privacy.unit,
             starting_point=report.start_score,
-            start="public start" if report.config.model.source is ModelSource.SCRATCH else "untuned",
+            start="public start" if report.public_start else "untuned",
             agreed=not report.config.corpus.research_only,
             baselines=report.baselines,
         )
@@ -145,7 +150,7 @@ def _rows(reports: Sequence[StudyReport]) -> list[tuple[str, ...]]:
         for name, score in report.baselines.items():
             rows.append(row(name.replace("_", " "), *blank, f"{report.metric} {score:.4g} {better}", ""))
         if report.start_score is not None:
-            start = "public starting point" if report.config.model.source is ModelSource.SCRATCH else "untuned model"
+            start = "public starting point" if report.public_start else "untuned model"
             rows.append(row(start, *blank, f"{report.metric} {report.start_score:.4g} {better}", ""))
         for found in frontier_rows(report.points):
             outcome = next(o for o in report.outcomes if o.config.privacy.epsilon == found.epsilon)

@@ -7,7 +7,6 @@ people. Ends with a table, the frontier as a picture, samples, and the address o
 from __future__ import annotations
 
 import copy
-import gc
 import secrets
 import shlex
 from argparse import Namespace
@@ -277,7 +276,6 @@ def _run_study(
     from dp_train.cli.frontier import StudyReport
     from dp_train.cli.progress import ShowProgress
     from dp_train.cli.trial import Family, finished_before, run_trial
-    from dp_train.engines.allocator import give_back_freed_memory
 
     config, task = study.config, made.task
     model, start = make_model(config, made, callbacks=[ShowProgress(f"{task.name}: public starting point", out)])
@@ -327,8 +325,6 @@ def _run_study(
         except Exception as error:
             failed += 1
             told(f"{task.name} {point.folder}", error)
-        gc.collect()  # engines and models hold each other
-        give_back_freed_memory()
     return StudyReport(
         config=config,
         metric=task.metric,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from dp_train.cli.regate import note_consent
 from dp_train.cli.spending import spending
 from dp_train.consent.manifest import PRIVATE
 from dp_train.corpora.adapters.benchmark import WARNING
+from dp_train.engines.allocator import give_back_freed_memory
 from dp_train.engines.cross_check import opinions
 from dp_train.errors import CheckpointError
 from dp_train.models.export import Export, save_model
@@ -175,6 +177,8 @@ def run_trial(
     Raises:
       SystemExit: a signal ended the run; its checkpoint and what it spent are kept and shown.
     """
+    gc.collect()  # the model of the trial before: engines and models hold each other
+    give_back_freed_memory()
     name = label(config)
     note_consent(folder, material.populations)
     with (
