@@ -38,8 +38,8 @@ AGREEMENT = 1e-5
 
 def embedded(args: argparse.Namespace) -> tuple[Any, list[Any]]:
     """A tokenizer and the units of the chat quickstart, from the gate on."""
-    from dp_train.cli.assemble import material
-    from dp_train.cli.compose import compose, prepare_hydra
+    from dp_train.cli.load_config import compose, prepare_hydra
+    from dp_train.runs.prepare import material
 
     prepare_hydra()
     sizes = ["corpus.people=1500", "corpus.public_people=1000", f"privacy.rows_per_unit={args.rows_per_unit}"]

@@ -4,7 +4,7 @@
     python scripts/bench_redaction.py                     # generated and labelled lines, a table
     python scripts/bench_redaction.py --gitter FOLDER     # names of participants that survive in real chat, too
     python scripts/bench_redaction.py --json --speed      # everything as one object, with messages a second
-    python scripts/bench_redaction.py --write             # also what the privacy card quotes (measured.json)
+    python scripts/bench_redaction.py --write             # also what the privacy card quotes (recall_figures.json)
 
 1. generated: lines of five locales, with values of Faker and with sentences written here; a third of them
    hold numbers and words that identify nobody. Nicknames are those of the package `nicknames`.
@@ -40,7 +40,7 @@ from dp_train.corpora.synthetic import Population, SyntheticCorpus
 
 HERE = Path(__file__).resolve().parent
 LABELS = HERE / "redaction_labels.jsonl"
-MEASURED = HERE.parent / "dp_train" / "anonymize" / "measured.json"
+MEASURED = HERE.parent / "dp_train" / "anonymize" / "recall_figures.json"
 LOCALES = ("en_US", "de_DE", "fr_FR", "es_ES", "ja_JP")
 THREAD = 40
 _TOKEN = re.compile(r"(\[(?:P\d+|[A-Z]+(?:_ID)?)\])")

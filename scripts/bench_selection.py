@@ -4,7 +4,7 @@
     nice python scripts/bench_selection.py --random 100000 50000
 
 `bound` is the linear relaxation by HiGHS where it ends within --patience seconds, else the certificate that our prices
-give. Kept by size: of the meetings with so many people, the share that was kept.
+give. PastRun by size: of the meetings with so many people, the share that was kept.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def random_meetings(count: int, of: int, seed: int) -> list[list[int]]:
 
 def embedded(experiment: str, *overrides: str) -> list[list[int]]:
     """Who owns what in an experiment's own corpus."""
-    from dp_train.cli.compose import compose_from
-    from dp_train.cli.people import consented_examples
+    from dp_train.cli.load_config import compose_from
+    from dp_train.runs.populations import consented_examples
 
     options = argparse.Namespace(overrides=[f"experiments={experiment}", *overrides], from_run=None)
     examples = sorted(consented_examples(compose_from(options)[0]), key=lambda example: example.example_id)
@@ -76,7 +76,7 @@ def report(name: str, groups: Groups, patience: float) -> None:
         matching = most_within(groups, k)
         seconds = time.monotonic() - began
         bound = linear_bound(groups, k, patience)
-        against = bound if bound is not None else float(matching.most)
+        against = bound if bound is not None else float(matching.upper_bound)
         kept = len(matching.kept)
         reached = len({person for index in matching.kept for person in groups[index]})
         by_size = Counter(len(groups[index]) for index in matching.kept)
@@ -84,7 +84,7 @@ def report(name: str, groups: Groups, patience: float) -> None:
         print(
             f"| {k} | {100 * kept / len(groups):.1f} | {100 * reached / everybody:.1f} "
             f"| {len(greedy_within(groups, k)) / against:.4f} | {kept / against:.4f}{'' if bound else '*'} "
-            f"| {kept / matching.most:.4f} | {seconds:.1f} | {told} |",
+            f"| {kept / matching.upper_bound:.4f} | {seconds:.1f} | {told} |",
             flush=True,
         )
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.trained import load
+from dp_train.runs.folder import RunFolder
+from dp_train.runs.load import load
 from dp_train.tasks.chat_compose import ChatCompose
 
 MESSAGES = (

@@ -29,18 +29,19 @@ STOREYS = {
     "training": 4,
     "audit": 4,
     "tracking": 5,
-    "cli": 6,
+    "runs": 6,
+    "cli": 7,
 }
 
 DOORS = {
     "opacus": {"engines"},
     "mlflow": {"tracking"},
     "hydra": {"cli"},
-    "omegaconf": {"cli"},
+    "omegaconf": {"cli", "runs"},
     "dp_accounting": {"privacy"},
     "sqlalchemy": {"store", "privacy", "consent", "tracking"},  # tracking: the errors of MLflow's store
-    "torch": {"engines", "models", "tasks", "training", "audit", "cli"},
-    "transformers": {"models", "tasks", "training", "cli"},
+    "torch": {"engines", "models", "tasks", "training", "audit", "runs", "cli"},
+    "transformers": {"models", "tasks", "training", "runs", "cli"},
 }
 
 

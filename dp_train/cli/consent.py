@@ -13,9 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dp_train.cli.compose import compose
-from dp_train.cli.config import StoreConfig, TrainConfig
-from dp_train.cli.people import as_of, embedded_events, principal_key, stored_snapshot
+from dp_train.cli.load_config import compose
 from dp_train.cli.show import console, table
 from dp_train.consent.events import write_events
 from dp_train.consent.imports import import_events
@@ -27,6 +25,8 @@ from dp_train.consent.snapshot import readable
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.tables import audit_parts
 from dp_train.errors import ConfigError, ConsentError, StoreError
+from dp_train.runs.populations import as_of, embedded_events, principal_key, stored_snapshot
+from dp_train.runs.recipe import Recipe, StoreConfig
 from dp_train.store.database import Database, absolute_url
 
 SMALL = 10
@@ -57,14 +57,14 @@ def run(options: Namespace) -> int:
         database.close()
 
 
-def _config(options: Namespace, overrides: list[str]) -> TrainConfig:
+def _config(options: Namespace, overrides: list[str]) -> Recipe:
     """The configuration that rules, corpus and key come from, as a run of the same words has it, on the store."""
     config, _ = compose(["consent.store=true", *overrides])
     consent = config.consent if options.key is None else replace(config.consent, key=options.key)
     return replace(config, consent=consent, store=StoreConfig(url=options.store or config.store.url))
 
 
-def _import_embedded(config: TrainConfig, options: Namespace) -> int:
+def _import_embedded(config: Recipe, options: Namespace) -> int:
     """Through a file, as everybody's events come, so that nothing here is a way around the checks."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "embedded.jsonl"
@@ -150,7 +150,7 @@ def _status(store: ConsentStore, options: Namespace) -> int:
     return 0
 
 
-def _snapshot(config: TrainConfig, options: Namespace) -> int:
+def _snapshot(config: Recipe, options: Namespace) -> int:
     """That of a run with the same words, as of now or of another time."""
     made = stored_snapshot(
         config,

@@ -7,9 +7,7 @@ from argparse import Namespace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dp_train.anonymize.measured import measured
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.kept import is_retired
+from dp_train.anonymize.recall_figures import recall_figures
 from dp_train.consent.reports import (
     PopulationFigure,
     ReportFacts,
@@ -25,6 +23,8 @@ from dp_train.errors import ConfigError, StoreError
 from dp_train.privacy.ledger.budget import standing
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Book
+from dp_train.runs.folder import RunFolder
+from dp_train.runs.inventory import is_retired
 from dp_train.store.database import Database, absolute_url
 
 
@@ -68,7 +68,7 @@ def _facts(options: Namespace) -> ReportFacts:
         store, ledger = ConsentStore(database), Ledger(database)
         ledger_chain = ledger.verify()
         book = Book() if ledger_chain.broken is not None else ledger.book()
-        recall = measured()
+        recall = recall_figures()
         return ReportFacts(
             as_of=now,
             tallies=tally(store, as_of=now),

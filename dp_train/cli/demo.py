@@ -6,7 +6,7 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from dp_train.cli.compose import compose, without_hydra
+from dp_train.cli.load_config import compose, without_hydra
 from dp_train.cli.show import console
 from dp_train.cli.tradeoff import DEMO, Study, run_studies
 

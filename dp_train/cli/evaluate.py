@@ -6,10 +6,10 @@ import json
 from argparse import Namespace
 from dataclasses import replace
 
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.names import CorpusSource
 from dp_train.cli.show import console, samples, scores_table
 from dp_train.errors import ConfigError
+from dp_train.runs.folder import RunFolder
+from dp_train.runs.names import CorpusSource
 
 
 def run(options: Namespace) -> int:
@@ -19,9 +19,9 @@ def run(options: Namespace) -> int:
       ConfigError: the run has no evaluation population, or may not be scored on the corpus that is named.
     """
     folder = RunFolder.find(options.run)
-    from dp_train.cli.assemble import evaluation_examples
-    from dp_train.cli.people import look, populations
-    from dp_train.cli.trained import load
+    from dp_train.runs.load import load
+    from dp_train.runs.populations import look, populations
+    from dp_train.runs.prepare import evaluation_examples
 
     trained = load(folder)
     config = trained.config

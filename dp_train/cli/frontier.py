@@ -8,14 +8,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.names import StartMode
-from dp_train.cli.show import rounded_up, samples, table
-from dp_train.cli.trial import Outcome
+from dp_train.cli.show import samples, table
 from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.privacy.composition import Price, compose
 from dp_train.privacy.plan import NeighboringRelation, Unit
+from dp_train.privacy.rounding import rounded_up
+from dp_train.runs.folder import RunFolder
+from dp_train.runs.names import StartMode
+from dp_train.runs.recipe import Recipe
+from dp_train.runs.run import RunResult
 from dp_train.tracking.figures import FrontierPanel, FrontierPoint, draw_frontier, frontier_rows
 from dp_train.tracking.run import TrackedRun
 from dp_train.tracking.suggestions import draw_trigger_curves
@@ -31,12 +32,12 @@ _COLUMNS = ("task", "run", "ε", "δ", "unit", "σ", "steps", "score", "time")
 class StudyReport:
     """What a study gave: scores are of the primary metric, on the evaluation population."""
 
-    config: TrainConfig
+    config: Recipe
     metric: str
     higher_is_better: bool
     start_score: float | None
     baselines: Mapping[str, float]
-    outcomes: Sequence[Outcome]
+    outcomes: Sequence[RunResult]
     failed: int
 
     @property
@@ -194,7 +195,7 @@ def _claims(reports: Sequence[StudyReport]) -> list[str]:
     return lines
 
 
-def procedure_price(outcomes: Sequence[Outcome]) -> Price:
+def procedure_price(outcomes: Sequence[RunResult]) -> Price:
     """What the private runs on the same people cost together, at the least of their δ: they were declared together."""
     plans = [(outcome.plan, outcome.result.steps) for outcome in outcomes if outcome.epsilon is not None]
     relation = NeighboringRelation.ADD_OR_REMOVE_ONE

@@ -17,12 +17,12 @@ from typing import TextIO
 from rich.console import Console
 
 from dp_train.anonymize import Anonymizer
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.people import anonymizer_of
 from dp_train.cli.show import console
-from dp_train.cli.trained import Trained, load
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Turn
 from dp_train.errors import DataError
+from dp_train.runs.folder import RunFolder
+from dp_train.runs.load import Trained, load
+from dp_train.runs.populations import anonymizer_of
 from dp_train.tasks.chat_compose import ChatCompose
 from dp_train.tasks.meeting_summary import MeetingSummary
 from dp_train.tasks.transcript import named_lines

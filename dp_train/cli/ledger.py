@@ -8,14 +8,15 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.show import console, rounded_up, table
+from dp_train.cli.show import console, table
 from dp_train.consent.manifest import read_manifest
 from dp_train.consent.principals import PrincipalKey
 from dp_train.errors import ConfigError, StoreError
 from dp_train.privacy.ledger.budget import Standing, standing
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Book, Line
+from dp_train.privacy.rounding import rounded_up
+from dp_train.runs.folder import RunFolder
 from dp_train.store.database import absolute_url
 
 _BAR = 30
@@ -193,11 +194,11 @@ def _person(ledger: Ledger, options: Namespace) -> int:
     """Which runs that have a folder here a person was in; everybody has the bound of the whole population."""
     key = _key(options)
     pseudonym, book = key.pseudonym(options.person), ledger.book()
-    stand = standing(book, key.lineage)
+    stand = standing(book, key.population_id)
     found: dict[str, tuple[str, bool]] = {}
     for folder in RunFolder.all():
         manifest = read_manifest(folder.path)
-        if manifest is not None and manifest.population == key.lineage:
+        if manifest is not None and manifest.population == key.population_id:
             found[manifest.run] = (str(folder.path), manifest.holds(pseudonym))
     rows = []
     for line in stand.lines:
@@ -205,7 +206,7 @@ def _person(ledger: Ledger, options: Namespace) -> int:
         rows.append((line, path, {True: "yes", False: "no", None: "unknown"}[inside]))
     if options.json:
         runs = [{"run": path, "in_it": inside, **_line_values(line)} for line, path, inside in rows]
-        print(json.dumps({"population": key.lineage, "spent": _finite(stand.spent), "runs": runs}, indent=2))
+        print(json.dumps({"population": key.population_id, "spent": _finite(stand.spent), "runs": runs}, indent=2))
         return 0
     out = console()
     shown = [(line.reservation, inside, _row(line)[5], path) for line, path, inside in rows]
@@ -219,7 +220,7 @@ def _person(ledger: Ledger, options: Namespace) -> int:
 def _population(book: Book, options: Namespace) -> str:
     """Whom a verb is about."""
     if options.population is None:
-        return _key(options).lineage
+        return _key(options).population_id
     named = [p for p in book.populations if p.startswith(options.population) or book.label(p) == options.population]
     if len(named) == 1:
         return named[0]

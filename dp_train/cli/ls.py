@@ -8,9 +8,10 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.places import options as parts
-from dp_train.cli.show import console, rounded_up, table
+from dp_train.cli.show import console, table
+from dp_train.privacy.rounding import rounded_up
+from dp_train.runs.config_paths import options as parts
+from dp_train.runs.folder import RunFolder
 
 _GROUPS = {"tasks": "task", "corpora": "corpus", "models": "model", "engines": "engine", "optimizers": "optimizer"}
 

@@ -15,43 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from dp_train.cli.compose import compose_from
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.names import PrivacyMode
-from dp_train.cli.show import console, rounded_up, table
-from dp_train.cli.spending import describe_left, left_after
+from dp_train.cli.load_config import compose_from
+from dp_train.cli.show import console, table
 from dp_train.errors import ConfigError
 from dp_train.privacy.plan import PrivacyPlan, Unit
+from dp_train.privacy.rounding import rounded_up
+from dp_train.runs.plan import make_plan, warnings
+from dp_train.runs.recipe import Recipe
+from dp_train.runs.reservation import describe_left, left_after
 
 if TYPE_CHECKING:
-    from dp_train.privacy.choices import Choice
+    from dp_train.privacy.contribution_tradeoff import Choice
 
 _BOUNDS = (1, 2, 4, 8)
 """The k that are compared, beside the one of the configuration."""
-
-
-def make_plan(config: TrainConfig) -> PrivacyPlan:
-    """The plan of a configuration: calibrated to ε, with the given σ, or without privacy."""
-    privacy, trainer = config.privacy, config.trainer
-    plan = PrivacyPlan(
-        sample_rate=trainer.rate,
-        expected_units=trainer.expected_units,
-        steps=trainer.steps,
-        delta=privacy.delta,
-        clip_norm=privacy.clip_norm,
-        noise_multiplier=privacy.noise_multiplier,
-        unit=privacy.unit,
-        max_contributions=privacy.max_contributions,
-        rows_per_unit=privacy.rows_per_unit,
-        bands=privacy.bands,
-        max_units=trainer.max_units,
-        population=None if trainer.max_units is None else trainer.population,
-        loss_noise_ratio=privacy.loss_noise_ratio,
-        loss_bound=privacy.loss_bound,
-    )
-    if privacy.mode is PrivacyMode.NONE:
-        return plan.without_privacy()
-    return plan if privacy.epsilon is None else plan.calibrate(epsilon=privacy.epsilon)
 
 
 def facts(plan: PrivacyPlan) -> dict[str, Any]:
@@ -77,8 +54,8 @@ def plan_table(plan: PrivacyPlan) -> Table:
         ("expected units B a step", f"{plan.expected_units}"),
         ("sample rate q", f"{plan.sample_rate:.6g}"),
     ]
-    if plan.max_units is not None:
-        rows.append(("most units of a step", f"{plan.max_units}"))
+    if plan.max_batch_units is not None:
+        rows.append(("most units of a step", f"{plan.max_batch_units}"))
     if plan.private:
         per = "person" if plan.unit is Unit.USER else "example"
         rows += [
@@ -102,31 +79,17 @@ def plan_table(plan: PrivacyPlan) -> Table:
     return table(("", ""), rows, title="plan")
 
 
-def warnings(config: TrainConfig, plan: PrivacyPlan) -> list[str]:
-    """What is allowed and still unwise; compares with the declared population alone."""
-    from dp_train.corpora.adapters.benchmark import WARNING
-
-    found = [f"warning: {WARNING}"] if config.corpus.research_only else []
-    population = config.trainer.population
-    if plan.private and population is not None and plan.delta >= 1 / population:
-        found.append(
-            f"warning: privacy.delta={plan.delta:g} is not below 1 ÷ trainer.population={1 / population:.2g}; "
-            "releasing one person whole would be within the guarantee"
-        )
-    return found
-
-
-def bounds_of(config: TrainConfig, plan: PrivacyPlan) -> tuple[Choice, ...]:
+def bounds_of(config: Recipe, plan: PrivacyPlan) -> tuple[Choice, ...]:
     """What each k keeps of the consented examples, and its σ at the ε asked (or its ε at the σ given)."""
-    from dp_train.cli.people import consented_examples
-    from dp_train.privacy.choices import choices
+    from dp_train.privacy.contribution_tradeoff import choices
+    from dp_train.runs.populations import consented_examples
 
     ks = sorted({*_BOUNDS, plan.max_contributions})
     return choices(consented_examples(config), plan, ks, epsilon=config.privacy.epsilon)
 
 
 def choices_table(found: Sequence[Choice]) -> Table:
-    """Kept share and σ against k."""
+    """PastRun share and σ against k."""
     rows = [
         (
             str(choice.max_contributions),
@@ -161,7 +124,7 @@ def choices_facts(found: Sequence[Choice]) -> list[dict[str, Any]]:
 
 
 def draw_choices(found: Sequence[Choice], path: Path) -> None:
-    """Kept share and σ against k, as a PNG.
+    """PastRun share and σ against k, as a PNG.
 
     Raises:
       ConfigError: the file cannot be written.

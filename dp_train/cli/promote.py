@@ -11,13 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dp_train.cli.compose import compose, load
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.kept import Kept, gone_by_store, kept, policy_of, tracking_uri
-from dp_train.cli.people import snapshot
+from dp_train.cli.load_config import compose
 from dp_train.cli.show import console, table
-from dp_train.cli.spending import store_url
 from dp_train.consent.decisions import Reason
 from dp_train.consent.impact import RunImpact, gone, judge
 from dp_train.consent.manifest import Manifest
@@ -27,13 +22,18 @@ from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.errors import ConsentError, EpsilonWithheld, ModelError, TrackingError
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Book
+from dp_train.runs.folder import RunFolder, read_config
+from dp_train.runs.inventory import PastRun, gone_by_store, kept, policy_of, tracking_uri
+from dp_train.runs.populations import snapshot
+from dp_train.runs.recipe import Recipe
+from dp_train.runs.reservation import store_url
 
 
 def run(options: Namespace) -> int:
     """Check everything, then register."""
     folder = RunFolder.find(options.run)
     result = folder.read_json("result.json")
-    config, _ = compose([], stored=load(folder.config))
+    config, _ = compose([], stored=read_config(folder.config))
     if config.corpus.research_only:
         raise ConsentError(
             f"promote {folder.path}: {WARNING}; train one on people who agreed: corpus=jsonl consent.events=PATH"
@@ -90,14 +90,14 @@ def _check_model(folder: RunFolder, result: dict[str, object]) -> None:
         )
 
 
-def _left(manifest: Manifest, config: TrainConfig) -> int:
+def _left(manifest: Manifest, config: Recipe) -> int:
     """People of the run who do not agree any more: by the run's own events as of now, or by the store."""
     by_store = gone_by_store(manifest, store_url(config), PrincipalKey.load(config.consent.key))
     moment = snapshot(replace(config, consent=replace(config.consent, as_of=None, known_at=None)))
     return len(by_store | gone(manifest, moment, staying={Reason.GRANTED})) + manifest.erased
 
 
-def _tags(found: Kept, result: dict[str, object], book: Book, due: RunImpact, now: datetime) -> dict[str, str]:
+def _tags(found: PastRun, result: dict[str, object], book: Book, due: RunImpact, now: datetime) -> dict[str, str]:
     manifest = found.run.manifest
     assert manifest is not None
     line = book.lines.get(manifest.run)

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from dp_train.cli.folders import RunFolder
 from dp_train.cli.show import console
 from dp_train.errors import ConfigError, PrivacyError
+from dp_train.runs.folder import RunFolder
 
 
 def run(options: Namespace) -> int:

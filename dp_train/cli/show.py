@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -14,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from dp_train.cli.folders import plain
 from dp_train.errors import DpTrainError
+from dp_train.runs.folder import plain
 from dp_train.tracking.provenance import public_config
 
 if TYPE_CHECKING:
@@ -68,13 +67,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
     for row in rows:
         made.add_row(*map(escape, row))
     return made
-
-
-def rounded_up(epsilon: float | None) -> str:
-    """ε with two decimals, never below its value; empty where there is none."""
-    if epsilon is None:
-        return ""
-    return f"{math.ceil(epsilon * 100 - 1e-9) / 100:.2f}" if math.isfinite(epsilon) else "unbounded"
 
 
 def scores_table(scores: Mapping[str, float]) -> Table:

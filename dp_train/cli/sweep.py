@@ -25,7 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.markup import escape
 
-from dp_train.cli.compose import (
+from dp_train.cli.config_errors import explain
+from dp_train.cli.load_config import (
     HYDRA_VERSION,
     ROOT,
     check,
@@ -35,15 +36,16 @@ from dp_train.cli.compose import (
     stored_by,
     without_hydra,
 )
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.explain import explain
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.places import conf_folder
-from dp_train.cli.plan import make_plan, plan_table
-from dp_train.cli.show import config_tree, rounded_up, table, told
+from dp_train.cli.plan import plan_table
+from dp_train.cli.show import config_tree, table, told
 from dp_train.errors import DpTrainError
 from dp_train.privacy import composition
 from dp_train.privacy.plan import NeighboringRelation
+from dp_train.privacy.rounding import rounded_up
+from dp_train.runs.config_paths import conf_folder
+from dp_train.runs.folder import RunFolder
+from dp_train.runs.plan import make_plan
+from dp_train.runs.recipe import Recipe
 from dp_train.tracking.provenance import public_overrides
 from dp_train.tracking.recompute import plan_of
 
@@ -144,9 +146,9 @@ def _trial(tree: DictConfig, parent_id: str | None, sweep: Grid) -> None:
 
     It tells its failure and does not raise it: Hydra would print all overrides, a seed among them.
     """
-    from dp_train.cli.assemble import material, prepare_machine
     from dp_train.cli.show import console
-    from dp_train.cli.trial import Family, open_store, run_trial
+    from dp_train.runs.prepare import material, prepare_machine
+    from dp_train.runs.run import Family, open_store, run_trial
 
     job = HydraConfig.get()
     number, path = job.job.num, Path(job.runtime.output_dir)
@@ -177,9 +179,9 @@ def _trial(tree: DictConfig, parent_id: str | None, sweep: Grid) -> None:
 
 
 @contextmanager
-def _parent(config: TrainConfig, overrides: Sequence[str]) -> Iterator[TrackedRun | None]:
+def _parent(config: Recipe, overrides: Sequence[str]) -> Iterator[TrackedRun | None]:
     """The sweep's own run in MLflow; trials in other processes find it by its id."""
-    from dp_train.cli.trial import experiment_name, open_store
+    from dp_train.runs.run import experiment_name, open_store
     from dp_train.tracking.run import RunKind
 
     store = open_store(config)

@@ -19,13 +19,8 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from dp_train.cli.compose import check, compose, compose_from, load, without_hydra
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.folders import RunFolder, plain
-from dp_train.cli.kept import refuse_if_somebody_left
-from dp_train.cli.names import ModelSource, PrivacyMode
-from dp_train.cli.plan import make_plan, plan_table, warnings
-from dp_train.cli.regate import taken_up
+from dp_train.cli.load_config import check, compose, compose_from, without_hydra
+from dp_train.cli.plan import plan_table
 from dp_train.cli.show import config_tree, console, gate_table, told
 from dp_train.consent.manifest import FILE as PEOPLE
 from dp_train.consent.manifest import PRIVATE
@@ -33,12 +28,18 @@ from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.errors import ConfigError, DpTrainError
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.runs.consent_recheck import taken_up
+from dp_train.runs.folder import RunFolder, plain, read_config
+from dp_train.runs.inventory import refuse_if_somebody_left
+from dp_train.runs.names import ModelSource, PrivacyMode
+from dp_train.runs.plan import make_plan, warnings
+from dp_train.runs.recipe import Recipe
 from dp_train.tracking.provenance import public_config, public_overrides
 
 if TYPE_CHECKING:
-    from dp_train.cli.assemble import Material
     from dp_train.cli.frontier import StudyReport
     from dp_train.privacy.ledger.ledger import Reservation
+    from dp_train.runs.prepare import RunData
     from dp_train.tracking.run import TrackedRun
     from dp_train.tracking.store import TrackingStore
 
@@ -52,7 +53,7 @@ _BEGUN = "study.json"
 class Study:
     """One task's trade-off: its checked configuration and the tree that its trials are made from."""
 
-    config: TrainConfig
+    config: Recipe
     tree: DictConfig
     overrides: Sequence[str]
 
@@ -92,18 +93,18 @@ def _resume(options: Namespace) -> int:
     command = folder.read_json(_BEGUN).get("command")
     if command is None or command == DEMO:
         raise ConfigError(f"tradeoff: {folder.path} holds no trade-off that was begun; expected the folder of one")
-    config, tree = compose([], stored=load(folder.config))
+    config, tree = compose([], stored=read_config(folder.config))
     study = Study(config=config, tree=without_hydra(tree), overrides=[])
     return run_studies([study], folder, console(), command)
 
 
-def points(config: TrainConfig) -> list[Point]:
+def points(config: Recipe) -> list[Point]:
     """The runs of a study, in the order in which they are made: one whole frontier before its repetition."""
     grid: list[float | None] = [*sorted(config.tradeoff.epsilons), *([None] if config.tradeoff.non_private else [])]
     return [Point(epsilon, trial) for trial in range(config.tradeoff.repeats) for epsilon in grid]
 
 
-def at(tree: DictConfig, epsilon: float | None) -> tuple[TrainConfig, DictConfig]:
+def at(tree: DictConfig, epsilon: float | None) -> tuple[Recipe, DictConfig]:
     """The configuration of one run of a study."""
     changed = copy.deepcopy(tree)
     mode = PrivacyMode.NONE if epsilon is None else PrivacyMode.DP
@@ -126,11 +127,11 @@ def run_studies(studies: Sequence[Study], where: Path | RunFolder, out: Console,
     if any(study.config.dry_run for study in studies):
         return 0
 
-    from dp_train.cli.assemble import material, prepare_machine
     from dp_train.cli.frontier import draw, show_address, show_reports, write_table
-    from dp_train.cli.people import snapshot
-    from dp_train.cli.spending import Declared, declare_together, released_if_unused
-    from dp_train.cli.trial import RESULT, finished_before, open_store
+    from dp_train.runs.populations import snapshot
+    from dp_train.runs.prepare import material, prepare_machine
+    from dp_train.runs.reservation import Declared, declare_together, released_if_unused
+    from dp_train.runs.run import RESULT, finished_before, open_store
 
     first = studies[0].config
     prepare_machine(first)
@@ -157,7 +158,7 @@ def run_studies(studies: Sequence[Study], where: Path | RunFolder, out: Console,
         for (study, point, plan), identifier in _identified(studies, folder, command)
         if finished_before(study.config, plan, _trial(path, study, point)) is None
     ]
-    waiting = iter(declare_together(first, todo, moment.lineage, out))
+    waiting = iter(declare_together(first, todo, moment.population_id, out))
     try:
         with _parent(store, studies, name, folder, demo=demo) as parent, released_if_unused(waiting):
             for study in studies:
@@ -203,7 +204,7 @@ def _trial(path: Path, study: Study, point: Point) -> RunFolder:
     return RunFolder(path / study.config.task.name.value / point.folder)
 
 
-def _asked_again(folder: RunFolder, config: TrainConfig) -> ConsentSnapshot | None:
+def _asked_again(folder: RunFolder, config: Recipe) -> ConsentSnapshot | None:
     """The decisions that a study began with, once nobody who is in it took theirs back; None where no store was asked.
 
     Raises:
@@ -224,8 +225,8 @@ def _parent(
     store: TrackingStore | None, studies: Sequence[Study], name: str, folder: RunFolder, *, demo: bool
 ) -> Iterator[TrackedRun | None]:
     """The run that the trials of all studies are children of, taken up again on resume; None without a store."""
-    from dp_train.cli.assemble import metric_of
-    from dp_train.cli.trial import experiment_name
+    from dp_train.runs.prepare import metric_of
+    from dp_train.runs.run import experiment_name
     from dp_train.tracking.run import RunKind
 
     if store is None:
@@ -265,17 +266,17 @@ def _announce(study: Study, out: Console) -> None:
 
 def _run_study(
     study: Study,
-    made: Material,
+    made: RunData,
     path: Path,
     store: TrackingStore | None,
     parent: TrackedRun | None,
     out: Console,
     reserved: Iterator[Reservation | None],
 ) -> StudyReport:
-    from dp_train.cli.assemble import make_model
     from dp_train.cli.frontier import StudyReport
-    from dp_train.cli.progress import ShowProgress
-    from dp_train.cli.trial import Family, finished_before, run_trial
+    from dp_train.runs.prepare import make_model
+    from dp_train.runs.run import Family, finished_before, run_trial
+    from dp_train.tracking.progress import ShowProgress
 
     config, task = study.config, made.task
     model, start = make_model(config, made, callbacks=[ShowProgress(f"{task.name}: public starting point", out)])

@@ -9,16 +9,17 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from dp_train.cli import sweep
-from dp_train.cli.compose import compose, compose_from, is_sweep, load, without_hydra
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.kept import refuse_if_somebody_left
-from dp_train.cli.plan import make_plan, plan_table, warnings
-from dp_train.cli.regate import taken_up
+from dp_train.cli.load_config import compose, compose_from, is_sweep, without_hydra
+from dp_train.cli.plan import plan_table
 from dp_train.cli.show import config_tree, console, gate_table, samples, scores_table
 from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.errors import ConfigError
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.runs.consent_recheck import taken_up
+from dp_train.runs.folder import RunFolder, read_config
+from dp_train.runs.inventory import refuse_if_somebody_left
+from dp_train.runs.plan import make_plan, warnings
+from dp_train.runs.recipe import Recipe
 
 
 def run(options: Namespace) -> int:
@@ -49,14 +50,14 @@ def _resume(options: Namespace, out: Console) -> int:
     if done.get("status") == "FINISHED":
         out.print(f"{folder.path}: finished already, {done.get('claim')}")
         return 0
-    config, tree = compose([], stored=load(folder.config))
+    config, tree = compose([], stored=read_config(folder.config))
     moment = taken_up(folder, config)
     if moment is None:  # no store was asked when it began; one may have heard of a withdrawal all the same
         refuse_if_somebody_left(folder, config)
     return _train(config, without_hydra(tree), _show_plan(config, out), folder, [], out, moment)
 
 
-def _show_plan(config: TrainConfig, out: Console) -> PrivacyPlan:
+def _show_plan(config: Recipe, out: Console) -> PrivacyPlan:
     plan = make_plan(config)
     out.print(plan_table(plan))
     for line in warnings(config, plan):
@@ -65,7 +66,7 @@ def _show_plan(config: TrainConfig, out: Console) -> PrivacyPlan:
 
 
 def _train(
-    config: TrainConfig,
+    config: Recipe,
     tree: DictConfig,
     plan: PrivacyPlan,
     where: Path | RunFolder,
@@ -74,8 +75,8 @@ def _train(
     moment: ConsentSnapshot | None = None,
 ) -> int:
     """Train into a new folder at a path, or go on in a folder that there is, with the decisions that it began with."""
-    from dp_train.cli.assemble import material, prepare_machine
-    from dp_train.cli.trial import open_store, run_trial
+    from dp_train.runs.prepare import material, prepare_machine
+    from dp_train.runs.run import open_store, run_trial
 
     # Whatever can be wrong with files and store is found before anything but caches is written.
     prepare_machine(config)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from dp_train.cli.compose import compose_from, without_hydra
-from dp_train.cli.names import CorpusSource
-from dp_train.cli.plan import make_plan, plan_table, warnings
+from dp_train.cli.load_config import compose_from, without_hydra
+from dp_train.cli.plan import plan_table
 from dp_train.cli.show import config_tree, console, gate_table
+from dp_train.runs.names import CorpusSource
+from dp_train.runs.plan import make_plan, warnings
 
 
 def run(options: Namespace) -> int:
@@ -19,8 +20,8 @@ def run(options: Namespace) -> int:
     out.print(plan_table(plan))
     for line in warnings(config, plan):
         out.print(line)
-    from dp_train.cli.assemble import model_spec
-    from dp_train.cli.people import look, populations
+    from dp_train.runs.populations import look, populations
+    from dp_train.runs.prepare import model_spec
 
     model_spec(config)
     if config.corpus.source is not CorpusSource.EMBEDDED:

@@ -16,10 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dp_train.cli.compose import load
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.kept import Kept, kept, policy_of, snapshot_now
-from dp_train.cli.show import console, rounded_up, table
+from dp_train.cli.show import console, table
 from dp_train.consent.events import Purpose
 from dp_train.consent.impact import NOT_UNLEARNT, RETRAIN_SPENDS, Impact, RunImpact, assess
 from dp_train.consent.manifest import forget
@@ -32,7 +29,10 @@ from dp_train.errors import ConfigError, ConsentError
 from dp_train.privacy.ledger.budget import standing
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Book
+from dp_train.privacy.rounding import rounded_up
 from dp_train.privacy.tables import purge
+from dp_train.runs.folder import RunFolder, read_config
+from dp_train.runs.inventory import PastRun, kept, policy_of, snapshot_now
 from dp_train.store.database import Database, absolute_url
 
 STARTING_POINTS = Path("runs/starting_points")
@@ -91,7 +91,7 @@ def run(options: Namespace) -> int:
             did.append(OWN_FILES)
         if done is not None and options.receipt is not None:
             _write_receipt(Path(options.receipt), done)
-        _tell(options, impact, book, key.lineage, done, did)
+        _tell(options, impact, book, key.population_id, done, did)
     finally:
         database.close()
     return 0
@@ -119,7 +119,7 @@ def _write_receipt(path: Path, done: Withdrawal) -> None:
         ) from error
 
 
-def _apply(impact: Impact, found: Sequence[Kept], now: datetime) -> list[str]:
+def _apply(impact: Impact, found: Sequence[PastRun], now: datetime) -> list[str]:
     """Tags, statuses; what was done, in words."""
     by_name = {each.run.name: each for each in found}
     did = []
@@ -134,7 +134,7 @@ def _apply(impact: Impact, found: Sequence[Kept], now: datetime) -> list[str]:
     return did
 
 
-def _mark(impact: RunImpact, where: Kept) -> list[str]:
+def _mark(impact: RunImpact, where: PastRun) -> list[str]:
     if where.store is None or not where.versions:
         return []
     from dp_train.tracking.registry import ACT_BY, ACTION, mark, withdraw_aliases
@@ -154,10 +154,10 @@ def _mark(impact: RunImpact, where: Kept) -> list[str]:
     return did
 
 
-def _purge_starting_points(found: Sequence[Kept]) -> list[str]:
+def _purge_starting_points(found: Sequence[PastRun]) -> list[str]:
     """Starting points keep no list of people, so all of them go; a run that needs one makes it anew."""
     gone = 0
-    starts = [load(each.folder.config).get("start") or {} for each in found]
+    starts = [read_config(each.folder.config).get("start") or {} for each in found]
     for cache in {STARTING_POINTS, *(Path(start["cache"]) for start in starts if start.get("cache"))}:
         for folder in cache.glob("*"):
             if (folder / "facts.json").is_file():
@@ -166,21 +166,21 @@ def _purge_starting_points(found: Sequence[Kept]) -> list[str]:
     return [f"{gone} cached starting points, made from published text, deleted"] if gone else []
 
 
-def _purge_tables(found: Sequence[Kept]) -> list[str]:
+def _purge_tables(found: Sequence[PastRun]) -> list[str]:
     """Tables of tokens keep no list of people, so all of them go; a run that needs one makes it of who is left."""
-    corpora = [load(each.folder.config).get("corpus") or {} for each in found]
+    corpora = [read_config(each.folder.config).get("corpus") or {} for each in found]
     folders = {TABLES, *(Path(corpus["tables"]) for corpus in corpora if corpus.get("tables"))}
     gone = sum(purge(folder) for folder in folders)
     return [f"{gone} cached tables of tokenised rows deleted"] if gone else []
 
 
-def _runs(pseudonym: str, book: Book, uri: str | None) -> list[Kept]:
+def _runs(pseudonym: str, book: Book, uri: str | None) -> list[PastRun]:
     """Every run here; MLflow is asked about those that the person is in."""
     every = [kept(folder, book, uri, registry=False) for folder in RunFolder.all()]
     return [kept(each.folder, book, uri, registry=True) if _holds(each, pseudonym) else each for each in every]
 
 
-def _holds(each: Kept, pseudonym: str) -> bool:
+def _holds(each: PastRun, pseudonym: str) -> bool:
     return each.run.manifest is not None and each.run.manifest.holds(pseudonym)
 
 
@@ -218,9 +218,9 @@ def _moment(text: str | None) -> datetime:
 
 
 def _tell(
-    options: Namespace, impact: Impact, book: Book, lineage: str, done: Withdrawal | None, did: Sequence[str]
+    options: Namespace, impact: Impact, book: Book, population_id: str, done: Withdrawal | None, did: Sequence[str]
 ) -> None:
-    left = _left(impact, book, lineage)
+    left = _left(impact, book, population_id)
     if options.json:
         values: dict[str, Any] = {
             "stored": None if done is None else {"at": done.at.isoformat(), "new": done.new, "receipt": done.receipt},
@@ -270,12 +270,12 @@ def _row(each: RunImpact) -> tuple[str, ...]:
     )
 
 
-def _left(impact: Impact, book: Book, lineage: str) -> dict[str, Any]:
+def _left(impact: Impact, book: Book, population_id: str) -> dict[str, Any]:
     """What the population may still spend, and what the dearest of the runs would cost again."""
     needs = max((each.run.epsilon for each in impact.runs if each.run.epsilon is not None), default=None)
-    stand = standing(book, lineage)
+    stand = standing(book, population_id)
     return {
-        "population": lineage,
+        "population": population_id,
         "budget": None if stand.budget is None else stand.budget.epsilon,
         "spent": stand.spent if math.isfinite(stand.spent) else None,
         "left": stand.left,

@@ -214,7 +214,7 @@ class Fact(NamedTuple):
         return (happened if happened < recorded else recorded, strictness, self.seq, self.record, self.flaws)
 
 
-class Outcome(NamedTuple):
+class RunResult(NamedTuple):
     """What a person decided for one purpose and content kind, with the window of a grant."""
 
     reason: Reason
@@ -279,7 +279,7 @@ class Judge(NamedTuple):
     as_of: int
     places: Mapping[int, PlaceLimits]
 
-    def cells(self, facts: Sequence[Fact]) -> Iterator[tuple[int, int, Outcome]]:
+    def cells(self, facts: Sequence[Fact]) -> Iterator[tuple[int, int, RunResult]]:
         """(purpose index, kind mask, outcome) of every cell that somebody spoke of, in a canonical order.
 
         Kinds of one purpose with equal outcomes are one cell; what is not named is NO_RECORD.
@@ -289,7 +289,7 @@ class Judge(NamedTuple):
             spoken = [fact for fact in ranked if fact.purposes >> purpose & 1]
             if not spoken:
                 continue
-            outcomes: dict[Outcome, int] = {}
+            outcomes: dict[RunResult, int] = {}
             masks = {fact.kinds for fact in spoken}
             if self.places:
                 masks |= {self.places[fact.place].masks[purpose] for fact in spoken if fact.place in self.places} - {0}
@@ -300,7 +300,7 @@ class Judge(NamedTuple):
                 if outcome.reason is not Reason.NO_RECORD:
                     yield purpose, kinds, outcome
 
-    def _outcome(self, about: Sequence[Fact], age: int, purpose: int, kinds: int) -> Outcome:
+    def _outcome(self, about: Sequence[Fact], age: int, purpose: int, kinds: int) -> RunResult:
         """What a person's facts about one purpose, the winning one last, decide for kinds that all of them name."""
         minor = _MINOR[age]
         # A guardian can consent for a child only; an organisation cannot consent for anybody.
@@ -311,24 +311,24 @@ class Judge(NamedTuple):
         if minor:
             guardian = self._latest([fact for fact in own if fact.role == _GUARDIAN], purpose, kinds)
             if guardian.reason is not Reason.GRANTED:
-                return Outcome(Reason.MINOR_WITHOUT_GUARDIAN)
+                return RunResult(Reason.MINOR_WITHOUT_GUARDIAN)
             outcome = _granted(max(outcome.data_from, guardian.data_from), min(outcome.data_to, guardian.data_to))
         elif age == _UNKNOWN_AGE and self.age_matters >> purpose & 1:
-            return Outcome(Reason.AGE_UNKNOWN)
+            return RunResult(Reason.AGE_UNKNOWN)
         voices = {fact.org for fact in about if fact.role == _ORG}
         for org in voices:
             said = [fact for fact in about if fact.role == _ORG and fact.org == org]
             word = self._latest(said, purpose, kinds)
             if word.reason is not Reason.GRANTED:
-                return Outcome(Reason.ORGANISATION_DENIES)
+                return RunResult(Reason.ORGANISATION_DENIES)
         return outcome
 
-    def organisation(self, facts: Sequence[Fact]) -> Iterator[tuple[int, int, Outcome]]:
+    def organisation(self, facts: Sequence[Fact]) -> Iterator[tuple[int, int, RunResult]]:
         """The cells that an organisation allows, in a canonical order; all others it denies."""
         ranked = sorted(facts, key=attrgetter("precedence"))
         for purpose in range(len(PURPOSES)):
             spoken = [fact for fact in ranked if fact.purposes >> purpose & 1]
-            outcomes: dict[Outcome, int] = {}
+            outcomes: dict[RunResult, int] = {}
             for kinds in _atoms({fact.kinds for fact in spoken}):
                 outcome = self._latest([fact for fact in spoken if fact.kinds & kinds], purpose, kinds)
                 if outcome.reason is Reason.GRANTED:
@@ -336,13 +336,13 @@ class Judge(NamedTuple):
             for outcome, kinds in sorted(outcomes.items(), key=lambda item: item[1]):
                 yield purpose, kinds, outcome
 
-    def _latest(self, facts: Sequence[Fact], purpose: int, kinds: int) -> Outcome:
+    def _latest(self, facts: Sequence[Fact], purpose: int, kinds: int) -> RunResult:
         """What the winning fact, the last, says at `as_of`."""
         if not facts:
-            return Outcome(Reason.NO_RECORD)
+            return RunResult(Reason.NO_RECORD)
         fact = facts[-1]
         reason = self._denial(fact, facts, purpose, kinds)
-        return _granted(fact.data_from, fact.data_to) if reason is None else Outcome(reason)
+        return _granted(fact.data_from, fact.data_to) if reason is None else RunResult(reason)
 
     def _denial(self, fact: Fact, facts: Sequence[Fact], purpose: int, kinds: int) -> Reason | None:
         if fact.flaws & GPC:
@@ -372,9 +372,11 @@ class Judge(NamedTuple):
         return None
 
 
-def _granted(data_from: int, data_to: int) -> Outcome:
+def _granted(data_from: int, data_to: int) -> RunResult:
     """A grant for a window; an empty window has one form only, so that equal decisions have equal roots."""
-    return Outcome(Reason.GRANTED, data_from, data_to) if data_from <= data_to else Outcome(Reason.OUTSIDE_DATA_WINDOW)
+    return (
+        RunResult(Reason.GRANTED, data_from, data_to) if data_from <= data_to else RunResult(Reason.OUTSIDE_DATA_WINDOW)
+    )
 
 
 def _atoms(masks: set[int]) -> list[int]:

@@ -215,9 +215,9 @@ class ConsentedCorpus(_Sealed):
         return self._gated.snapshot.root
 
     @property
-    def lineage(self) -> str:
+    def population_id(self) -> str:
         """Names the population, whichever snapshot decided: a new snapshot of the same people is no fresh start."""
-        return self._gated.snapshot.lineage
+        return self._gated.snapshot.population_id
 
     @property
     def policy(self) -> ConsentPolicy:
@@ -291,9 +291,9 @@ class ConsentedExamples(_Sealed):
         return self._corpus.root
 
     @property
-    def lineage(self) -> str:
+    def population_id(self) -> str:
         """Names the population, whichever snapshot decided."""
-        return self._corpus.lineage
+        return self._corpus.population_id
 
     def __iter__(self) -> Iterator[Example]:
         """Yield the examples, conversation by conversation.

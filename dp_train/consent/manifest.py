@@ -39,7 +39,7 @@ class Manifest:
 
     Attributes:
       run: id of the run, that of its reservation where it is in a ledger.
-      population: lineage of the people. purpose: what they agreed to. consent_root: by which snapshot.
+      population: population_id of the people. purpose: what they agreed to. consent_root: by which snapshot.
       people: sorted pseudonyms, without repeats.
       erased: how many were in it and had their line erased since.
     """

@@ -43,12 +43,12 @@ class PrincipalKey:
         return hmac.digest(self.secret, person_id.encode("utf-8", "surrogatepass"), "sha256")
 
     @property
-    def lineage(self) -> str:
+    def population_id(self) -> str:
         """Names the population that this key gives pseudonyms to, whatever its snapshots say; not secret.
 
         32 hex digits of an HMAC by another hash than `pseudonym`, so that no person's id gives it.
         """
-        return hmac.digest(self.secret, b"dp_train population lineage 1", "sha3_256").hex()[:32]
+        return hmac.digest(self.secret, b"dp_train population population_id 1", "sha3_256").hex()[:32]
 
     def sealed(self, digest: str) -> str:
         """A digest of private data as it may stand in a ledger: comparable, and of no use without the key.

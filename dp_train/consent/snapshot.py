@@ -18,8 +18,8 @@ from dp_train.consent.decisions import (
     Fact,
     Judge,
     Limits,
-    Outcome,
     Reason,
+    RunResult,
 )
 from dp_train.consent.events import Purpose
 from dp_train.consent.facts import microseconds
@@ -36,7 +36,7 @@ _KIND_INDEX = {kind: index for index, kind in enumerate(KINDS)}
 _REASON_INDEX = {reason: index for index, reason in enumerate(REASONS)}
 
 
-def pack_cells(cells: Iterable[tuple[int, int, Outcome]]) -> bytes:
+def pack_cells(cells: Iterable[tuple[int, int, RunResult]]) -> bytes:
     """The cells of one person or organisation, 20 bytes each; empty where all is NO_RECORD."""
     return b"".join(_CELL.pack(p, kinds, _REASON_INDEX[o.reason], o.data_from, o.data_to) for p, kinds, o in cells)
 
@@ -123,9 +123,9 @@ class ConsentSnapshot:
         object.__setattr__(self, "_at", microseconds(self.as_of))
 
     @property
-    def lineage(self) -> str:
-        """Names the population, the same for every snapshot of it: `PrincipalKey.lineage`."""
-        return self._key.lineage
+    def population_id(self) -> str:
+        """Names the population, the same for every snapshot of it: `PrincipalKey.population_id`."""
+        return self._key.population_id
 
     def decide(
         self, person_id: str, purpose: Purpose, kind: ContentKind, created_at: datetime, org_id: str

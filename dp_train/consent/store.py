@@ -111,7 +111,7 @@ class ConsentStore:
         """
         with self.database.writing(LOCK) as connection:
             if not _check_key(connection, key):
-                connection.execute(KEYS.insert().values(lineage=key.lineage))
+                connection.execute(KEYS.insert().values(population_id=key.population_id))
 
     def append(self, event: ConsentEvent) -> Fate:
         """Store one event, durably, in a transaction of its own; see `append_in`."""
@@ -460,8 +460,8 @@ class _Facts:
 
 def _check_key(connection: sa.Connection, key: PrincipalKey) -> bool:
     """Whether the store knows its key, and it is this one."""
-    known = connection.execute(sa.select(KEYS.c.lineage)).scalar()
-    if known not in (None, key.lineage):
+    known = connection.execute(sa.select(KEYS.c.population_id)).scalar()
+    if known not in (None, key.population_id):
         raise ConsentError(
             "consent store: its pseudonyms were made under another key; give --key the file that the first import had"
         )

@@ -3,7 +3,7 @@
 - `consent_events`: one row an event, in the order in which the store took them.
 - `consent_terms`: what many events share (purposes, notice, jurisdiction, …), once, under a number from its hash.
 - `consent_organisations`: the same for organisations' ids.
-- `consent_keys`: the lineage (not secret) of the key that pseudonyms were made under, so that another is refused.
+- `consent_keys`: the population_id (not secret) of the key that pseudonyms were made under, so that another is refused.
 - `principal_links`: pseudonym (HMAC) → the random number that events carry. **Outside the chain**: deleting a row
   severs a person from their events for good, and every hash still holds.
 """
@@ -64,7 +64,7 @@ ORGANISATIONS = sa.Table(
     sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
     sa.Column("org_id", sa.Text, nullable=False),
 )
-KEYS = sa.Table("consent_keys", METADATA, sa.Column("lineage", sa.Text, primary_key=True))
+KEYS = sa.Table("consent_keys", METADATA, sa.Column("population_id", sa.Text, primary_key=True))
 LINKS = sa.Table(
     "principal_links",
     METADATA,

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from dp_train.privacy.witness import NoiseSeen
+from dp_train.privacy.noise_check import NoiseObservation
 
 RowLosses = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
 """(model, inputs) → (rows,) float losses. Row r's loss depends on row r alone (PRIVACY.md §1)."""
@@ -79,7 +79,7 @@ class StepRecord:
     noise_bands: int = 1
     noisy_loss: float | None = None
     loss_noise_std: float = 0.0
-    noise_seen: NoiseSeen | None = None
+    noise_seen: NoiseObservation | None = None
 
 
 class Engine(Protocol):

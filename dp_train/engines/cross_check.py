@@ -60,7 +60,7 @@ def opinions(plan: PrivacyPlan) -> Mapping[str, float]:
         return {}
     found = dict(accounting.cross_check(plan))
     # Opacus' PRV knows no mixtures, no caps, no rate of 1, and overflows where an ε means nothing any more.
-    known = plan.max_contributions == 1 and plan.max_units is None and without_bands(plan).sample_rate < 1
+    known = plan.max_contributions == 1 and plan.max_batch_units is None and without_bands(plan).sample_rate < 1
     if known and 0 < found["pld"] < _PRV_ENDS:
         with suppress(ArithmeticError, ValueError, RuntimeError):  # a grid that PRV cannot make: it has no opinion
             found[PRV] = cross_check(plan).prv

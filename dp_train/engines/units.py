@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from dp_train.engines.base import Clipping, MicroBatch, StepRecord
 from dp_train.engines.noise import NoiseSource
+from dp_train.engines.noise_probe import NoiseWatch
 from dp_train.engines.scaling import Scaling
-from dp_train.engines.watch import NoiseWatch
 from dp_train.errors import ModelError
 from dp_train.privacy.plan import PrivacyPlan
 

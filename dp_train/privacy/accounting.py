@@ -61,9 +61,9 @@ def event(plan: PrivacyPlan, steps: int | None = None) -> Any:
         return dp_event.NoOpDpEvent()
     if not plan.private:
         return dp_event.NonPrivateDpEvent()
-    if plan.max_units is not None:
+    if plan.max_batch_units is not None:
         rule = dp_event.TruncatedSubsampledGaussianDpEvent
-        step = rule(plan.population, plan.sample_rate, plan.max_units, plan.sigma)
+        step = rule(plan.population, plan.sample_rate, plan.max_batch_units, plan.sigma)
     elif _contributions(plan) == 1:
         step = dp_event.PoissonSampledDpEvent(plan.sample_rate, dp_event.GaussianDpEvent(plan.sigma))
     elif plan.sample_rate == 1:
@@ -186,7 +186,7 @@ def cross_check(plan: PrivacyPlan) -> Mapping[str, float]:
     For k > 1, "rdp" integrates the mixture (`composition.renyi`). It knows no capped sampling: there is "pld" alone.
     """
     values = {"pld": epsilon(plan)}
-    if plan.max_units is not None:
+    if plan.max_batch_units is not None:
         return values
     if _contributions(plan) == 1:
         from dp_accounting.rdp import RdpAccountant
@@ -387,7 +387,7 @@ def _spent(plan: PrivacyPlan, steps: int, interval: float) -> float:
 @_overflow_means_infinity
 def _nearly_spent(plan: PrivacyPlan, steps: int, interval: float) -> float:
     """`_spent` to seven digits; ten times quicker for the sampled Gaussian, which is a mixture of 0 and 1."""
-    if plan.max_contributions > 1 or plan.max_units is not None or not _QUICK_RATE <= plan.sample_rate < 1:
+    if plan.max_contributions > 1 or plan.max_batch_units is not None or not _QUICK_RATE <= plan.sample_rate < 1:
         return _spent(plan, steps, interval)
     from dp_train.privacy.mixtures import mixture_loss
 
@@ -404,9 +404,9 @@ def _one_step(plan: PrivacyPlan, interval: float) -> Any:
         from dp_train.privacy.mixtures import mixture_loss
 
         return mixture_loss(plan.sigma, *_mixture(plan), interval)
-    if plan.max_units is not None:
+    if plan.max_batch_units is not None:
         return pld.from_truncated_subsampled_gaussian_mechanism(
-            plan.population, plan.sample_rate, plan.max_units, plan.sigma, value_discretization_interval=interval
+            plan.population, plan.sample_rate, plan.max_batch_units, plan.sigma, value_discretization_interval=interval
         )
     return pld.from_gaussian_mechanism(
         plan.sigma / _contributions(plan), sampling_prob=plan.sample_rate, value_discretization_interval=interval

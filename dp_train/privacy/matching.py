@@ -36,11 +36,11 @@ class Matching:
 
     Attributes:
       kept: indices, rising.
-      most: no selection whatever keeps more than this.
+      upper_bound: no selection whatever keeps more than this.
     """
 
     kept: tuple[int, ...]
-    most: int
+    upper_bound: int
 
 
 def most_within(groups: Sequence[Sequence[int]], k: int) -> Matching:
@@ -48,7 +48,7 @@ def most_within(groups: Sequence[Sequence[int]], k: int) -> Matching:
 
     Guarantee: a function of `groups` and `k` alone; nobody is in more than `k` kept groups; no further group could be
     added; never fewer than the greedy selection "fewest people first, ties by index", which is given where nothing is
-    larger; `most` is at least the size of every selection.
+    larger; `upper_bound` is at least the size of every selection.
 
     Time: seconds for 10⁵ groups of 5·10⁴ people.
 
@@ -57,7 +57,7 @@ def most_within(groups: Sequence[Sequence[int]], k: int) -> Matching:
       k: ≥ 1.
     """
     if not groups:
-        return Matching(kept=(), most=0)
+        return Matching(kept=(), upper_bound=0)
     prices, most = _prices(groups, k)
     by_size = sorted(range(len(groups)), key=lambda group: len(groups[group]))
     # Rounded, so that the last bit of a sum does not decide where groups cost the same.
@@ -68,7 +68,7 @@ def most_within(groups: Sequence[Sequence[int]], k: int) -> Matching:
     selection.swap_one_for_two()
     selection.add_all(order)
     largest = max(greedy_within(groups, k), tuple(selection.kept()), key=len)  # the first of equals
-    return Matching(kept=largest, most=max(most, len(largest)))
+    return Matching(kept=largest, upper_bound=max(most, len(largest)))
 
 
 def greedy_within(groups: Sequence[Sequence[int]], k: int) -> tuple[int, ...]:

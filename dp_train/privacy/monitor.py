@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dp_train.errors import CheckpointError, EpsilonWithheld
+from dp_train.privacy.noise_check import NoiseObservation, normal_squares, violations
 from dp_train.privacy.plan import PrivacyPlan, Unit
+from dp_train.privacy.rounding import rounded_up
 from dp_train.privacy.sampling import FALSE_ALARM, is_poisson
-from dp_train.privacy.witness import NoiseSeen, doubts, normal_squares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,16 +73,7 @@ class EpsilonClaim:
         if self.fixed_seed:
             said.append("the seed was chosen: holds only while it is secret")
         said.append("not hardened against floating-point or timing attacks")
-        return f"ε={_rounded_up(self.spent)}, δ={self.delta:g} {per} ({'; '.join(said)})"
-
-
-def _rounded_up(epsilon: float) -> str:
-    """Three significant digits, never below the value."""
-    if epsilon == 0 or math.isinf(epsilon):
-        return f"{epsilon:g}"
-    decimals = max(0, 2 - math.floor(math.log10(epsilon)))
-    # The tolerance keeps 3.0 from becoming 3.01 through the last bit of a product.
-    return f"{math.ceil(epsilon * 10**decimals * (1 - 1e-12)) / 10**decimals:.{decimals}f}"
+        return f"ε={rounded_up(self.spent)}, δ={self.delta:g} {per} ({'; '.join(said)})"
 
 
 class RunMonitor:
@@ -91,8 +83,8 @@ class RunMonitor:
     `plan.steps`, each had one noise draw of std σ·C, the planned clip and divisor, and the batch sizes can be
     Poisson draws at the planned rate. It charges the steps that ran, so an early stop costs less.
 
-    Where an engine looked at what its noise did (`privacy.witness`), that has to follow the planned law as well, and no
-    sum may be larger than its units' clipped gradients can make it.
+    Where an engine looked at what its noise did (`privacy.noise_check`), that has to follow the planned law as
+    well, and no sum may be larger than its units' clipped gradients can make it.
 
     Reasons name the plan's public numbers only. That a claim is withheld is itself a private bit where a wrong
     sampler is the reason; for a correct run it happens with probability at most 2e-9: `sampling.FALSE_ALARM` for the
@@ -123,7 +115,7 @@ class RunMonitor:
         drawn_from: int | None = None,
         coins: int | None = None,
         loss_noise_std: float = 0.0,
-        noise_seen: NoiseSeen | None = None,
+        noise_seen: NoiseObservation | None = None,
     ) -> None:
         """Note what one release did. Never raises on a difference: the run goes on, and its ε is withheld.
 
@@ -148,12 +140,12 @@ class RunMonitor:
         if step >= plan.steps:
             self._depart(f"more steps ran than the planned {plan.steps}")
         self._next_step = max(self._next_step, step + 1)
-        if plan.max_units is None:
+        if plan.max_batch_units is None:
             self._sizes.append(int(units_drawn))
         else:
             self._sizes.append(-1 if coins is None else int(coins))
-            if int(units_drawn) != min(self._sizes[-1], plan.max_units):
-                self._depart(f"a step did not take what was drawn up to max_units={plan.max_units}")
+            if int(units_drawn) != min(self._sizes[-1], plan.max_batch_units):
+                self._depart(f"a step did not take what was drawn up to max_batch_units={plan.max_batch_units}")
         if plan.bands > 1:
             self._turns.append(-1 if drawn_from is None else int(drawn_from))
         if divisor != plan.expected_units:
@@ -228,10 +220,10 @@ class RunMonitor:
         self._squares = [float(total) for total in state.get("noise_squares", ())]
         self._counts = [int(count) for count in state.get("noise_counts", ())]
 
-    def _look(self, step: int, units: int, seen: NoiseSeen) -> None:
+    def _look(self, step: int, units: int, seen: NoiseObservation) -> None:
         """Hold what was seen of a step's noise against its law, and add it up by tensor."""
         alarm = FALSE_ALARM / 2 / self._plan.steps
-        for reason in doubts(self._plan, step, units, seen, false_alarm=alarm):
+        for reason in violations(self._plan, step, units, seen, false_alarm=alarm):
             self._depart(reason)
         if self._plan.bands > 1:
             return  # what two steps add is not independent there, so that squares do not add up to a known law

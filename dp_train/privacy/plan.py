@@ -27,7 +27,7 @@ class NeighboringRelation(Enum):
     REPLACE_SPECIAL = "replace_special"
 
 
-_CAP, _CURVE = ("max_units", "population"), ("loss_noise_ratio", "loss_bound")
+_CAP, _CURVE = ("max_batch_units", "population"), ("loss_noise_ratio", "loss_bound")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,9 @@ class PrivacyPlan:
       rows_per_unit: G, how many rows one person contributes, where examples have one owner.
       bands: b, over how many steps noise is correlated (`privacy.correlation`); 1 is independent noise. Units are
         dealt into b groups that take turns, each sampled at b·q ≤ 1, so that a step still expects q of all units.
-      max_units: a cap on the units of a step, for speed; a step that draws more leaves out some at random. None for no
-        cap. What it costs depends on how many people there can be at most: `population`, declared and public.
-      population: see `max_units`; None without a cap.
+      max_batch_units: a cap on the units of a step, for speed; a step that draws more leaves out some at random. None for
+        no cap. What it costs depends on how many people there can be at most: `population`, declared and public.
+      population: see `max_batch_units`; None without a cap.
       loss_noise_ratio: r, where the noisy training loss of each step is released, too: the sum of the units' losses,
         each cut to [0, `loss_bound`], with noise of std r·σ·loss_bound. None releases none. The losses are of the
         units that were drawn anyway, so a step with both is a release at noise multiplier σ ÷ √(1 + 1/r²).
@@ -68,7 +68,7 @@ class PrivacyPlan:
     max_contributions: int = 1
     rows_per_unit: int = 1
     bands: int = 1
-    max_units: int | None = None
+    max_batch_units: int | None = None
     population: int | None = None
     loss_noise_ratio: float | None = None
     loss_bound: float = 10.0
@@ -98,12 +98,20 @@ class PrivacyPlan:
         check(
             self.bands == 1 or not many, "bands", "1 with max_contributions > 1: one person's units take several turns"
         )
-        check((self.max_units is None) == (self.population is None), "population", "a number if max_units is one")
-        if self.max_units is not None and self.population is not None:
+        check(
+            (self.max_batch_units is None) == (self.population is None),
+            "population",
+            "a number if max_batch_units is one",
+        )
+        if self.max_batch_units is not None and self.population is not None:
             plain = self.bands == 1 and not many
-            check(plain, "max_units", "null with bands > 1 or max_contributions > 1, for which no event is known")
+            check(plain, "max_batch_units", "null with bands > 1 or max_contributions > 1, for which no event is known")
             mean = self.sample_rate * self.population
-            check(self.max_units >= mean, "max_units", f"at least the mean, sample_rate × population = {mean:g}")
+            check(
+                self.max_batch_units >= mean,
+                "max_batch_units",
+                f"at least the mean, sample_rate × population = {mean:g}",
+            )
         ratio = self.loss_noise_ratio
         check(ratio is None or 0 < ratio < math.inf, "loss_noise_ratio", "a number > 0, or None for no curve")
         check(0 < self.loss_bound < math.inf, "loss_bound", "a number > 0")
@@ -164,7 +172,7 @@ class PrivacyPlan:
         values["unit"] = self.unit.value
         values["neighboring_relation"] = self.neighboring_relation.value
         values["clip_norm"] = None if math.isinf(self.clip_norm) else self.clip_norm
-        for names, absent in (_CAP, self.max_units is None), (_CURVE, self.loss_noise_ratio is None):
+        for names, absent in (_CAP, self.max_batch_units is None), (_CURVE, self.loss_noise_ratio is None):
             for name in names if absent else ():  # a plan without them has the digest that it always had
                 del values[name]
         return values

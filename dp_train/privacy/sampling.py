@@ -108,7 +108,7 @@ class CyclicPoissonSampler:
 
 @dataclass(frozen=True, slots=True)
 class TruncatedPoissonSampler:
-    """Throws a coin for each unit, and where more than `most` come up leaves some of those out at random.
+    """Throws a coin for each unit, and where more than `max_batch_units` come up leaves some of those out at random.
 
     Guarantee: `coins` is the draw of `PoissonSampler`; which units of it are left out is a uniform choice that depends
     on (seed, step) and on how many came up. It costs more than Poisson sampling: a person more can push others out
@@ -116,19 +116,19 @@ class TruncatedPoissonSampler:
     """
 
     sample_rate: float
-    most: int
+    max_batch_units: int
 
     def coins(self, step: int, num_units: int, seed: bytes) -> NDArray[np.int64]:
         """Sorted indices of all units whose coin came up. As private as a draw."""
         return PoissonSampler(self.sample_rate).draw(step, num_units, seed)
 
     def draw(self, step: int, num_units: int, seed: bytes) -> NDArray[np.int64]:
-        """Sorted indices of the units that enter `step`, at most `most`. Arguments as of `PoissonSampler.draw`."""
+        """Sorted indices of the units that enter `step`, at most `max_batch_units`; see `PoissonSampler.draw`."""
         drawn = self.coins(step, num_units, seed)
-        if len(drawn) <= self.most:
+        if len(drawn) <= self.max_batch_units:
             return drawn
         places = np.random.Philox(key=_key(seed, step, b"left out")).random_raw(len(drawn))
-        kept: NDArray[np.int64] = np.sort(drawn[np.argsort(places, kind="stable")[: self.most]])
+        kept: NDArray[np.int64] = np.sort(drawn[np.argsort(places, kind="stable")[: self.max_batch_units]])
         return kept
 
 
@@ -137,14 +137,14 @@ Sampler = CyclicPoissonSampler | TruncatedPoissonSampler
 
 def sampler_of(plan: PrivacyPlan) -> Sampler:
     """The sampler that the plan's event is of."""
-    if plan.max_units is not None:
-        return TruncatedPoissonSampler(plan.sample_rate, plan.max_units)
+    if plan.max_batch_units is not None:
+        return TruncatedPoissonSampler(plan.sample_rate, plan.max_batch_units)
     return CyclicPoissonSampler(plan.sample_rate, plan.bands)
 
 
 def sampler_name(plan: PrivacyPlan) -> str:
     """Its name, for ledger and card."""
-    if plan.max_units is not None:
+    if plan.max_batch_units is not None:
         return "truncated poisson"
     return "poisson" if plan.bands == 1 else "cyclic poisson"
 

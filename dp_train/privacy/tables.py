@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from dp_train.conversations import Example
 from dp_train.errors import CheckpointError
-from dp_train.privacy.selection import Ownership, Selected
+from dp_train.privacy.contribution_bounding import Ownership, Selected
 
 if TYPE_CHECKING:
     from dp_train.consent.gate import ConsentedExamples
@@ -141,7 +141,7 @@ class UnitTables:
             "format": _FORMAT,
             "content": content.hexdigest(),
             "root": examples.root,
-            "population": examples.lineage,
+            "population": examples.population_id,
             "purpose": examples.purpose.value,
             "bounds": [selected.unit.value, selected.max_contributions, selected.rows_per_unit],
             "encoding": self.encoding,

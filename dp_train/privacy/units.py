@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from dp_train.conversations import Example
 from dp_train.errors import ConsentError, PlanError
+from dp_train.privacy.contribution_bounding import Ownership, Selected, ids_of
 from dp_train.privacy.plan import PrivacyPlan, Unit
-from dp_train.privacy.selection import Ownership, Selected, ids_of
 from dp_train.privacy.tables import Encode, Tokens, TokenTable, UnitTables, encoding_digest, in_cohort
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ def build_units(
         max_contributions=selected.max_contributions,
         rows_per_unit=selected.rows_per_unit,
         consent_root=examples.root,
-        population=examples.lineage,
+        population=examples.population_id,
         purpose=examples.purpose,
         selection=_report(ownership, selected, len(people)),
         people=people,
@@ -310,7 +310,7 @@ def _report(ownership: Ownership, selected: Selected, people_kept: int) -> Selec
         examples_kept=len(selected.examples),
         people_seen=ownership.num_people,
         people_kept=people_kept,
-        most_possible=selected.most,
+        most_possible=selected.upper_bound,
         by_owners=tuple(
             OwnersShare(owners=int(size), seen=int(seen[size]), kept=int(kept[size])) for size in seen.nonzero()[0]
         ),

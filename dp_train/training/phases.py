@@ -30,7 +30,7 @@ class Phase:
     """One run that trained a model; public numbers alone.
 
     Attributes:
-      population: lineage of its people.
+      population: population_id of its people.
       event: JSON of the `DpEvent` of the steps that ran; None where there is no bound per person.
       relation: under which the event is accounted.
     """

@@ -25,18 +25,18 @@ from pathlib import Path
 import numpy as np
 import transformers
 
-from dp_train.cli.assemble import make_model, make_scaling, make_trainer, material, prepare_machine
-from dp_train.cli.compose import compose
-from dp_train.cli.config import TrainConfig
+from dp_train.cli.load_config import compose
 from dp_train.cli.plan import make_plan
 from dp_train.privacy.plan import PrivacyPlan, Unit
+from dp_train.runs.prepare import make_model, make_scaling, make_trainer, material, prepare_machine
+from dp_train.runs.recipe import Recipe
 from dp_train.tasks.metrics import Scores
 
 SCRIPT = Path(__file__).with_name("opacus_script.py")
 QUANTILES = {"median": 0.5, "90th percentile": 0.9, "99th percentile": 0.99, "most": 1.0}
 
 
-def configured(options: argparse.Namespace, *overrides: str) -> TrainConfig:
+def configured(options: argparse.Namespace, *overrides: str) -> Recipe:
     """The experiment with nothing tracked and nothing in a ledger: what is trained is compared and thrown away."""
     own = [f"experiments={options.experiment}", "tracking=off", "ledger=false", f"privacy.epsilon={options.epsilon}"]
     own += ["corpus.tables=null"]  # they keep tokens, and who wrote them is asked here

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dp_train.anonymize import Anonymizer, measured
+from dp_train.anonymize import Anonymizer, recall_figures
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_redaction.py"
 
@@ -78,7 +78,7 @@ def test_residual_counts_a_name_that_survives(bench: ModuleType, monkeypatch: py
 
 
 def test_what_the_card_quotes_was_measured(bench: ModuleType) -> None:
-    figures = measured()
+    figures = recall_figures()
     assert figures.command.startswith("python scripts/bench_redaction.py")
     assert 0 < figures.recall() <= 1
     rows = bench.measure(bench.labelled())

@@ -9,12 +9,7 @@ from pathlib import Path
 import pytest
 from small_runs import Run
 
-from dp_train.cli import names
-from dp_train.cli.assemble import model_spec
-from dp_train.cli.compose import compose, load, without_hydra
-from dp_train.cli.folders import plain
-from dp_train.cli.names import ModelSource, PrivacyMode, StartMode
-from dp_train.cli.places import options
+from dp_train.cli.load_config import compose, without_hydra
 from dp_train.cli.plan import make_plan
 from dp_train.cli.sweep import grid
 from dp_train.corpora.adapters.language import Language
@@ -22,6 +17,11 @@ from dp_train.engines.base import Clipping, EngineName
 from dp_train.errors import ConfigError
 from dp_train.models.build import Architecture
 from dp_train.models.trainable import Trainable
+from dp_train.runs import names
+from dp_train.runs.config_paths import options
+from dp_train.runs.folder import plain, read_config
+from dp_train.runs.names import ModelSource, PrivacyMode, StartMode
+from dp_train.runs.prepare import model_spec
 from dp_train.tasks.chat_compose import ChatCompose, ContextKind
 from dp_train.tasks.meeting_summary import MeetingSummary
 
@@ -131,7 +131,7 @@ def test_parts_of_the_working_folder_do_not_shadow_those_of_the_tool(folder: Pat
 
 
 def test_a_stored_configuration_comes_back_equal_and_takes_values_alone(folder: Path, finished: Path) -> None:
-    stored = load(finished / "config.yaml")
+    stored = read_config(finished / "config.yaml")
     config, tree = compose([], stored=stored)
     assert plain(without_hydra(compose([], stored=stored)[1])) == plain(without_hydra(tree))
     assert config.model.width == 16
@@ -145,7 +145,7 @@ def test_a_stored_configuration_is_held_to_the_schema(folder: Path, finished: Pa
     changed = folder / "config.yaml"
     changed.write_text((finished / "config.yaml").read_text().replace("clip_norm:", "clipp_norm:"))
     with pytest.raises(ConfigError, match="unknown key"):
-        compose([], stored=load(changed))
+        compose([], stored=read_config(changed))
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from small_runs import Run
 
-from dp_train.cli.compose import compose
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.people import populations
+from dp_train.cli.load_config import compose
 from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.errors import ConfigError, ConsentError, DataError
+from dp_train.runs.folder import RunFolder
+from dp_train.runs.populations import populations
 
 REFUSED = {
     ("corpus=crd3",): "privacy.unit=USER; expected EXAMPLE with corpus=crd3",

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dp_train.cli.compose import compose, without_hydra
-from dp_train.cli.folders import RunFolder
+from dp_train.cli.load_config import compose, without_hydra
 from dp_train.errors import CheckpointError, ConfigError, ModelError
+from dp_train.runs.folder import RunFolder
 
 
 def test_runs_of_one_moment_do_not_meet(folder: Path) -> None:

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from small_runs import SMALL, Run
 
-from dp_train.cli.compose import compose
-from dp_train.cli.people import asked, consented_examples, populations, refuse_the_past, stored_snapshot
-from dp_train.cli.regate import Change, change
+from dp_train.cli.load_config import compose
 from dp_train.consent.events import ConsentEvent, EventState, Purpose
 from dp_train.consent.manifest import read_manifest
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.store import LOCK, ConsentStore
+from dp_train.runs.consent_recheck import Change, change
+from dp_train.runs.populations import asked, consented_examples, populations, refuse_the_past, stored_snapshot
 from dp_train.store.database import Database
 
 WORDS = (*SMALL, "tracking=off", "consent.store=true")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from small_runs import SMALL, Run
 
-from dp_train.cli import trial
-from dp_train.cli.compose import compose, without_hydra
+from dp_train.cli.load_config import compose, without_hydra
 from dp_train.cli.show import console
 from dp_train.cli.tradeoff import Study, run_studies
 from dp_train.privacy.ledger.ledger import Ledger
+from dp_train.runs import run as trial
 
 POINTS = ("epsilon-2-trial-0", "epsilon-8-trial-0", "no-privacy-trial-0")
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 from small_runs import SMALL, Run
 
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.places import options
 from dp_train.corpora.sample import CONSENT, CONVERSATIONS, KEY, write_sample
+from dp_train.runs.config_paths import options
+from dp_train.runs.folder import RunFolder
 from dp_train.training.checkpoint import CheckpointFolder
 
 QUIET = (*SMALL, "tracking=off")

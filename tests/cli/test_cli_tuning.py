@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from small_runs import SMALL, Run
 
-from dp_train.cli import people
-from dp_train.cli.assemble import _expect_apart
 from dp_train.conversations import Example
 from dp_train.corpora.synthetic import Population
 from dp_train.errors import DataError
+from dp_train.runs import populations as people
+from dp_train.runs.prepare import _expect_apart
 
 
 def test_tuning_on_published_text_reads_nobody_and_spends_nothing(

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from small_runs import SMALL, Run
 
-from dp_train.cli.compose import compose, load
-from dp_train.cli.folders import RunFolder
+from dp_train.cli.load_config import compose
 from dp_train.cli.main import main
-from dp_train.cli.people import snapshot
 from dp_train.consent.decisions import Reason
 from dp_train.consent.events import Purpose
 from dp_train.consent.manifest import read_manifest
 from dp_train.consent.principals import PrincipalKey
 from dp_train.corpora.synthetic import Population, SyntheticCorpus
+from dp_train.runs.folder import RunFolder
+from dp_train.runs.populations import snapshot
 from dp_train.tracking.store import TrackingStore
 
 POLICY = """rules:
@@ -163,7 +163,7 @@ def test_withdrawal_that_was_cut_off_is_completed_by_the_same_command(
 
 
 def test_withdrawal_in_the_store_counts_for_a_run_whose_events_come_from_elsewhere(working: Path, cli: Run) -> None:
-    config, _ = compose([], stored=load(the_run() / "config.yaml"))
+    config, _ = compose([], stored=read_config(the_run() / "config.yaml"))
     person = members()[0]
     pseudonym = PrincipalKey.load("runs/principal.key").pseudonym(person)
     before = snapshot(config)

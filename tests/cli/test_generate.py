@@ -14,9 +14,9 @@ from prompt_toolkit.output import DummyOutput
 from small_runs import Run
 
 from dp_train.anonymize import Anonymizer
-from dp_train.cli.folders import RunFolder
 from dp_train.cli.generate import anonymous_draft, latency
 from dp_train.cli.typing import type_messages
+from dp_train.runs.folder import RunFolder
 
 LEAVE = {"Ctrl-C": "\x03", "Ctrl-D": "\x04"}
 

@@ -19,7 +19,7 @@ def made(*owners: str) -> Manifest:
         [frozenset(people.split()) for people in owners],
         KEY,
         run="r1",
-        population=KEY.lineage,
+        population=KEY.population_id,
         purpose=Purpose.TRAIN_CHAT_COMPOSE,
         root="ab" * 32,
     )
@@ -64,6 +64,6 @@ def test_a_damaged_manifest_is_an_error_and_never_an_empty_one(tmp_path: Path, d
 
 def test_the_lineage_tells_keys_apart_and_is_nobodys_pseudonym() -> None:
     other = PrincipalKey(b"l" * 32)
-    assert KEY.lineage == PrincipalKey(b"k" * 32).lineage != other.lineage
-    assert not KEY.pseudonym("dp_train population lineage 1").startswith(KEY.lineage)
+    assert KEY.population_id == PrincipalKey(b"k" * 32).population_id != other.population_id
+    assert not KEY.pseudonym("dp_train population population_id 1").startswith(KEY.population_id)
     assert KEY.sealed("aa") == KEY.sealed("aa") != other.sealed("aa")

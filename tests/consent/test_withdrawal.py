@@ -173,7 +173,9 @@ def test_kill_in_a_withdrawal_leaves_event_and_receipt_or_neither(
 
 
 def manifest(*people: str, purpose: Purpose = COMPOSE) -> Manifest:
-    return manifest_of([frozenset(people)], KEY, run="r1", population=KEY.lineage, purpose=purpose, root="ab" * 32)
+    return manifest_of(
+        [frozenset(people)], KEY, run="r1", population=KEY.population_id, purpose=purpose, root="ab" * 32
+    )
 
 
 def kept(*people: str, purpose: Purpose = COMPOSE, epsilon: float | None = 2.0) -> RunKept:

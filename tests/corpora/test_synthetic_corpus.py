@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dp_train.conversations import Conversation, ConversationKind
-from dp_train.corpora.synthetic import Outcome, Population, Script, SyntheticCorpus
+from dp_train.corpora.synthetic import Population, RunResult, Script, SyntheticCorpus
 from dp_train.errors import ConfigError
 
 MEETINGS, THREADS = (ConversationKind.MEETING,), (ConversationKind.THREAD,)
@@ -167,7 +167,7 @@ def test_summary_follows_from_what_was_said(population: Population) -> None:
     for script in meetings(population, 600):
         conversation, summary = script.conversation, script.conversation.summary or ""
         said = " ".join(transcript(conversation))
-        assert any(topic.outcome is Outcome.DECIDED for topic in script.topics)
+        assert any(topic.outcome is RunResult.DECIDED for topic in script.topics)
         for topic in script.topics:
             facts = [topic.subject, topic.decision, topic.task, topic.due, topic.reason, topic.state]
             for fact in filter(None, facts):

@@ -54,7 +54,7 @@ def test_an_rdp_below_pld_is_a_disagreement() -> None:
     [
         ({}, {"pld", "rdp", PRV}),
         ({"max_contributions": 4, "steps": 100}, {"pld", "rdp"}),
-        ({"max_units": 60, "population": 1000, "steps": 10}, {"pld"}),
+        ({"max_batch_units": 60, "population": 1000, "steps": 10}, {"pld"}),
         ({"sample_rate": 1e-9, "steps": 10}, {"pld", "rdp"}),
     ],
     ids=["one unit a person", "several", "capped", "never drawn"],

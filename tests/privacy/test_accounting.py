@@ -85,7 +85,7 @@ CAPPED: dict[str, Any] = {"sample_rate": 0.05, "steps": 1000, "delta": 1e-5, "no
 
 def test_a_cap_costs_next_to_nothing_at_four_deviations_and_much_at_the_mean() -> None:
     free = plan(**CAPPED)
-    wide, tight = (free.replace(max_units=cap, population=10_000) for cap in (588, 500))
+    wide, tight = (free.replace(max_batch_units=cap, population=10_000) for cap in (588, 500))
     assert free.epsilon() == pytest.approx(10.99, abs=0.005)
     assert wide.epsilon() == pytest.approx(11.00, abs=0.015)
     assert tight.epsilon() == pytest.approx(48.9, abs=0.05)
@@ -93,7 +93,7 @@ def test_a_cap_costs_next_to_nothing_at_four_deviations_and_much_at_the_mean() -
 
 @pytest.mark.parametrize("cap", [500, 520, 588])
 def test_fewer_people_than_were_declared_never_spend_more_under_a_cap(cap: int) -> None:
-    declared = plan(**CAPPED | {"steps": 10}, max_units=cap, population=10_000)
+    declared = plan(**CAPPED | {"steps": 10}, max_batch_units=cap, population=10_000)
     spent = [declared.replace(population=people).epsilon() for people in (9_000, 9_900, 9_999, 10_000)]
     assert spent == sorted(spent)
 

@@ -19,8 +19,8 @@ from dp_train.privacy.accounting import (
     without_bands,
 )
 from dp_train.privacy.correlation import column_norms, strategy, strategy_coefficients
+from dp_train.privacy.noise_check import variance
 from dp_train.privacy.plan import PrivacyPlan
-from dp_train.privacy.witness import variance
 
 PLAN = PrivacyPlan(sample_rate=0.03, expected_units=64, steps=40, delta=1e-5, noise_multiplier=1.2, bands=8)
 

@@ -53,7 +53,7 @@ def test_nobody_is_in_more_than_k_and_nothing_fits_any_more(groups: list[list[in
 @given(groups=st.lists(people, max_size=9), k=st.integers(1, 3))
 def test_the_bound_holds_for_the_best_selection_there_is(groups: list[list[int]], k: int) -> None:
     matching = most_within(groups, k)
-    assert len(matching.kept) <= largest(groups, k) <= matching.most
+    assert len(matching.kept) <= largest(groups, k) <= matching.upper_bound
 
 
 @given(groups=graphs, k=st.integers(1, 4))
@@ -67,7 +67,7 @@ def test_within_two_per_cent_of_the_linear_relaxation_where_greedy_is_ten_below(
     groups = meetings(1500, 700, seed=3)
     bound, matching = linear_bound(groups, k), most_within(groups, k)
     assert len(matching.kept) >= 0.98 * bound
-    assert bound - 1e-6 <= matching.most + 1 <= 1.02 * bound + 1
+    assert bound - 1e-6 <= matching.upper_bound + 1 <= 1.02 * bound + 1
     assert len(greedy_within(groups, k)) < 0.93 * bound
 
 
@@ -84,4 +84,4 @@ def test_a_star_with_many_rays_is_not_searched_by_pairs() -> None:
 
 def test_no_groups_keep_nothing() -> None:
     assert most_within([], 1).kept == ()
-    assert most_within([], 1).most == 0
+    assert most_within([], 1).upper_bound == 0

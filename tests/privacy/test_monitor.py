@@ -164,7 +164,15 @@ def test_the_baseline_has_no_epsilon_and_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("spent", "shown"),
-    [(3.0, "ε=3.00,"), (2.9991, "ε=3.00,"), (13.7049, "ε=13.8,"), (0.04561, "ε=0.0457,"), (0.0, "ε=0,")],
+    [
+        (3.0, "ε=3.00,"),
+        (2.9991, "ε=3.00,"),
+        (13.7049, "ε=13.71,"),
+        (12.345, "ε=12.35,"),
+        (0.001, "ε=0.00100,"),
+        (0.04561, "ε=0.0457,"),
+        (0.0, "ε=0,"),
+    ],
 )
 def test_a_described_epsilon_is_never_below_the_true_one(spent: float, shown: str) -> None:
     claim = EpsilonClaim(private=True, withheld=(), spent=spent, delta=1e-6, unit=Unit.USER, steps=1)
@@ -252,7 +260,7 @@ def test_turns_survive_a_resume() -> None:
     assert second.claim(UNITS).unwrap() == BANDED.epsilon()
 
 
-CAPPED = PLAN.replace(max_units=70, population=1300)
+CAPPED = PLAN.replace(max_batch_units=70, population=1300)
 CURVE = PLAN.replace(loss_noise_ratio=10.0)
 
 
@@ -270,8 +278,8 @@ def test_a_capped_run_that_keeps_to_its_plan_has_its_epsilon() -> None:
 @pytest.mark.parametrize(
     ("records", "units", "reason"),
     [
-        (capped(coins=None), UNITS, "up to max_units=70"),
-        (planted(coins=100, units_drawn=100), UNITS, "up to max_units=70"),
+        (capped(coins=None), UNITS, "up to max_batch_units=70"),
+        (planted(coins=100, units_drawn=100), UNITS, "up to max_batch_units=70"),
         (capped(), 1301, "more units than the declared population=1300"),
     ],
     ids=["coins not told", "cap not kept", "more people than declared"],

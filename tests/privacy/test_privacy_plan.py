@@ -68,8 +68,8 @@ def test_the_digest_follows_every_field() -> None:
         {"max_contributions": 2},
         {"rows_per_unit": 2},
         {"bands": 2},
-        {"max_units": 10, "population": 100},
-        {"max_units": 10, "population": 101},
+        {"max_batch_units": 10, "population": 100},
+        {"max_batch_units": 10, "population": 101},
         {"loss_noise_ratio": 5.0},
         {"loss_noise_ratio": 5.0, "loss_bound": 3.0},
     ]
@@ -77,10 +77,10 @@ def test_the_digest_follows_every_field() -> None:
     assert len({PLAN.replace(**change).digest for change in changes} | {PLAN.digest}) == len(changes) + 1
 
 
-@pytest.mark.parametrize("changes", [{"max_units": 1}, {"max_contributions": 2}, {"bands": 2}])
+@pytest.mark.parametrize("changes", [{"max_batch_units": 1}, {"max_contributions": 2}, {"bands": 2}])
 def test_a_cap_that_no_event_is_known_for_is_refused(changes: dict[str, Any]) -> None:
-    capped = {"max_units": 10, "population": 100}
-    with pytest.raises(PlanError, match="max_units="):
+    capped = {"max_batch_units": 10, "population": 100}
+    with pytest.raises(PlanError, match="max_batch_units="):
         PLAN.replace(**(capped | changes))
 
 

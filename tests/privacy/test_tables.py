@@ -21,8 +21,8 @@ from dp_train.consent.registry import ConsentRegistry
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Example, Turn
 from dp_train.errors import DataError, PlanError
 from dp_train.privacy import tables as room
+from dp_train.privacy.contribution_bounding import in_public_order
 from dp_train.privacy.plan import Unit
-from dp_train.privacy.selection import in_public_order
 from dp_train.privacy.tables import UnitTables, purge
 from dp_train.privacy.units import Units, build_units
 from dp_train.tasks.base import Row

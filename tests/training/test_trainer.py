@@ -491,7 +491,7 @@ def test_the_self_check_changes_no_bit_of_the_run(units_of: UnitsOf, plan: Priva
 
 
 def test_a_capped_run_takes_no_more_units_than_its_cap(units_of: UnitsOf, plan: PrivacyPlan) -> None:
-    notes, capped = Notes(), plan.replace(max_units=11, population=40)
+    notes, capped = Notes(), plan.replace(max_batch_units=11, population=40)
     _, result = train(units_of(40), capped, notes=notes)
     drawn = [step.private.units for step in notes.steps]
     assert max(drawn) == 11

@@ -7,15 +7,15 @@ they agreed to, `lexicon` and `phrases/` the words.
 from dp_train.corpora.synthetic.corpus import SyntheticCorpus
 from dp_train.corpora.synthetic.history import HISTORY_END, RULES, ConsentCase
 from dp_train.corpora.synthetic.people import Population
-from dp_train.corpora.synthetic.script import Outcome, Script, Slip, Topic
+from dp_train.corpora.synthetic.script import RunResult, Script, Slip, Topic
 from dp_train.corpora.synthetic.slips import SecretKind
 
 __all__ = [
     "HISTORY_END",
     "RULES",
     "ConsentCase",
-    "Outcome",
     "Population",
+    "RunResult",
     "Script",
     "SecretKind",
     "Slip",

@@ -13,7 +13,7 @@ from dp_train.corpora.synthetic.dice import Dice, cumulative_weights
 from dp_train.corpora.synthetic.lexicon import Style
 from dp_train.corpora.synthetic.people import Person
 from dp_train.corpora.synthetic.phrasing import Fill, heading, sentence
-from dp_train.corpora.synthetic.script import Outcome, Script, Topic
+from dp_train.corpora.synthetic.script import RunResult, Script, Topic
 from dp_train.corpora.synthetic.slips import SecretKind
 from dp_train.corpora.synthetic.talk import Discussion, Room
 
@@ -24,7 +24,7 @@ _FRAME_WORDS = 18
 """About how many words greeting, digression and parting take."""
 _DECIDED_FIRST = 0.85
 _DIGRESS = 0.3
-_OTHER_OUTCOMES = (Outcome.PARKED, Outcome.STATED, Outcome.TASKED, Outcome.DECIDED)
+_OTHER_OUTCOMES = (RunResult.PARKED, RunResult.STATED, RunResult.TASKED, RunResult.DECIDED)
 _OTHER_WEIGHTS = cumulative_weights((0.34, 0.38, 0.18, 0.1))
 
 
@@ -60,7 +60,7 @@ def write_meeting(
     for position in range(count):
         fill = Fill(dice, company.slots)
         discussion = Discussion(room, matters[position % len(matters)], fill, words=(words - _FRAME_WORDS) / count)
-        outcome = Outcome.DECIDED if position == decided else _OTHER_OUTCOMES[dice.weighted(_OTHER_WEIGHTS)]
+        outcome = RunResult.DECIDED if position == decided else _OTHER_OUTCOMES[dice.weighted(_OTHER_WEIGHTS)]
         topics.append(discussion.run(outcome, first=position == 0))
         if position == aside:
             room.digress(fill)
@@ -85,10 +85,10 @@ def write_meeting(
 def summarise(topics: list[Topic], style: Style, dice: Dice) -> str:
     """Minutes of the topics in their order, in one style."""
     frames = {
-        Outcome.DECIDED: style.decided,
-        Outcome.TASKED: style.tasked,
-        Outcome.PARKED: style.parked,
-        Outcome.STATED: style.stated,
+        RunResult.DECIDED: style.decided,
+        RunResult.TASKED: style.tasked,
+        RunResult.PARKED: style.parked,
+        RunResult.STATED: style.stated,
     }
     return " ".join(
         sentence(

@@ -9,7 +9,7 @@ from dp_train.conversations import Conversation
 from dp_train.corpora.synthetic.slips import SecretKind
 
 
-class Outcome(Enum):
+class RunResult(Enum):
     """How a topic of a meeting ended; each is a section of `lexicon.Style`."""
 
     DECIDED = "decided"
@@ -26,7 +26,7 @@ class Topic:
     STATED; what does not belong is empty.
     """
 
-    outcome: Outcome
+    outcome: RunResult
     subject: str
     decision: str = ""
     owner_id: str = ""

@@ -10,12 +10,12 @@ from dp_train.corpora.synthetic.dice import Dice
 from dp_train.corpora.synthetic.lexicon import Frames, Matter
 from dp_train.corpora.synthetic.people import Person
 from dp_train.corpora.synthetic.phrasing import Fill, address, due_date, plain, spoken
-from dp_train.corpora.synthetic.script import Outcome, Slip, Topic
+from dp_train.corpora.synthetic.script import RunResult, Slip, Topic
 from dp_train.corpora.synthetic.slips import SecretKind, let_slip
 
 Voice = Callable[[str, Dice, Person], str]
 
-_CORE_WORDS = {Outcome.DECIDED: 66, Outcome.TASKED: 42, Outcome.PARKED: 38, Outcome.STATED: 26}
+_CORE_WORDS = {RunResult.DECIDED: 66, RunResult.TASKED: 42, RunResult.PARKED: 38, RunResult.STATED: 26}
 """About how many words the opening and the outcome of a topic take by themselves."""
 
 
@@ -143,17 +143,17 @@ class Discussion:
         self._words = words
         fill["s"] = self._text(room.dice.pick(matter.subjects))
 
-    def run(self, outcome: Outcome, *, first: bool) -> Topic:
+    def run(self, outcome: RunResult, *, first: bool) -> Topic:
         """Talk until the outcome is reached; answers what it is."""
         room, frames = self._room, self._room.frames
         budget = self._words - _CORE_WORDS[outcome]
-        if outcome is Outcome.STATED:
+        if outcome is RunResult.STATED:
             return self._stated(budget)
         room.say(room.chair, self._text(room.phrase(frames.first if first else frames.next)))
-        if outcome is Outcome.PARKED:
+        if outcome is RunResult.PARKED:
             return self._parked(budget)
         self._fact()
-        if outcome is Outcome.TASKED:
+        if outcome is RunResult.TASKED:
             self._discuss(budget)
             return self._tasked(outcome, decision="")
         return self._decided(budget)
@@ -170,9 +170,9 @@ class Discussion:
         else:
             room.say(room.other(), room.phrase(frames.agree))
         room.say(room.chair, room.phrase(frames.decide).format(decision=decision), voice=plain)
-        return self._tasked(Outcome.DECIDED, decision=decision)
+        return self._tasked(RunResult.DECIDED, decision=decision)
 
-    def _tasked(self, outcome: Outcome, *, decision: str) -> Topic:
+    def _tasked(self, outcome: RunResult, *, decision: str) -> Topic:
         """Somebody is asked, or offers, to do something by a date."""
         room, dice, frames = self._room, self._room.dice, self._room.frames
         task = self._text(dice.pick(self._matter.tasks))
@@ -206,7 +206,7 @@ class Discussion:
         reason = self._fill["reason"] = self._text(room.dice.pick(self._matter.reasons))
         room.say(room.chair, self._text(room.phrase(frames.park)))
         room.say(room.other(), room.phrase(frames.agree))
-        return Topic(outcome=Outcome.PARKED, subject=self._fill["s"], reason=reason)
+        return Topic(outcome=RunResult.PARKED, subject=self._fill["s"], reason=reason)
 
     def _stated(self, budget: float) -> Topic:
         room, frames = self._room, self._room.frames
@@ -215,7 +215,7 @@ class Discussion:
         room.say(room.member(), self._text(room.phrase(frames.tell_state)))
         self._discuss(budget)
         room.say(room.other(), room.phrase(frames.react))
-        return Topic(outcome=Outcome.STATED, subject=self._fill["s"], state=state)
+        return Topic(outcome=RunResult.STATED, subject=self._fill["s"], state=state)
 
     def _discuss(self, budget: float, *, instead_of: str = "") -> None:
         """Facts, worries and declined proposals until about `budget` more words are said."""

@@ -31,7 +31,7 @@ class Standing:
     """Where a population stands.
 
     Attributes:
-      population: its lineage. label: its public name.
+      population: its population_id. label: its public name.
       budget: what is declared, or None. lines: its runs.
       delta: at which the ε below are: the budget's, else the least of the runs'.
       declared: composed as if all runs had been declared together; exact if they were, else too small to promise.

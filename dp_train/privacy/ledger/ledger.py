@@ -69,7 +69,7 @@ class Reservation:
     """A line that is written, of one run; settles it.
 
     Attributes:
-      identifier: id of the line. population: lineage of the people. plan: what was reserved.
+      identifier: id of the line. population: population_id of the people. plan: what was reserved.
       head: hash of the line's row, to be kept where the ledger is not (run folder, card).
       at_least: steps that are charged whatever is said later: all of them where an earlier process was killed and
         nobody knows how far it came.

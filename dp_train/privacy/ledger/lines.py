@@ -68,7 +68,7 @@ class Line:
     """One run, as the rows so far have it.
 
     Attributes:
-      reservation: its id. population: lineage of the people. procedure: id that runs declared together share.
+      reservation: its id. population: population_id of the people. procedure: id that runs declared together share.
       state: open, committed or aborted. steps: charged. planned_steps: reserved.
       event: JSON of the charged `DpEvent`, `full_event` of the reserved one.
       price: of the charged event, at `delta`, under `relation`; None where there is no bound per person.

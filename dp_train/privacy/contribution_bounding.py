@@ -40,11 +40,11 @@ class Bounded:
 
     Attributes:
       examples: what is kept, by id.
-      most: no selection within the bound keeps more examples than this.
+      upper_bound: no selection within the bound keeps more examples than this.
     """
 
     examples: list[Example]
-    most: int
+    upper_bound: int
 
 
 def bounded_contributions(examples: Iterable[Example], max_contributions: int) -> Bounded:
@@ -75,7 +75,7 @@ def bounded_contributions(examples: Iterable[Example], max_contributions: int) -
     number = {person: place for place, person in enumerate(sorted({p for e in ordered for p in e.owners}))}
     groups = [sorted(number[person] for person in example.owners) for example in ordered]
     matching = most_within(groups, max_contributions)
-    return Bounded(examples=[ordered[index] for index in matching.kept], most=matching.most)
+    return Bounded(examples=[ordered[index] for index in matching.kept], upper_bound=matching.upper_bound)
 
 
 def rows_by_owner(examples: Iterable[Example], rows_per_unit: int) -> list[tuple[Example, ...]]:
@@ -99,7 +99,8 @@ class Selected:
 
     Attributes:
       examples: (kept,) int64, unit after unit. ends: (units + 1,) int64, where each unit begins and the last ends.
-      max_contributions, rows_per_unit: what the selection kept to. most: see `Bounded`; None where there was no choice.
+      max_contributions, rows_per_unit: what the selection kept to.
+      upper_bound: see `Bounded`; None where there was no choice.
     """
 
     unit: Unit
@@ -107,7 +108,7 @@ class Selected:
     ends: NDArray[np.int64]
     max_contributions: int
     rows_per_unit: int
-    most: int | None
+    upper_bound: int | None
 
     def units(self) -> Iterator[list[int]]:
         """The examples of each unit."""
@@ -187,12 +188,17 @@ class Ownership:
             named = list(ids())
             chosen = np.array(sorted(range(len(named)), key=named.__getitem__), dtype=np.int64)
             return Selected(
-                unit=unit, examples=chosen, ends=_each(chosen), max_contributions=1, rows_per_unit=1, most=None
+                unit=unit, examples=chosen, ends=_each(chosen), max_contributions=1, rows_per_unit=1, upper_bound=None
             )
         if bool((self.sizes == 1).all()):
             chosen, ends = self._first_of_each_person(rows_per_unit)
             return Selected(
-                unit=unit, examples=chosen, ends=ends, max_contributions=1, rows_per_unit=rows_per_unit, most=None
+                unit=unit,
+                examples=chosen,
+                ends=ends,
+                max_contributions=1,
+                rows_per_unit=rows_per_unit,
+                upper_bound=None,
             )
         people = list(self._numbers)
         shared = [
@@ -213,7 +219,7 @@ class Ownership:
             ends=_each(chosen),
             max_contributions=max_contributions,
             rows_per_unit=1,
-            most=bounded.most,
+            upper_bound=bounded.upper_bound,
         )
 
     def _first_of_each_person(self, rows_per_unit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

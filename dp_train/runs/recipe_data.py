@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from dp_train.cli.expect import expect
-from dp_train.cli.names import ContextName, CorpusSource, LanguageName, TaskName, TrainOn
 from dp_train.consent.events import Purpose
 from dp_train.conversations import ContentKind
 from dp_train.errors import ConfigError
+from dp_train.runs.expect import expect
+from dp_train.runs.names import ContextName, CorpusSource, LanguageName, TaskName, TrainOn
 
 
 @dataclass(kw_only=True)

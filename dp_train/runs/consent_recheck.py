@@ -10,15 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.people import Populations, as_of, asked, stored_snapshot
 from dp_train.consent.gate import ConsentPolicy, gate
 from dp_train.consent.manifest import read_manifest
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.conversations import Conversation
 from dp_train.errors import CheckpointError, ConsentError
+from dp_train.runs.folder import RunFolder
+from dp_train.runs.populations import Populations, as_of, asked, stored_snapshot
+from dp_train.runs.recipe import Recipe
 
 NOTE = "consent.json"
 SMALL = 10
@@ -45,7 +45,7 @@ def note_consent(folder: RunFolder, populations: Populations) -> None:
         folder.write_json(NOTE, {"root": decided.root, "events": decided.upto, **times})
 
 
-def taken_up(folder: RunFolder, config: TrainConfig) -> ConsentSnapshot | None:
+def taken_up(folder: RunFolder, config: Recipe) -> ConsentSnapshot | None:
     """The decisions that a run began with, once nobody who is in it took theirs back.
 
     None where no store was asked, or the run ended before it asked.
@@ -77,7 +77,7 @@ def taken_up(folder: RunFolder, config: TrainConfig) -> ConsentSnapshot | None:
     return before
 
 
-def change(config: TrainConfig, before: ConsentSnapshot, now: ConsentSnapshot, people: frozenset[str]) -> Change:
+def change(config: Recipe, before: ConsentSnapshot, now: ConsentSnapshot, people: frozenset[str]) -> Change:
     """What of the corpora passed `before` and does not pass `now`.
 
     Args:

@@ -16,9 +16,6 @@ from pathlib import Path
 
 from dp_train.anonymize import Anonymizer
 from dp_train.anonymize.presidio import presidio_finder
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.config_data import ConsentConfig, CorpusConfig, DenyConfig, TaskConfig
-from dp_train.cli.names import ContextName, CorpusSource, TaskName, TrainOn
 from dp_train.consent.decisions import JurisdictionRule, Limits
 from dp_train.consent.events import ConsentEvent, Purpose, read_events
 from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples, ConsentPolicy, GateReport, gate
@@ -41,6 +38,9 @@ from dp_train.corpora.readers import read_csv, read_jsonl, read_parquet
 from dp_train.corpora.synthetic import HISTORY_END, Population, SyntheticCorpus
 from dp_train.corpora.synthetic import RULES as SYNTHETIC_RULES
 from dp_train.errors import ConfigError, ConsentError
+from dp_train.runs.names import ContextName, CorpusSource, TaskName, TrainOn
+from dp_train.runs.recipe import Recipe
+from dp_train.runs.recipe_data import ConsentConfig, CorpusConfig, DenyConfig, TaskConfig
 from dp_train.store.database import Database, absolute_url
 from dp_train.tasks.examples import meeting_examples, messages_of_author, messages_of_thread
 
@@ -84,7 +84,7 @@ class Populations:
         return {name: corpus.report for name, corpus in named.items() if corpus is not None}
 
 
-def populations(config: TrainConfig, moment: ConsentSnapshot | None = None) -> Populations:
+def populations(config: Recipe, moment: ConsentSnapshot | None = None) -> Populations:
     """Gate and anonymise the three populations.
 
     Args:
@@ -132,7 +132,7 @@ class _Part:
                 yield conversation
 
 
-def refuse_the_past(config: TrainConfig, gated: Populations) -> None:
+def refuse_the_past(config: Recipe, gated: Populations) -> None:
     """Nothing, unless consent is asked about an earlier time and somebody whose words passed denies them today.
 
     An earlier time is for looking and for repeating; it must not be a way around a withdrawal.
@@ -156,7 +156,7 @@ def refuse_the_past(config: TrainConfig, gated: Populations) -> None:
             )
 
 
-def anonymizer_of(config: TrainConfig) -> Anonymizer:
+def anonymizer_of(config: Recipe) -> Anonymizer:
     """What replaces names and identifiers.
 
     Raises:
@@ -166,7 +166,7 @@ def anonymizer_of(config: TrainConfig) -> Anonymizer:
     return Anonymizer(names=config.anonymize.names, patterns=config.anonymize.patterns, finders=finders)
 
 
-def asked(config: TrainConfig) -> Iterator[tuple[Corpus, ConsentPolicy]]:
+def asked(config: Recipe) -> Iterator[tuple[Corpus, ConsentPolicy]]:
     """The corpora of a run that its store answers for, each with what is asked of it."""
     for name, corpus in _corpora(config).items():
         if in_store(config, corpus):
@@ -174,26 +174,26 @@ def asked(config: TrainConfig) -> Iterator[tuple[Corpus, ConsentPolicy]]:
             yield corpus, policy_of(config, purpose)
 
 
-def policy_of(config: TrainConfig, purpose: Purpose) -> ConsentPolicy:
+def policy_of(config: Recipe, purpose: Purpose) -> ConsentPolicy:
     """How the gate treats conversations for a purpose."""
     return ConsentPolicy(purpose=purpose, max_removed_share=config.consent.max_removed_share)
 
 
-def in_store(config: TrainConfig, corpus: Corpus) -> bool:
+def in_store(config: Recipe, corpus: Corpus) -> bool:
     """Whether the consent store answers for a corpus."""
     if not config.consent.store:
         return False
     return config.corpus.source is CorpusSource.EMBEDDED or not isinstance(corpus, SyntheticCorpus)
 
 
-def _of_its_own(config: TrainConfig, name: str) -> ConsentSnapshot:
+def _of_its_own(config: Recipe, name: str) -> ConsentSnapshot:
     """The decisions that an embedded corpus brings along, under a key that nobody keeps."""
     corpus, key = _corpora(config)[name], PrincipalKey(secrets.token_bytes(32))
     assert isinstance(corpus, SyntheticCorpus)
     return ConsentRegistry(corpus.consent_events(key), rules=SYNTHETIC_RULES, key=key).snapshot(as_of=as_of(config))
 
 
-def snapshot(config: TrainConfig, *, key: PrincipalKey | None = None) -> ConsentSnapshot:
+def snapshot(config: Recipe, *, key: PrincipalKey | None = None) -> ConsentSnapshot:
     """Every decision there is, frozen: of the store, or of the file of events and the embedded corpora's own.
 
     Args:
@@ -223,7 +223,7 @@ def snapshot(config: TrainConfig, *, key: PrincipalKey | None = None) -> Consent
 
 
 def stored_snapshot(
-    config: TrainConfig, *, as_of: datetime, known_at: datetime | None = None, upto: int | None = None
+    config: Recipe, *, as_of: datetime, known_at: datetime | None = None, upto: int | None = None
 ) -> ConsentSnapshot:
     """Every decision of the configuration's store, under its rules and key; makes no store where there is none.
 
@@ -247,7 +247,7 @@ def stored_snapshot(
     raise ConsentError(f"consent: the store at store.url holds {events or 'no'} events; expected {expected}")
 
 
-def rules(config: TrainConfig) -> ConsentRules:
+def rules(config: Recipe) -> ConsentRules:
     """The rules of notices, jurisdictions and organisations that decide for a configuration."""
     consent = config.consent
     embedded = any(isinstance(corpus, SyntheticCorpus) for corpus in _corpora(config).values())
@@ -260,7 +260,7 @@ def rules(config: TrainConfig) -> ConsentRules:
     )
 
 
-def embedded_events(config: TrainConfig) -> Iterator[ConsentEvent]:
+def embedded_events(config: Recipe) -> Iterator[ConsentEvent]:
     """The events that the embedded corpora of a configuration bring along, under its key, which is made if missing."""
     key = principal_key(config)
     for corpus in _corpora(config).values():
@@ -282,7 +282,7 @@ def _limits(deny: DenyConfig) -> Limits:
     return Limits(purposes=frozenset(deny.purposes), kinds=frozenset(deny.kinds))
 
 
-def _withdrawn(config: TrainConfig) -> list[ConsentEvent]:
+def _withdrawn(config: Recipe) -> list[ConsentEvent]:
     """What was withdrawn in the store counts for events of files and of embedded corpora as well."""
     url = absolute_url(config.store.url, Path.cwd())
     path = url.removeprefix("sqlite:///")
@@ -295,7 +295,7 @@ def _withdrawn(config: TrainConfig) -> list[ConsentEvent]:
         database.close()
 
 
-def consented_examples(config: TrainConfig) -> ConsentedExamples:
+def consented_examples(config: Recipe) -> ConsentedExamples:
     """Examples of the private population as they pass the gate, not anonymised: for who owns what, and no training.
 
     Anonymising changes no id and no owner, so the selection is that of the run.
@@ -307,7 +307,7 @@ def consented_examples(config: TrainConfig) -> ConsentedExamples:
     return gate(learnt, look(config), policy).examples(_examples_of(config.task))
 
 
-def look(config: TrainConfig) -> ConsentSnapshot:
+def look(config: Recipe) -> ConsentSnapshot:
     """`snapshot` that writes nothing: where the key would be made, pseudonyms get a key of the moment."""
     made_here = config.consent.events is None and not config.consent.store
     passing = made_here and not Path(config.consent.key).exists()
@@ -321,7 +321,7 @@ def _examples_of(task: TaskConfig) -> Callable[[Conversation], Iterable[Example]
     return partial(of, context_turns=task.context_turns)
 
 
-def as_of(config: TrainConfig) -> datetime:
+def as_of(config: Recipe) -> datetime:
     """The time that a configuration asks consent about."""
     if config.consent.as_of is not None:
         return datetime.fromisoformat(config.consent.as_of)
@@ -330,7 +330,7 @@ def as_of(config: TrainConfig) -> datetime:
     return max(now, HISTORY_END) if config.corpus.source is CorpusSource.EMBEDDED else now
 
 
-def principal_key(config: TrainConfig) -> PrincipalKey:
+def principal_key(config: Recipe) -> PrincipalKey:
     """The key of pseudonyms; made where it is missing and nobody's events depend on it."""
     path = Path(config.consent.key)
     if config.consent.events is None and not path.exists():
@@ -347,7 +347,7 @@ def principal_key(config: TrainConfig) -> PrincipalKey:
     return PrincipalKey.load(path)
 
 
-def _corpora(config: TrainConfig) -> dict[str, Corpus]:
+def _corpora(config: Recipe) -> dict[str, Corpus]:
     corpus = config.corpus
     # What the task does not learn from is not generated.
     kinds = {

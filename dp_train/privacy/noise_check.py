@@ -23,31 +23,33 @@ _ALIKE, _ENOUGH = 12.0, 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoiseSeen:
+class NoiseObservation:
     """What one release did to the elements that were watched.
 
     Attributes:
       squares: of each tensor, Σ (noise ÷ std)², `std` being that of the independent noise that was asked for.
       counts: of each tensor, how many elements.
-      echo: Σ of products with the noise of the same elements in the release before, standardised by std² · √n.
-      likeness: the same with the elements of the next tensor.
+      lag_correlation: Σ of products with the noise of the same elements in the release before, over std² · √n.
+      cross_correlation: the same with the elements of the next tensor.
       sum_norm: L2 norm of the watched elements before the noise; no more than the whole sum's.
     """
 
     squares: tuple[float, ...]
     counts: tuple[int, ...]
-    echo: float
-    likeness: float
+    lag_correlation: float
+    cross_correlation: float
     sum_norm: float
 
 
-def doubts(plan: PrivacyPlan, step: int, units: int, seen: NoiseSeen, *, false_alarm: float) -> list[str]:
+def violations(plan: PrivacyPlan, step: int, units: int, seen: NoiseObservation, *, false_alarm: float) -> list[str]:
     """What one release did that the plan's noise and clip cannot have done; reasons name public numbers alone."""
     found = []
     total, count = math.fsum(seen.squares), sum(seen.counts)
     if not normal_squares(total / variance(plan, step), count, false_alarm=false_alarm):
         found.append("the noise that was added is not of the planned size")
-    if count >= _ENOUGH and (abs(seen.likeness) > _ALIKE or (plan.bands == 1 and abs(seen.echo) > _ALIKE)):
+    if count >= _ENOUGH and (
+        abs(seen.cross_correlation) > _ALIKE or (plan.bands == 1 and abs(seen.lag_correlation) > _ALIKE)
+    ):
         found.append("the noise of a step repeats noise of another step or tensor")
     if not seen.sum_norm <= plan.clip_norm * units * (1 + _ROUNDING):
         found.append(f"a sum was larger than units clipped to clip_norm={plan.clip_norm:g} can make it")
@@ -84,4 +86,4 @@ def _chi_squared(count: int, false_alarm: float) -> tuple[float, float]:
     return float(chi2.ppf(false_alarm / 2, count)), float(chi2.isf(false_alarm / 2, count))
 
 
-__all__ = ["NoiseSeen", "doubts", "normal_squares", "variance"]
+__all__ = ["NoiseObservation", "normal_squares", "variance", "violations"]

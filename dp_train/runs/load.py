@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dp_train.cli.assemble import AnyTask, choose_trainable, first_model, make_task, model_spec
-from dp_train.cli.compose import compose
-from dp_train.cli.compose import load as load_config
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.names import ModelSource
 from dp_train.errors import ModelError
 from dp_train.models.pretrained import load_pretrained_tokenizer
 from dp_train.models.tokenizer import load_tokenizer
+from dp_train.runs.folder import RunFolder, read_config
+from dp_train.runs.names import ModelSource
+from dp_train.runs.prepare import AnyTask, choose_trainable, first_model, make_task, model_spec
+from dp_train.runs.recipe import Recipe, recipe_of
 from dp_train.training.checkpoint import CheckpointFolder
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 class Trained:
     """What a finished run left."""
 
-    config: TrainConfig
+    config: Recipe
     task: AnyTask
     model: PreTrainedModel
 
@@ -36,7 +34,7 @@ def load(folder: RunFolder) -> Trained:
       ModelError: the run has not finished, its model is retired, or its checkpoint was taken away.
     """
     folder.refuse_retired()
-    config, _ = compose([], stored=load_config(folder.config))
+    config = recipe_of(read_config(folder.config))
     state = CheckpointFolder(folder.checkpoint).load()
     if state is None or not state.finished:
         raise ModelError(

@@ -16,37 +16,37 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.names import TrainOn
-from dp_train.cli.show import rounded_up
 from dp_train.consent.manifest import manifest_of, write_manifest
 from dp_train.consent.principals import PrincipalKey
 from dp_train.errors import ConsentError, DpTrainError
 from dp_train.privacy.ledger.ledger import Ledger, Request, Reservation
 from dp_train.privacy.ledger.lines import RunFacts
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.rounding import rounded_up
 from dp_train.privacy.sampling import sampler_name
+from dp_train.runs.folder import RunFolder
+from dp_train.runs.names import TrainOn
+from dp_train.runs.recipe import Recipe
 from dp_train.store.database import absolute_url
 from dp_train.tracking.provenance import git_state, versions
 
 if TYPE_CHECKING:
-    from dp_train.cli.assemble import Material
+    from dp_train.runs.prepare import RunData
 
 NOTE = "ledger.json"
 SPENDS_NOTHING = "learns from published text alone: nobody's budget is touched"
 NO_BUDGET = "ledger: no budget is declared for these people; dp-train ledger declare --epsilon … sets one"
 
 
-def store_url(config: TrainConfig) -> str:
+def store_url(config: Recipe) -> str:
     """Address of the store of the configuration."""
     return absolute_url(config.store.url, Path.cwd())
 
 
 @contextmanager
 def spending(
-    config: TrainConfig,
-    material: Material,
+    config: Recipe,
+    material: RunData,
     plan: PrivacyPlan,
     folder: RunFolder,
     out: Console,
@@ -111,7 +111,7 @@ class Declared:
 
 
 def declare_together(
-    config: TrainConfig, runs: Sequence[Declared], population: str, out: Console
+    config: Recipe, runs: Sequence[Declared], population: str, out: Console
 ) -> list[Reservation | None]:
     """Reserve all runs of a procedure before the first, so that they compose exactly; all None without a ledger.
 
@@ -164,14 +164,14 @@ def released_if_unused(waiting: Iterator[Reservation | None]) -> Iterator[None]:
                 reservation.forgo()
 
 
-def left_after(config: TrainConfig, plan: PrivacyPlan) -> dict[str, Any]:
+def left_after(config: Recipe, plan: PrivacyPlan) -> dict[str, Any]:
     """What the ledger says of a plan, as JSON values; reads it, and makes and spends nothing."""
     if config.corpus.train_on is TrainOn.PUBLIC:
         return {"in_ledger": False, "epsilon_spent": 0.0}
     if not config.ledger:
         return {"in_ledger": False}
     try:
-        population = PrincipalKey.load(config.consent.key).lineage
+        population = PrincipalKey.load(config.consent.key).population_id
     except ConsentError:
         return {"in_ledger": True, "population": None, "epsilon_of_procedure": _or_none(plan)}
     ledger = Ledger.peek(store_url(config))

@@ -1,4 +1,4 @@
-"""From files and overrides to a checked `TrainConfig`.
+"""From files and overrides to a checked `Recipe`.
 
 1. `conf/` is the reusable parts, of the wheel or of the repository;
 2. the working folder follows on Hydra's search path, so that its `experiments/` is found, then the
@@ -31,11 +31,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.explain import explain
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.places import conf_folder, groups, search_folders
+from dp_train.cli.config_errors import explain
 from dp_train.errors import ConfigError, TrackingError
+from dp_train.runs.config_paths import conf_folder, groups, search_folders
+from dp_train.runs.folder import RunFolder, parse_config, read_config
+from dp_train.runs.recipe import Recipe
 
 ROOT = "config"
 HYDRA_VERSION = "1.3"
@@ -58,7 +58,7 @@ def prepare_hydra(stored: Mapping[str, Any] | None = None) -> None:
     """
     Plugins.instance().register(_SearchPath)
     store = ConfigStore.instance()
-    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="train_schema", node=Recipe)
     if stored is not None:
         store.store(group="from_run", name=_STORED, node=dict(stored), package="_global_")
     # Cached, so that a configuration names one folder however often it is read.
@@ -84,7 +84,7 @@ def overrides_for(overrides: Sequence[str], stored: Mapping[str, Any] | None) ->
     return [f"+from_run={_STORED}", *overrides]
 
 
-def compose(overrides: Sequence[str], *, stored: Mapping[str, Any] | None = None) -> tuple[TrainConfig, DictConfig]:
+def compose(overrides: Sequence[str], *, stored: Mapping[str, Any] | None = None) -> tuple[Recipe, DictConfig]:
     """The checked configuration, and the tree it was made from, with Hydra's own node in it.
 
     Raises:
@@ -101,7 +101,7 @@ def compose(overrides: Sequence[str], *, stored: Mapping[str, Any] | None = None
     return check(tree), tree
 
 
-def compose_from(options: Namespace) -> tuple[TrainConfig, DictConfig]:
+def compose_from(options: Namespace) -> tuple[Recipe, DictConfig]:
     """`compose` for a verb that takes key=value words and `--from-run`."""
     return compose(options.overrides, stored=stored_by(options))
 
@@ -112,12 +112,12 @@ def stored_by(options: Namespace) -> dict[str, Any] | None:
     if name is None:
         return None
     try:
-        return load(RunFolder.find(name).config)
+        return read_config(RunFolder.find(name).config)
     except ConfigError:
         text = _tracked_config(name)
         if text is None:
             raise
-        return _parsed(text, name)
+        return parse_config(text, name)
 
 
 def _tracked_config(name: str) -> str | None:
@@ -133,7 +133,7 @@ def _tracked_config(name: str) -> str | None:
         return None
 
 
-def check(tree: DictConfig) -> TrainConfig:
+def check(tree: DictConfig) -> Recipe:
     """The tree as checked objects; resolves interpolations.
 
     Raises:
@@ -141,10 +141,10 @@ def check(tree: DictConfig) -> TrainConfig:
     """
     try:
         # Anew, since `+key=value` opens a composed tree to keys that the schema does not have.
-        values = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), without_hydra(tree)))
+        values = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Recipe), without_hydra(tree)))
     except OmegaConfBaseException as error:
         raise explain(error, ()) from error
-    assert isinstance(values, TrainConfig)
+    assert isinstance(values, Recipe)
     return values
 
 
@@ -159,28 +159,6 @@ def is_sweep(tree: DictConfig) -> bool:
     """Whether the configuration itself asks for a sweep, by `hydra.mode: MULTIRUN`."""
     mode = OmegaConf.select(tree, "hydra.mode")
     return mode is RunMode.MULTIRUN
-
-
-def load(path: Path) -> dict[str, Any]:
-    """The configuration that a run wrote.
-
-    Raises:
-      ConfigError: it cannot be read.
-    """
-    try:
-        return _parsed(path.read_text(), str(path))
-    except OSError as error:
-        raise ConfigError(f"config: {path}: {error.strerror}; expected the config.yaml of a run") from error
-
-
-def _parsed(text: str, where: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError:
-        values = None
-    if not isinstance(values, dict):
-        raise ConfigError(f"config: {where}: not a tree of keys in YAML; expected the config.yaml that a run wrote")
-    return {str(key): value for key, value in values.items()}
 
 
 def _run_folder(root: str) -> str:

@@ -10,11 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dp_train.cli.compose import load
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.folders import RunFolder
-from dp_train.cli.places import conf_folder
-from dp_train.cli.spending import store_url
 from dp_train.consent.impact import RunKept, gone
 from dp_train.consent.manifest import Manifest, read_manifest
 from dp_train.consent.policy import WithdrawalPolicy, read_policy
@@ -23,6 +18,10 @@ from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.consent.store import ConsentStore
 from dp_train.errors import ConsentError, ModelError
 from dp_train.privacy.ledger.lines import Book
+from dp_train.runs.config_paths import conf_folder
+from dp_train.runs.folder import RunFolder, read_config
+from dp_train.runs.recipe import Recipe
+from dp_train.runs.reservation import store_url
 from dp_train.store.database import Database
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ POLICY = "withdrawal.yaml"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class PastRun:
     """A run folder, what is to be said of it, and its registered versions with the store that has them."""
 
     folder: RunFolder
@@ -48,7 +47,7 @@ def policy_of(path: str | None) -> WithdrawalPolicy:
     return read_policy(path or (own if own.exists() else conf_folder() / POLICY))
 
 
-def kept(folder: RunFolder, book: Book | None, uri: str | None, *, registry: bool) -> Kept:
+def kept(folder: RunFolder, book: Book | None, uri: str | None, *, registry: bool) -> PastRun:
     """What there is of one run; with `registry`, MLflow is asked for model versions as well.
 
     Raises:
@@ -68,7 +67,7 @@ def kept(folder: RunFolder, book: Book | None, uri: str | None, *, registry: boo
         keeps=tuple(path.name for path in (folder.checkpoint, folder.model) if path.is_dir()),
         versions=tuple(version.label for version in found),
     )
-    return Kept(folder, run, store, found)
+    return PastRun(folder, run, store, found)
 
 
 def is_retired(folder: RunFolder) -> bool:
@@ -98,7 +97,7 @@ def _versions(folder: RunFolder, uri: str | None) -> tuple[TrackingStore | None,
 
 def tracking_uri(folder: RunFolder) -> str | None:
     """Where the run was recorded, by its configuration."""
-    found = load(folder.config).get("tracking")
+    found = read_config(folder.config).get("tracking")
     uri = found.get("uri") if isinstance(found, dict) else None
     return str(uri) if uri else None
 
@@ -143,7 +142,7 @@ def snapshot_now(store: ConsentStore, key: PrincipalKey) -> ConsentSnapshot:
     return store.snapshot(as_of=datetime.now(UTC), key=key)
 
 
-def refuse_if_somebody_left(folder: RunFolder, config: TrainConfig) -> None:
+def refuse_if_somebody_left(folder: RunFolder, config: Recipe) -> None:
     """Nothing, if everybody whose data is in an unfinished run still agrees, by the consent store.
 
     Raises:

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dp_train.cli.show import rounded_up
+from dp_train.privacy.rounding import rounded_up
 from dp_train.training.callbacks import Result, RunStart, StepEnd
 
 _SECONDS_BETWEEN_LINES = 10.0

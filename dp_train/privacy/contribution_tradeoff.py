@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dp_train.consent.gate import ConsentedExamples
+from dp_train.privacy.contribution_bounding import bounded_contributions, rows_by_owner
 from dp_train.privacy.plan import PrivacyPlan, Unit
-from dp_train.privacy.selection import bounded_contributions, rows_by_owner
 from dp_train.privacy.units import SelectionReport, selection_report
 
 
@@ -52,7 +52,7 @@ def choices(
     for k in bounds:
         if shared:
             bounded = bounded_contributions(seen, k)
-            selection = selection_report(seen, bounded.examples, most_possible=bounded.most)
+            selection = selection_report(seen, bounded.examples, most_possible=bounded.upper_bound)
         elif plan.unit is Unit.USER:
             rows = rows_by_owner(seen, plan.rows_per_unit)
             selection = selection_report(seen, [example for unit in rows for example in unit])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dp_train.conversations import Example
 from dp_train.errors import DataError, PlanError
-from dp_train.privacy.selection import bounded_contributions, in_public_order, rows_by_owner
+from dp_train.privacy.contribution_bounding import bounded_contributions, in_public_order, rows_by_owner
 
 graphs = st.lists(st.frozensets(st.sampled_from("abcdefgh"), min_size=1, max_size=5), max_size=30)
 

@@ -14,9 +14,9 @@ import yaml
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.places import groups, options
 from dp_train.errors import ConfigError
+from dp_train.runs.config_paths import groups, options
+from dp_train.runs.recipe import Recipe
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> ConfigError:
@@ -87,7 +87,7 @@ def _missing_part(missing: str) -> str:
 def _unknown_key(key: str, overrides: Sequence[str]) -> str:
     value = next((text.partition("=")[2] for text in overrides if text.partition("=")[0].lstrip("+~") == key), "")
     shown = f"{key}={value}" if value else key
-    names = list(_fields(TrainConfig))
+    names = list(_fields(Recipe))
     if key in names:  # a mapping, to which Hydra adds nothing unasked
         return f"{shown}: expected a new entry as +{key}.NAME=VALUE"
     part = key.rpartition(".")[0]
@@ -105,7 +105,7 @@ def _meant(word: str, choice: Sequence[str]) -> str:
 
 def _expected(key: str) -> str:
     """What the schema wants at `key`, in words."""
-    kind = _fields(TrainConfig).get(key)
+    kind = _fields(Recipe).get(key)
     if kind is None:
         return "a value of the type that the schema gives"
     if dataclasses.is_dataclass(kind):

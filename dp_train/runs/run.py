@@ -13,14 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from dp_train.anonymize import measured
-from dp_train.cli.assemble import Material, make_model, make_scaling, make_trainer, model_spec
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.folders import RunFolder, plain
-from dp_train.cli.names import NoiseSourceName, PrivacyMode, TrackerName
-from dp_train.cli.progress import ShowProgress
-from dp_train.cli.regate import note_consent
-from dp_train.cli.spending import spending
+from dp_train.anonymize import recall_figures
 from dp_train.consent.manifest import PRIVATE
 from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.engines.allocator import give_back_freed_memory
@@ -30,12 +23,19 @@ from dp_train.models.export import Export, save_model
 from dp_train.privacy.ledger.ledger import Reservation
 from dp_train.privacy.monitor import EpsilonClaim
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.runs.consent_recheck import note_consent
+from dp_train.runs.folder import RunFolder, plain
+from dp_train.runs.names import NoiseSourceName, PrivacyMode, TrackerName
+from dp_train.runs.prepare import RunData, make_model, make_scaling, make_trainer, model_spec
+from dp_train.runs.recipe import Recipe
+from dp_train.runs.reservation import spending
 from dp_train.tasks.base import Sample
 from dp_train.tasks.chat_compose import ChatCompose
 from dp_train.tasks.metrics import Scores, TriggerPoint
 from dp_train.tasks.verbatim import verbatim_overlap
 from dp_train.tracking.callback import MlflowCallback
 from dp_train.tracking.card import CardFacts, write_card
+from dp_train.tracking.progress import ShowProgress
 from dp_train.tracking.provenance import git_state, versions
 from dp_train.tracking.recompute import guarantee_curve, ledger_section
 from dp_train.tracking.run import RunKind, TrackedRun
@@ -79,11 +79,11 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RunResult:
     """What became of a trial; `scores`, `samples` and `curve` (of suggestions) are of the evaluation population."""
 
     label: str
-    config: TrainConfig
+    config: Recipe
     plan: PrivacyPlan
     result: Result
     scores: Mapping[str, float]
@@ -98,7 +98,7 @@ class Outcome:
         return claim.unwrap() if claim.private and not claim.withheld else None
 
 
-def finished_before(config: TrainConfig, plan: PrivacyPlan, folder: RunFolder) -> Outcome | None:
+def finished_before(config: Recipe, plan: PrivacyPlan, folder: RunFolder) -> RunResult | None:
     """What a run that has finished left in its folder, samples left out; None where it has not, or ran otherwise."""
     found = folder.read_json(RESULT)
     if found.get("status") != RunStatus.FINISHED.value or found.get("plan_digest") != plan.digest:
@@ -116,7 +116,7 @@ def finished_before(config: TrainConfig, plan: PrivacyPlan, folder: RunFolder) -
         steps=found["steps"],
         in_ledger=found["in_ledger"],
     )
-    return Outcome(
+    return RunResult(
         label=found["label"],
         config=config,
         plan=plan,
@@ -134,7 +134,7 @@ def finished_before(config: TrainConfig, plan: PrivacyPlan, folder: RunFolder) -
     )
 
 
-def label(config: TrainConfig) -> str:
+def label(config: Recipe) -> str:
     """What a run is called, such as "chat_compose ε=8"."""
     privacy = config.privacy
     if privacy.mode is PrivacyMode.NONE:
@@ -146,20 +146,20 @@ def label(config: TrainConfig) -> str:
     return f"{config.task.name.value} {how}"
 
 
-def open_store(config: TrainConfig) -> TrackingStore | None:
+def open_store(config: Recipe) -> TrackingStore | None:
     """The store of the configuration, ready to be written; None with tracking=off."""
     return None if config.tracking.name is TrackerName.OFF else TrackingStore.open(config.tracking.uri)
 
 
-def experiment_name(config: TrainConfig) -> str:
+def experiment_name(config: Recipe) -> str:
     """Name of the MLflow experiment."""
     return config.tracking.experiment or config.task.name.value
 
 
 def run_trial(
-    config: TrainConfig,
+    config: Recipe,
     tree: DictConfig,
-    material: Material,
+    material: RunData,
     plan: PrivacyPlan,
     folder: RunFolder,
     *,
@@ -168,7 +168,7 @@ def run_trial(
     overrides: Sequence[str] = (),
     family: Family | None = None,
     reservation: Reservation | None = None,
-) -> Outcome:
+) -> RunResult:
     """Train, score, and leave everything in `folder` and in the store. Goes on with what `folder` holds.
 
     Args:
@@ -227,7 +227,7 @@ def run_trial(
                 generated = material.task.samples(model, material.evaluation, count)
                 samples = generated[: config.evaluation.samples]
                 private = _overlap(material, generated[: config.evaluation.overlap_examples], folder)
-        outcome = Outcome(
+        outcome = RunResult(
             label=name,
             config=config,
             plan=plan,
@@ -270,9 +270,9 @@ def _told_if_failed(folder: RunFolder, name: str) -> Iterator[None]:
 
 @contextmanager
 def _tracked(
-    config: TrainConfig,
+    config: Recipe,
     tree: DictConfig,
-    material: Material,
+    material: RunData,
     folder: RunFolder,
     store: TrackingStore | None,
     overrides: Sequence[str],
@@ -298,7 +298,7 @@ def _tracked(
         yield run
 
 
-def _parameters(config: TrainConfig) -> dict[str, str | int | float | bool | None]:
+def _parameters(config: Recipe) -> dict[str, str | int | float | bool | None]:
     """Settings that people compare runs by; the callback adds the plan's."""
     spec = model_spec(config)
     return {
@@ -315,7 +315,7 @@ def _parameters(config: TrainConfig) -> dict[str, str | int | float | bool | Non
     }
 
 
-def _overlap(material: Material, generated: Sequence[Sample], folder: RunFolder) -> dict[str, float]:
+def _overlap(material: RunData, generated: Sequence[Sample], folder: RunFolder) -> dict[str, float]:
     """What is generated beside the training text, and the references of the same examples beside it.
 
     It is private: it goes beside the list of people, and is the caller's to log or not.
@@ -330,7 +330,7 @@ def _overlap(material: Material, generated: Sequence[Sample], folder: RunFolder)
     return found
 
 
-def _save_model(model: Any, material: Material, folder: RunFolder, export: Export) -> None:
+def _save_model(model: Any, material: RunData, folder: RunFolder, export: Export) -> None:
     """Weights and tokenizer as transformers reads them."""
     save_model(model, folder.model, export=export)
     write_phases(model, folder.model)
@@ -343,7 +343,7 @@ def _save_model(model: Any, material: Material, folder: RunFolder, export: Expor
 
 
 def _result(
-    outcome: Outcome, material: Material, start: StartingPoint | None, tracked: TrackedRun | None
+    outcome: RunResult, material: RunData, start: StartingPoint | None, tracked: TrackedRun | None
 ) -> dict[str, Any]:
     claim = outcome.result.epsilon
     epsilon = outcome.epsilon
@@ -369,8 +369,8 @@ def _result(
 
 
 def _card_facts(
-    outcome: Outcome,
-    material: Material,
+    outcome: RunResult,
+    material: RunData,
     start: StartingPoint | None,
     family: Family,
     reserved: Reservation | None,
@@ -403,7 +403,7 @@ def _card_facts(
         consent_root=material.units.consent_root,
         consent_as_of=material.populations.as_of.isoformat(),
         purpose=material.units.purpose.value,
-        anonymized=f"{' and '.join(replaced)}; {measured().describe()}" if replaced else None,
+        anonymized=f"{' and '.join(replaced)}; {recall_figures().describe()}" if replaced else None,
         starting_point=None if start is None else start.digest,
         trials=family.trials,
         non_private_trials=family.without_privacy,

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class RecallFigures:
     """Recall and precision of each type, as they were measured before this version was packed.
 
     Attributes:
@@ -42,6 +42,8 @@ class Measured:
 
 
 @cache
-def measured() -> Measured:
+def recall_figures() -> RecallFigures:
     """The packaged figures."""
-    return Measured(**json.loads(files("dp_train.anonymize").joinpath("measured.json").read_text(encoding="utf-8")))
+    return RecallFigures(
+        **json.loads(files("dp_train.anonymize").joinpath("recall_figures.json").read_text(encoding="utf-8"))
+    )

@@ -22,22 +22,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from dp_train.cli.config import TrainConfig
-from dp_train.cli.config_data import TaskConfig
-from dp_train.cli.config_learning import OptimizerConfig
-from dp_train.cli.names import (
-    ArchitectureName,
-    DeviceName,
-    ModelSource,
-    NoiseSourceName,
-    OptimizerName,
-    PrecisionName,
-    PrivacyMode,
-    ScheduleName,
-    StartMode,
-    TaskName,
-)
-from dp_train.cli.people import Populations, populations, refuse_the_past
 from dp_train.consent.gate import ConsentedCorpus
 from dp_train.consent.registry import ConsentSnapshot
 from dp_train.conversations import Example
@@ -54,6 +38,22 @@ from dp_train.models.trainable import Lora, Trainable, select_trainable
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.tables import UnitTables
 from dp_train.privacy.units import Units, build_units
+from dp_train.runs.names import (
+    ArchitectureName,
+    DeviceName,
+    ModelSource,
+    NoiseSourceName,
+    OptimizerName,
+    PrecisionName,
+    PrivacyMode,
+    ScheduleName,
+    StartMode,
+    TaskName,
+)
+from dp_train.runs.populations import Populations, populations, refuse_the_past
+from dp_train.runs.recipe import Recipe
+from dp_train.runs.recipe_data import TaskConfig
+from dp_train.runs.recipe_learning import OptimizerConfig
 from dp_train.tasks.chat_compose import ChatCompose, ContextKind
 from dp_train.tasks.meeting_summary import MeetingSummary
 from dp_train.training.batches import Packing, UnitBatches
@@ -75,7 +75,7 @@ MODEL_SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
+class RunData:
     """All that trials of one experiment share: they differ in privacy and seeds alone."""
 
     populations: Populations
@@ -86,7 +86,7 @@ class Material:
     evaluation: Sequence[Example]
 
 
-def make_tokenizer(config: TrainConfig, public: ConsentedCorpus) -> PreTrainedTokenizerFast:
+def make_tokenizer(config: Recipe, public: ConsentedCorpus) -> PreTrainedTokenizerFast:
     """The pretrained model's own, or one learnt from the public population alone."""
     spec = model_spec(config)
     if isinstance(spec, Pretrained):
@@ -111,12 +111,12 @@ def make_task(config: TaskConfig, architecture: Architecture, tokenizer: PreTrai
     )
 
 
-def metric_of(config: TrainConfig) -> str:
+def metric_of(config: Recipe) -> str:
     """Name of the primary score of the configuration's task."""
     return (MeetingSummary if config.task.name is TaskName.MEETING_SUMMARY else ChatCompose).metric
 
 
-def material(config: TrainConfig, *, moment: ConsentSnapshot | None = None) -> Material:
+def material(config: Recipe, *, moment: ConsentSnapshot | None = None) -> RunData:
     """Everything but plan and model.
 
     Args:
@@ -139,7 +139,7 @@ def material(config: TrainConfig, *, moment: ConsentSnapshot | None = None) -> M
     )
     evaluation = evaluation_examples(config, task, gated)
     _expect_apart(units.people, evaluation)
-    return Material(
+    return RunData(
         populations=gated,
         tokenizer=tokenizer,
         task=task,
@@ -149,7 +149,7 @@ def material(config: TrainConfig, *, moment: ConsentSnapshot | None = None) -> M
     )
 
 
-def unit_tables(config: TrainConfig, task: AnyTask, tokenizer: PreTrainedTokenizerFast) -> UnitTables | None:
+def unit_tables(config: Recipe, task: AnyTask, tokenizer: PreTrainedTokenizerFast) -> UnitTables | None:
     """Where tokenised units are kept; None keeps their text in memory."""
     if config.corpus.tables is None:
         return None
@@ -163,7 +163,7 @@ def unit_tables(config: TrainConfig, task: AnyTask, tokenizer: PreTrainedTokeniz
     return UnitTables(config.corpus.tables, encode=task.encode, facts=facts)
 
 
-def evaluation_examples(config: TrainConfig, task: AnyTask, gated: Populations) -> tuple[Example, ...]:
+def evaluation_examples(config: Recipe, task: AnyTask, gated: Populations) -> tuple[Example, ...]:
     """The first examples of the evaluation population; none where there is no file of it."""
     if gated.evaluation is None:
         return ()
@@ -179,7 +179,7 @@ def _expect_apart(people: frozenset[str], evaluation: Sequence[Example]) -> None
         )
 
 
-def model_spec(config: TrainConfig) -> ModelSpec | Pretrained:
+def model_spec(config: Recipe) -> ModelSpec | Pretrained:
     """The numbers of a model from scratch, with as many positions as the task needs; or the pretrained one.
 
     Raises:
@@ -207,7 +207,7 @@ def model_spec(config: TrainConfig) -> ModelSpec | Pretrained:
     )
 
 
-def first_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+def first_model(config: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """The model before anything is trained: fresh weights, or the pretrained ones."""
     spec = model_spec(config)
     if isinstance(spec, Pretrained):
@@ -218,7 +218,7 @@ def first_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> PreT
 
 
 def make_model(
-    config: TrainConfig, material: Material, *, callbacks: Sequence[Callback] = ()
+    config: Recipe, material: RunData, *, callbacks: Sequence[Callback] = ()
 ) -> tuple[PreTrainedModel, StartingPoint | None]:
     """A model at the public starting point, which is trained where the cache has none.
 
@@ -252,7 +252,7 @@ def make_model(
     return model, start
 
 
-def choose_trainable(config: TrainConfig, model: PreTrainedModel) -> None:
+def choose_trainable(config: Recipe, model: PreTrainedModel) -> None:
     """Freeze what the run does not train, in place."""
     chosen, lora = config.model, config.model.lora
     select_trainable(
@@ -271,7 +271,7 @@ def choose_trainable(config: TrainConfig, model: PreTrainedModel) -> None:
     )
 
 
-def start_plan(config: TrainConfig, public: Units) -> PrivacyPlan:
+def start_plan(config: Recipe, public: Units) -> PrivacyPlan:
     """Sampling of the starting point. Its text is published, so the rate may follow from its size."""
     return PrivacyPlan(
         sample_rate=min(1.0, config.start.expected_units / len(public)),
@@ -298,7 +298,7 @@ def make_schedule(config: OptimizerConfig) -> Schedule:
 
 
 def make_trainer(
-    config: TrainConfig,
+    config: Recipe,
     model: PreTrainedModel,
     task: AnyTask,
     plan: PrivacyPlan,
@@ -332,13 +332,13 @@ def make_trainer(
     )
 
 
-def _told_apart(config: TrainConfig) -> str:
+def _told_apart(config: Recipe) -> str:
     """Everything of a configuration that moves a gradient, so that no two runs under one chosen seed share noise."""
     parts = ("task", "corpus", "consent", "model", "start", "privacy", "engine", "optimizer", "trainer", "anonymize")
     return json.dumps({part: asdict(getattr(config, part)) for part in parts}, sort_keys=True, default=str)
 
 
-def _packing(config: TrainConfig, packing: Packing) -> Packing:
+def _packing(config: Recipe, packing: Packing) -> Packing:
     """That packing, or none."""
     wanted = config.trainer.pack
     if wanted is None:
@@ -346,7 +346,7 @@ def _packing(config: TrainConfig, packing: Packing) -> Packing:
     return packing if wanted else Packing.NONE
 
 
-def make_scaling(config: TrainConfig, model: PreTrainedModel, material: Material) -> Scaling | None:
+def make_scaling(config: Recipe, model: PreTrainedModel, material: RunData) -> Scaling | None:
     """Factors from public units at the starting point; None where gradients are not scaled."""
     engine = config.engine
     if engine.scaling == 0 or config.privacy.mode is PrivacyMode.NONE:
@@ -359,7 +359,7 @@ def make_scaling(config: TrainConfig, model: PreTrainedModel, material: Material
     return FactoredScaling(moments, power=engine.scaling, decay=engine.scaling_decay)
 
 
-def prepare_machine(config: TrainConfig) -> None:
+def prepare_machine(config: Recipe) -> None:
     """Threads, memory and device, before anything is loaded.
 
     Raises:

@@ -170,3 +170,30 @@ def plain(tree: DictConfig) -> dict[str, Any]:
     values = OmegaConf.to_container(tree, resolve=True, enum_to_str=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration that a run wrote.
+
+    Raises:
+      ConfigError: it cannot be read.
+    """
+    try:
+        return parse_config(path.read_text(), str(path))
+    except OSError as error:
+        raise ConfigError(f"config: {path}: {error.strerror}; expected the config.yaml of a run") from error
+
+
+def parse_config(text: str, where: str) -> dict[str, Any]:
+    """The tree of a stored configuration.
+
+    Raises:
+      ConfigError: it is no YAML tree.
+    """
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError:
+        values = None
+    if not isinstance(values, dict):
+        raise ConfigError(f"config: {where}: not a tree of keys in YAML; expected the config.yaml that a run wrote")
+    return {str(key): value for key, value in values.items()}

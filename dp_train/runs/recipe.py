@@ -12,10 +12,19 @@ Enums are written by name (`unit: USER`), as OmegaConf reads them.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from dp_train.cli.config_data import AnonymizeConfig, ConsentConfig, CorpusConfig, TaskConfig
-from dp_train.cli.config_learning import (
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dp_train.errors import ConfigError
+from dp_train.privacy.plan import Unit
+from dp_train.runs.expect import expect
+from dp_train.runs.names import CorpusSource, ModelSource, StartMode, TrackerName, TrainOn
+from dp_train.runs.recipe_data import AnonymizeConfig, ConsentConfig, CorpusConfig, TaskConfig
+from dp_train.runs.recipe_learning import (
     EngineConfig,
     ModelConfig,
     OptimizerConfig,
@@ -23,9 +32,6 @@ from dp_train.cli.config_learning import (
     StartConfig,
     TrainerConfig,
 )
-from dp_train.cli.expect import expect
-from dp_train.cli.names import CorpusSource, ModelSource, StartMode, TrackerName, TrainOn
-from dp_train.privacy.plan import Unit
 
 
 @dataclass(kw_only=True)
@@ -90,7 +96,7 @@ class TradeoffConfig:
 
 
 @dataclass(kw_only=True)
-class TrainConfig:
+class Recipe:
     """A whole run. `ledger` reserves it before its first step; without, its card says that it is in no ledger.
 
     `question` and `hypothesis` are for people; `dry_run` prints σ, steps and ε and trains nothing.
@@ -132,3 +138,19 @@ class TrainConfig:
             self.start.mode = StartMode.PUBLIC if scratch else StartMode.NONE
         if self.corpus.train_on is TrainOn.PUBLIC:
             self.ledger = False  # nobody's budget is touched
+
+
+def recipe_of(values: Mapping[str, Any]) -> Recipe:
+    """The recipe that a run folder's stored values are of.
+
+    Raises:
+      ConfigError: a key is unknown, or a value is impossible.
+    """
+    try:
+        recipe = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Recipe), OmegaConf.create(dict(values))))
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"config: {' '.join(str(error).split(chr(10))[:1])}; expected the config.yaml of a run of this version"
+        ) from error
+    assert isinstance(recipe, Recipe)
+    return recipe

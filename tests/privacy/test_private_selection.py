@@ -5,7 +5,7 @@ import pytest
 
 from dp_train.errors import PlanError
 from dp_train.privacy.plan import PrivacyPlan
-from dp_train.privacy.procedure import Selection, SelectionRule
+from dp_train.privacy.private_selection import Selection, SelectionRule
 
 LAWS = [SelectionRule.LOGARITHMIC, SelectionRule.GEOMETRIC, SelectionRule.POISSON]
 BASE = PrivacyPlan(sample_rate=0.05, expected_units=512, steps=1000, delta=1e-5, noise_multiplier=3.5268)

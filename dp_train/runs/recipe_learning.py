@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from dp_train.cli.expect import expect
-from dp_train.cli.names import (
+from dp_train.privacy.plan import Unit
+from dp_train.runs.expect import expect
+from dp_train.runs.names import (
     ArchitectureName,
     ClippingName,
     DeviceName,
@@ -21,7 +22,6 @@ from dp_train.cli.names import (
     StartMode,
     TrainableName,
 )
-from dp_train.privacy.plan import Unit
 
 
 @dataclass(kw_only=True)
@@ -239,9 +239,9 @@ class TrainerConfig:
       expected_units: B, the public divisor.
       sample_rate: q. Exactly one of `sample_rate` and `population`.
       population: a *declared* public number of people; q = B ÷ population. Never counted from the data.
-      max_units: a cap on the people of a step (truncated Poisson sampling), for speed; empty for none. With it there
-        may be no more people than `population`. A cap at the mean plus four standard deviations costs next to nothing.
-        No Rényi filter knows it: with a budget, such a run is admitted first, or declared together with others.
+      max_batch_units: a cap on the people of a step (truncated Poisson sampling), for speed; empty for none. With it
+        there may be no more people than `population`. A cap at the mean plus four standard deviations costs next to
+        nothing. No Rényi filter knows it: with a budget, such a run is admitted first, or declared together with others.
       microbatch_rows: rows per forward pass where rows are not packed; bounds memory and changes nothing else.
       pack: several rows of a person share a sequence; changes speed and nothing else. Empty means for decoders.
       microbatch_tokens: tokens per forward pass where rows are packed, padding among them; bounds memory.
@@ -260,7 +260,7 @@ class TrainerConfig:
     expected_units: int = 64
     sample_rate: float | None = None
     population: int | None = None
-    max_units: int | None = None
+    max_batch_units: int | None = None
     microbatch_rows: int = 64
     pack: bool | None = None
     microbatch_tokens: int = 4096
@@ -295,10 +295,10 @@ class TrainerConfig:
                 population >= self.expected_units,
                 f"at least trainer.expected_units={self.expected_units}",
             )
-        if self.max_units is not None:
-            expect(self, "trainer.population", population is not None, "a declared number with trainer.max_units")
+        if self.max_batch_units is not None:
+            expect(self, "trainer.population", population is not None, "a declared number with trainer.max_batch_units")
             most = f"at least trainer.expected_units={self.expected_units}, or null"
-            expect(self, "trainer.max_units", self.max_units >= self.expected_units, most)
+            expect(self, "trainer.max_batch_units", self.max_batch_units >= self.expected_units, most)
 
     @property
     def rate(self) -> float:
