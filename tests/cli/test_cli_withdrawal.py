@@ -19,7 +19,7 @@ from dp_train.consent.events import Purpose
 from dp_train.consent.manifest import read_manifest
 from dp_train.consent.principals import PrincipalKey
 from dp_train.corpora.synthetic import Population, SyntheticCorpus
-from dp_train.runs.folder import RunFolder
+from dp_train.runs.folder import RunFolder, read_config
 from dp_train.runs.populations import snapshot
 from dp_train.tracking.store import TrackingStore
 
