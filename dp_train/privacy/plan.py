@@ -48,8 +48,8 @@ class PrivacyPlan:
       rows_per_unit: G, how many rows one person contributes, where examples have one owner.
       bands: b, over how many steps noise is correlated (`privacy.correlation`); 1 is independent noise. Units are
         dealt into b groups that take turns, each sampled at b·q ≤ 1, so that a step still expects q of all units.
-      max_batch_units: a cap on the units of a step, for speed; a step that draws more leaves out some at random. None for
-        no cap. What it costs depends on how many people there can be at most: `population`, declared and public.
+      max_batch_units: a cap on the units of a step, for speed; a step that draws more leaves out some at random. None
+        for no cap. What it costs depends on how many people there can be at most: `population`, declared and public.
       population: see `max_batch_units`; None without a cap.
       loss_noise_ratio: r, where the noisy training loss of each step is released, too: the sum of the units' losses,
         each cut to [0, `loss_bound`], with noise of std r·σ·loss_bound. None releases none. The losses are of the

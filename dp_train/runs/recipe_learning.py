@@ -241,7 +241,7 @@ class TrainerConfig:
       population: a *declared* public number of people; q = B ÷ population. Never counted from the data.
       max_batch_units: a cap on the people of a step (truncated Poisson sampling), for speed; empty for none. With it
         there may be no more people than `population`. A cap at the mean plus four standard deviations costs next to
-        nothing. No Rényi filter knows it: with a budget, such a run is admitted first, or declared together with others.
+        nothing. No Rényi filter knows it: with a budget, such a run is admitted first, or with others.
       microbatch_rows: rows per forward pass where rows are not packed; bounds memory and changes nothing else.
       pack: several rows of a person share a sequence; changes speed and nothing else. Empty means for decoders.
       microbatch_tokens: tokens per forward pass where rows are packed, padding among them; bounds memory.
