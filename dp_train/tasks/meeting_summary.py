@@ -17,8 +17,10 @@ from dp_train.tasks.base import Row, Sample
 from dp_train.tasks.baselines import lead, longest
 from dp_train.tasks.examples import meeting_examples
 from dp_train.tasks.faithfulness import faithfulness
-from dp_train.tasks.metrics import Scores, rouge
+from dp_train.tasks.intervals import count_people, interval_over_people
+from dp_train.tasks.metrics import Scores, degenerate_shares
 from dp_train.tasks.packing import PackedSequences
+from dp_train.tasks.rouge import NAMES, rouge, rouge_each
 from dp_train.tasks.sequences import IGNORE, Sequences
 
 _MIN_ROOM = 8
@@ -103,16 +105,17 @@ class MeetingSummary:
     def evaluate(
         self, model: nn.Module, examples: Sequence[Example], *, scores: Scores = Scores.ALL
     ) -> dict[str, float]:
-        """ROUGE-1/2/L and `faithfulness` of greedy summaries, and `loss`: nats per token of the references.
+        """ROUGE and `faithfulness` of greedy summaries, and `loss`: nats per token of the references.
+
+        `rougeL_low` and `rougeL_high` are a 95 % interval over the `people` whose meetings were scored
+        (`tasks.intervals`); `empty`, `one_word` and `repeating` are shares of outputs that are no summary.
 
         Cost: one pass over the prompts and at most `max_new_tokens` steps, 64 meetings at a time.
         """
-        sources = [example.prompt for example in examples]
-        outputs = self.generate(model, sources)
-        values = rouge(outputs, [example.target for example in examples])
+        outputs = self.generate(model, [example.prompt for example in examples])
         if scores is Scores.PRIMARY:
-            return {self.metric: values[self.metric]}
-        return {**values, **faithfulness(outputs, sources), "loss": self._loss(model, examples)}
+            return {self.metric: rouge(outputs, [example.target for example in examples])[self.metric]}
+        return {**self._scores(outputs, examples), "loss": self._loss(model, examples)}
 
     def baselines(self, examples: Sequence[Example], *, public: Sequence[Example] = ()) -> dict[str, dict[str, float]]:
         """Scores of the first three and of the three longest turns, by the same measures.
@@ -120,12 +123,10 @@ class MeetingSummary:
         Args:
           public: not used here; other tasks count words in it.
         """
-        references, sources = [example.target for example in examples], [example.prompt for example in examples]
-        values = {}
-        for name, choose in (("lead_3", lead), ("longest_3", longest)):
-            outputs = [choose(source.split("\n")) for source in sources]
-            values[name] = {**rouge(outputs, references), **faithfulness(outputs, sources)}
-        return values
+        return {
+            name: self._scores([choose(example.prompt.split("\n")) for example in examples], examples)
+            for name, choose in (("lead_3", lead), ("longest_3", longest))
+        }
 
     def samples(self, model: nn.Module, examples: Sequence[Example], count: int) -> list[Sample]:
         """Summaries of the first `count` examples beside their references."""
@@ -142,6 +143,20 @@ class MeetingSummary:
         heads = [self._sequences.head(self._prompt(prompt, room)) for prompt in prompts]
         generated = self._sequences.generate(model, heads, max_new_tokens=self.max_new_tokens)
         return [self._sequences.decode(one.ids).strip() for one in generated]
+
+    def _scores(self, outputs: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
+        each = rouge_each(outputs, [example.target for example in examples])
+        ends = interval_over_people(
+            [found[self.metric] for found in each], [1.0] * len(each), [example.owners for example in examples]
+        )
+        return {
+            **{name: sum(found[name] for found in each) / len(each) for name in NAMES},
+            f"{self.metric}_low": ends.low,
+            f"{self.metric}_high": ends.high,
+            "people": float(count_people(examples)),
+            **degenerate_shares(outputs),
+            **faithfulness(outputs, [example.prompt for example in examples]),
+        }
 
     def _loss(self, model: nn.Module, examples: Sequence[Example]) -> float:
         rows = [self.encode(example) for example in examples]
