@@ -72,6 +72,19 @@ def frame(tokenizer: PreTrainedTokenizerFast, architecture: Architecture, marker
     return Frame((begin,), _ids(tokenizer, "\n\nSummary:\n" if marker == SUMMARY else "\n"))
 
 
+def line_break(tokenizer: PreTrainedTokenizerFast) -> str:
+    """What stands between two turns of a prompt: a new line, or a mark where the tokenizer drops new lines.
+
+    T5's pieces take every white space for one, and a transcript would be one long line of nobody knows whose words.
+    """
+    spaced = _ids(tokenizer, "a b")
+    for text in ("\n", " | ", " ; ", " / "):
+        ids = _ids(tokenizer, f"a{text}b")
+        if ids != spaced and (tokenizer.unk_token_id is None or tokenizer.unk_token_id not in ids):
+            return text
+    return "\n"
+
+
 def _encoded(tokenizer: PreTrainedTokenizerFast, marker: str) -> Frame:
     text: Any = tokenizer.encode("a", add_special_tokens=False)
     whole: Any = tokenizer.encode("a", add_special_tokens=True)

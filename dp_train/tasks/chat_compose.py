@@ -237,7 +237,7 @@ class ChatCompose:
         if words and not kept:  # one word longer than everything is cut itself
             spelled[0], kept, taken = spelled[0][:room], 1, room
         left = room - taken if self._sequences.one_sequence else room
-        ids = self._tokenizer.encode(prompt, add_special_tokens=False)
+        ids = self._tokenizer.encode(prompt.replace("\n", self._sequences.line_break), add_special_tokens=False)
         return Draft(
             prompt=tuple(ids[max(0, len(ids) - left) :]),
             words=tuple(words[:kept]),

@@ -165,7 +165,7 @@ class MeetingSummary:
 
     def _prompt(self, transcript: str, room: int) -> list[int]:
         """Tokens of the first and the last turns, at most `room` of them."""
-        lines = [self._ids(line) for line in _with_newlines(transcript)]
+        lines = [self._ids(line) for line in self._lines(transcript)]
         if sum(map(len, lines)) <= room:
             return [token for line in lines for token in line]
         first = _whole_lines(lines, room // _HEAD_SHARE)
@@ -176,16 +176,15 @@ class MeetingSummary:
             return lines[0][:room]
         return [token for line in kept for token in line]
 
+    def _lines(self, transcript: str) -> list[str]:
+        """Lines, each but the first with the break before it: tokens of the whole are those of its lines."""
+        first, *rest = transcript.split("\n")
+        return [first, *(self._sequences.line_break + line for line in rest)]
+
     def _ids(self, text: str) -> list[int]:
         ids = self._tokenizer.encode(text, add_special_tokens=False)
         assert isinstance(ids, list)
         return ids
-
-
-def _with_newlines(transcript: str) -> list[str]:
-    """Lines, each but the first with the newline before it: tokens of the whole are those of its lines."""
-    first, *rest = transcript.split("\n")
-    return [first, *("\n" + line for line in rest)]
 
 
 def _whole_lines(lines: Sequence[Sequence[int]], room: int) -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime, tzinfo
 
 import pytest
-from test_pretrained import byte_level
+from test_pretrained import byte_level, pieces
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 from dp_train.models.build import Architecture
-from dp_train.models.frames import frame
+from dp_train.models.frames import frame, line_break
 from dp_train.models.tokenizer import MESSAGE, SUMMARY
 
 LLAMA_3 = (
@@ -135,3 +135,12 @@ def test_a_frame_is_the_same_on_another_day(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(chat_template_utils, "datetime", Later)
     assert frame(tokenizer, Architecture.DECODER, SUMMARY) == today
+
+
+def test_turns_stay_apart_where_a_tokenizer_drops_new_lines() -> None:
+    assert line_break(byte_level()) == "\n"
+    tokenizer = pieces()
+    tokenizer.add_tokens(["|"])  # as T5's vocabulary has it
+    apart = tokenizer.encode(f"a{line_break(tokenizer)}b", add_special_tokens=False)
+    assert apart != tokenizer.encode("a b", add_special_tokens=False)
+    assert tokenizer.unk_token_id not in apart
