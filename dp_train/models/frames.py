@@ -77,9 +77,9 @@ def line_break(tokenizer: PreTrainedTokenizerFast) -> str:
 
     T5's pieces take every white space for one, and a transcript would be one long line of nobody knows whose words.
     """
-    spaced = _ids(tokenizer, "a b")
+    spaced = _ids(tokenizer, "a a")
     for text in ("\n", " | ", " ; ", " / "):
-        ids = _ids(tokenizer, f"a{text}b")
+        ids = _ids(tokenizer, f"a{text}a")
         if ids != spaced and (tokenizer.unk_token_id is None or tokenizer.unk_token_id not in ids):
             return text
     return "\n"
