@@ -1,9 +1,9 @@
 """Takes people and identifiers out of conversations: roster names first, then patterns.
 
-A person becomes the same surrogate, "[P1]", "[P2]", … throughout one conversation, summary included, and
-never across conversations. What is not covered: most nicknames, typing errors, two letters that are a
-common abbreviation as initials, readings of names in Chinese and Japanese, names of people who are neither
-on the roster nor mentioned with "@", addresses, job titles, and anything that identifies by what it tells.
+A person with a seat in the conversation (on the roster, or speaking) becomes the same surrogate, "[P1]", "[P2]", …
+throughout it, summary included, and never across conversations. What is not covered: most nicknames, typing errors,
+two letters that are a common abbreviation as initials, readings of names in Chinese and Japanese, names of people who
+are neither on the roster nor mentioned with "@", job titles, and anything that identifies by what it tells.
 Anonymised text is still personal data; the ε of the run is what protects it.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,9 +50,11 @@ class Anonymizer:
     maps every person to a surrogate. Nothing is logged; between calls only the forms of the
     last few thousand people's names are kept in memory, and no text.
 
-    People are numbered by first appearance: as speaker, then as mentioned, then on the roster.
-    When a name belongs to several people, the one whom the turn mentions is meant, else the first.
-    "@somebody" who is not on the roster gets the next free surrogate: in chat that is a person too.
+    Guarantee: what a turn becomes depends on its own text and mentions and on public order
+    (`Conversation.public_order`), and on no other turn. People are numbered by their seats: the roster's order, then
+    those who speak and are not on it. When a name belongs to several people, the one whom the turn mentions is meant,
+    else the first. "@somebody" without a seat is a person too, and so is a mentioned id: they are numbered after the
+    seats *within the turn* (the summary), so "[P7]" of two turns need not be one person where six have a seat.
 
     Attributes:
       names: replace roster names. patterns: replace e-mail addresses, numbers and secrets.
@@ -65,18 +67,18 @@ class Anonymizer:
 
     def __call__(self, conversation: Conversation) -> Conversation:
         """The conversation with its text, its summary and its roster replaced."""
-        surrogates = _surrogates(conversation) if self.names else {}
-        # In the order of the surrogates, so that of two people with one name the first is meant.
-        known = {person_id: conversation.roster.get(person_id, "") for person_id in surrogates}
-        index = NameIndex(known)
-        strangers: dict[str, str] = {}
+        order = conversation.public_order
+        surrogates = {person: f"[P{seat}]" for person, seat in order.seats.items()} if self.names else {}
+        # In the order of the seats, so that of two people with one name the first is meant.
+        index = NameIndex({person: conversation.roster.get(person, "") for person in surrogates})
         turns = []
         for turn in conversation.turns:
-            text = self._replaced(turn.text, index, surrogates, strangers, hints=turn.mentions)
+            people = _People(index, surrogates, order.size, turn.mentions if self.names else ())
+            text = self._replaced(turn.text, people)
             turns.append(turn if text is turn.text else dataclasses.replace(turn, text=text))
         summary = conversation.summary
         if summary is not None:
-            summary = self._replaced(summary, index, surrogates, strangers, declarative=True)
+            summary = self._replaced(summary, _People(index, surrogates, order.size), declarative=True)
         roster = surrogates if self.names else conversation.roster
         return dataclasses.replace(conversation, turns=tuple(turns), summary=summary, roster=roster)
 
@@ -89,18 +91,9 @@ class Anonymizer:
             "finders": [finder.__name__ for finder in self.finders],
         }
 
-    def _replaced(
-        self,
-        text: str,
-        index: NameIndex,
-        surrogates: Mapping[str, str],
-        strangers: dict[str, str],
-        *,
-        hints: Collection[str] = (),
-        declarative: bool = False,
-    ) -> str:
+    def _replaced(self, text: str, people: _People, *, declarative: bool = False) -> str:
         """The text when nothing more is found: what one surrogate set free may be a pattern of its own."""
-        while edits := self._edits(text, index, surrogates, strangers, hints, declarative):
+        while edits := self._edits(text, people, declarative):
             parts, end = [], 0
             for start, stop, token in edits:
                 parts += [text[end:start], token]
@@ -108,25 +101,16 @@ class Anonymizer:
             text = "".join([*parts, text[end:]])
         return text
 
-    def _edits(
-        self,
-        text: str,
-        index: NameIndex,
-        surrogates: Mapping[str, str],
-        strangers: dict[str, str],
-        hints: Collection[str],
-        declarative: bool,
-    ) -> list[tuple[int, int, str]]:
+    def _edits(self, text: str, people: _People, declarative: bool) -> list[tuple[int, int, str]]:
         """(start, end, surrogate) of all that is found, left to right; never part of a surrogate."""
         covered = [match.span() for match in _SURROGATE.finditer(text)] if "[" in text else []
         patterns = find_patterns(text, covered) if self.patterns else []
         edits = [(span.start, span.end, span.token) for span in patterns]
         if self.names:
             taken = _taken(covered, edits) if edits else covered
-            names = index.find(text, hints=hints, covered=taken, declarative=declarative)
-            edits += [(span.start, span.end, surrogates[span.person_id]) for span in names]
+            edits += people.find(text, taken, declarative)
             if "@" in text:
-                edits += _strangers(text, _taken(covered, edits), strangers, len(surrogates))
+                edits += people.strangers(text, _taken(covered, edits))
         for finder in self.finders:
             for span in finder(text):
                 if span.start < span.end and is_free(_taken(covered, edits), span.start, span.end):
@@ -138,19 +122,33 @@ def _taken(covered: Sequence[tuple[int, int]], edits: Sequence[tuple[int, int, s
     return sorted([*covered, *((start, end) for start, end, _ in edits)])
 
 
-def _strangers(
-    text: str, taken: Sequence[tuple[int, int]], strangers: dict[str, str], people: int
-) -> Iterator[tuple[int, int, str]]:
-    """Mentions of people who are not on the roster; who is new is added to `strangers`."""
-    for match in _MENTION.finditer(text):
-        handle = fold(match[1])
-        if handle not in _NOT_PEOPLE and is_free(taken, *match.span()):
-            yield *match.span(), strangers.setdefault(handle, f"[P{people + len(strangers) + 1}]")
+class _People:
+    """Who may be named in one turn, or in the summary, and what each of them becomes there."""
 
+    def __init__(
+        self, index: NameIndex, surrogates: Mapping[str, str], seats: int, mentions: Sequence[str] = ()
+    ) -> None:
+        self._index, self._surrogates, self._seats, self._mentions = index, surrogates, seats, mentions
+        self._strangers: dict[str, str] = {}
+        # People whom the turn alone brings along are known by their id, in this turn alone.
+        self._brought = [person for person in dict.fromkeys(mentions) if person not in surrogates]
+        self._others = NameIndex(dict.fromkeys(self._brought, "")) if self._brought else None
 
-def _surrogates(conversation: Conversation) -> dict[str, str]:
-    """Person id → surrogate, by first appearance."""
-    speakers = (turn.person_id for turn in conversation.turns)
-    mentioned = (person_id for turn in conversation.turns for person_id in turn.mentions)
-    ordered = dict.fromkeys((*speakers, *mentioned, *conversation.roster))
-    return {person_id: f"[P{number}]" for number, person_id in enumerate(ordered, start=1)}
+    def find(self, text: str, taken: Sequence[tuple[int, int]], declarative: bool) -> list[tuple[int, int, str]]:
+        """Names of those who have a seat, and ids of those whom the turn mentions."""
+        spans = self._index.find(text, hints=self._mentions, covered=taken, declarative=declarative)
+        edits = [(span.start, span.end, self._surrogates[span.person_id]) for span in spans]
+        if self._others is not None:
+            others = self._others.find(text, hints=self._mentions, covered=_taken(taken, edits))
+            edits += [(span.start, span.end, self._stranger(fold(span.person_id))) for span in others]
+        return edits
+
+    def strangers(self, text: str, taken: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, str]]:
+        """Mentions, by @, of people who have no seat."""
+        for match in _MENTION.finditer(text):
+            handle = fold(match[1])
+            if handle not in _NOT_PEOPLE and is_free(taken, *match.span()):
+                yield *match.span(), self._stranger(handle)
+
+    def _stranger(self, handle: str) -> str:
+        return self._strangers.setdefault(handle, f"[P{self._seats + len(self._strangers) + 1}]")

@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 from dp_train.consent.decisions import Reason
 from dp_train.consent.events import Purpose
+from dp_train.consent.names import FullNames
 from dp_train.consent.removal import Passage, admit, ask_everyone
 from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.conversations import Conversation, ConversationKind, Corpus, Example
@@ -27,12 +28,15 @@ class ConsentPolicy:
     """How the gate treats conversations.
 
     A **meeting** passes whole, or not at all: everyone who speaks, writes or shares in it has to
-    agree, for a summary tells what each of them said. That also holds for PUBLISH and PROVIDE_FEATURE, and for
-    every conversation under TRAIN_MEETING_SUMMARY. All **else** passes in part: see `removal.admit`.
+    agree, for a summary tells what each of them said, and it may not name anybody on the roster who said no. That also
+    holds for PUBLISH and PROVIDE_FEATURE, and for every conversation under TRAIN_MEETING_SUMMARY. All **else** passes
+    in part: see `removal.admit`.
 
     Attributes:
       purpose: what the content is wanted for.
-      max_removed_share: a conversation of which a larger share of turns is left out is dropped, in [0, 1].
+      max_removed_share: in [0, 1]. A conversation is dropped of which a larger share of turns belongs to people who
+        did not agree, or quotes them by a link; of what is withheld for what it says, the share is of each author's
+        own turns, and withholds the rest of them.
     """
 
     purpose: Purpose
@@ -54,7 +58,9 @@ class GateReport:
     """Counts of one pass over a corpus; of conversations, turns and reasons, never of people.
 
     Attributes:
-      turns_removed: turns that went in and did not come out, those of dropped conversations included.
+      conversations_kept: of which something that was said came out.
+      turns_removed: turns that went in and did not come out, or came out empty; those of dropped conversations
+        included.
       denials: reason → how often it was given: once for each (person, content kind) of a
         conversation, once for each turn that quotes or names somebody who denied (OTHER_PERSON_DENIES), and
         once for each conversation of which too little was left (TOO_MUCH_REMOVED).
@@ -78,17 +84,39 @@ class GateReport:
         ]
 
 
-def gate(corpus: Corpus, snapshot: ConsentSnapshot, policy: ConsentPolicy) -> ConsentedCorpus:
+def gate(
+    corpus: Corpus,
+    snapshot: ConsentSnapshot,
+    policy: ConsentPolicy,
+    *,
+    directory: Mapping[str, str] | None = None,
+) -> ConsentedCorpus:
     """Let through what the people in it agreed to.
 
     Guarantee: a turn comes out only if its speaker's decision for (purpose, kind of the turn), at the time and in the
     organisation of the conversation, is allowed. Guests are denied whatever is on record.
     Nothing is read before somebody iterates, and never more than one conversation is held.
 
+    What one person said decides about nobody else's turn (PRIVACY.md §9). So the gate decides twice:
+
+    1. Which conversations and which turns there are follows from the **graph** alone: who wrote where, links, roster,
+       guests, and everyone's answers. Those who did not agree, and what quotes them by a link, leave the conversation;
+       the rest keeps its place and number (`Conversation.as_came`). The share that drops a conversation is of these.
+    2. A turn that has to go for what it **says** is *withheld*: it stays in its place, empty, its author's still. So
+       neither the ids, nor the selection, nor anybody's context move with it.
+
+    This fixes the neighbouring relation. Two data sets are neighbours if graph and answers are the same and in one of
+    them nothing that one person, who agreed, wrote says anything. Who agreed is not protected by the ε: a no takes out
+    what others say to or about that person too, and may drop the conversation (`max_removed_share`) or meeting for all.
+    Those who did not agree are outside of it: their words enter nothing, and show in what is missing (repetitions of
+    them and answers to their questions are withheld).
+
     Args:
       corpus: read anew at every pass.
       snapshot: answers for every person. policy: purpose and what to do with a conversation that
         some agreed to.
+      directory: person id → full name of the organisation's people, for those who are spoken about and are not on the
+        roster. Their explicit no counts where the full name, or a handle of it, stands.
 
     Raises:
       ConsentError: the snapshot is not one that a registry made.
@@ -97,7 +125,8 @@ def gate(corpus: Corpus, snapshot: ConsentSnapshot, policy: ConsentPolicy) -> Co
         raise ConsentError(
             f"gate: the snapshot is a {type(snapshot).__name__}; expected what ConsentRegistry.snapshot gives"
         )
-    return ConsentedCorpus(_Gated(corpus, snapshot, policy), seal=_SEAL)
+    known = FullNames(directory) if directory else None
+    return ConsentedCorpus(_Gated(corpus, snapshot, policy, known), seal=_SEAL)
 
 
 _SEAL = object()
@@ -138,6 +167,7 @@ class _Gated:
     corpus: Corpus
     snapshot: ConsentSnapshot
     policy: ConsentPolicy
+    directory: FullNames | None
     redactions: tuple[Callable[[Conversation], Conversation], ...] = ()
     reports: list[GateReport] = field(default_factory=list)
 
@@ -150,11 +180,10 @@ class _Gated:
             passage = self._ask(conversation)
             if passage.denials:
                 denials.update(passage.denials)
+            removed += passage.turns_removed
             if passage.conversation is None:
-                removed += len(conversation.turns)
                 continue
-            kept += 1
-            removed += len(conversation.turns) - len(passage.conversation.turns)
+            kept += passage.turns_removed < len(conversation.turns)
             yield self._redacted(passage.conversation)
         report = GateReport(
             conversations_seen=seen,
@@ -167,8 +196,10 @@ class _Gated:
 
     def _ask(self, conversation: Conversation) -> Passage:
         if self.policy.needs_everyone(conversation):
-            return ask_everyone(conversation, self.snapshot, self.policy.purpose)
-        return admit(conversation, self.snapshot, self.policy.purpose, self.policy.max_removed_share)
+            return ask_everyone(conversation, self.snapshot, self.policy.purpose, self.directory)
+        return admit(
+            conversation, self.snapshot, self.policy.purpose, self.policy.max_removed_share, directory=self.directory
+        )
 
     def _redacted(self, conversation: Conversation) -> Conversation:
         for redact in self.redactions:
@@ -248,7 +279,7 @@ class ConsentedCorpus(_Sealed):
         """
         self._check()
         old = self._gated
-        gated = _Gated(old.corpus, old.snapshot, old.policy, (*old.redactions, fn), old.reports)
+        gated = _Gated(old.corpus, old.snapshot, old.policy, old.directory, (*old.redactions, fn), old.reports)
         return ConsentedCorpus(gated, seal=_SEAL)
 
     def examples(self, fn: Callable[[Conversation], Iterable[Example]]) -> ConsentedExamples:
@@ -296,7 +327,15 @@ class ConsentedExamples(_Sealed):
         return self._corpus.population_id
 
     def __iter__(self) -> Iterator[Example]:
-        """Yield the examples, conversation by conversation.
+        """Yield the examples that say something, conversation by conversation.
+
+        Raises:
+          ConsentError: as `places`.
+        """
+        return (example for example in self.places() if not example.empty)
+
+    def places(self) -> Iterator[Example]:
+        """Yield the examples and the empty places among them: what a selection has to see (`Example`).
 
         Raises:
           ConsentError: not made by the gate, or an example belongs to somebody who is not in its conversation.

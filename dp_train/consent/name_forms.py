@@ -226,6 +226,7 @@ class Form(NamedTuple):
 
     `folded` and `exact` are the whole stretch of text as it has to be, up to case or to the letter; empty
     where the words are enough. A `guarded` form is a common word too, and has to be written like a name.
+    A `whole` form holds more than one part of the name, or is an id or a handle: it tells one person of many.
     """
 
     words: tuple[str, ...]
@@ -233,6 +234,7 @@ class Form(NamedTuple):
     folded: str = ""
     exact: str = ""
     guarded: bool = False
+    whole: bool = False
 
 
 def fold(word: str) -> str:
@@ -257,7 +259,7 @@ def forms_of(person_id: str, name: str) -> tuple[Form, ...]:
     found: dict[tuple[str, ...], Form] = {}
     for variant in _spellings(groups):
         for form in _spoken(variant):
-            found.setdefault(form, Form(form, person_id, guarded=_is_guarded(form)))
+            found.setdefault(form, Form(form, person_id, guarded=_is_guarded(form), whole=_is_whole(form, variant)))
     if len(groups) == 1:
         whole = tuple(words(groups[0]))
         for piece in _handle_pieces(groups[0]):
@@ -269,7 +271,7 @@ def forms_of(person_id: str, name: str) -> tuple[Form, ...]:
     forms = list(found.values()) + [form for form in _initials(person_id, groups) if form.words not in found]
     spelled = tuple(words(person_id))
     if len(person_id) >= 4 and spelled and spelled not in found:
-        forms.append(Form(spelled, person_id, folded=person_id.strip("@").casefold()))
+        forms.append(Form(spelled, person_id, folded=person_id.strip("@").casefold(), whole=True))
     return tuple(forms)
 
 
@@ -356,6 +358,18 @@ def _spoken(groups: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
 def _is_guarded(form: tuple[str, ...]) -> bool:
     """Made of common words and of words of two letters alone."""
     return all(len(word) <= 2 or word in COMMON for word in form)
+
+
+def _is_whole(form: tuple[str, ...], groups: list[tuple[str, ...]]) -> bool:
+    """Made of the given name, or its letter, and a later part."""
+    if len(groups) < 2:
+        return True
+    text, rest = "".join(form), groups[1:]
+    return any(text.endswith("".join(group)) or text.startswith("".join(group)) for group in rest) and not any(
+        form == tuple(word for group in rest[start:end] for word in group) or form in {(w,) for w in sum(rest, ())}
+        for start in range(len(rest))
+        for end in range(start + 1, len(rest) + 1)
+    )
 
 
 def _handle_pieces(name: str) -> Iterator[str]:

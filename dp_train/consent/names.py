@@ -54,15 +54,18 @@ class NameIndex:
 
     Args:
       names: person id → display name.
+      whole: only forms that hold more than one part of a name.
     """
 
-    def __init__(self, names: Mapping[str, str]) -> None:
+    def __init__(self, names: Mapping[str, str], *, whole: bool = False) -> None:
         self._forms: dict[str, list[Form]] = {}
         self._unspaced: list[tuple[str, str]] = []
         for person_id, name in names.items():
             for form in forms_of(person_id, name):
-                self._forms.setdefault(form.words[0], []).append(form)
-            self._unspaced.extend((written, person_id) for written in unspaced_forms(name))
+                if not whole or form.whole:
+                    self._forms.setdefault(form.words[0], []).append(form)
+            length = len(name.replace(" ", "")) if whole else 0
+            self._unspaced.extend((form, person_id) for form in unspaced_forms(name) if len(form) >= length)
         for forms in self._forms.values():
             if len(forms) > 1:
                 forms.sort(key=lambda form: -len(form.words))
@@ -80,6 +83,14 @@ class NameIndex:
             return False
         found = _words_of(text, ())
         return any(self._forms_at(text, found, index) for index in range(len(found)))
+
+    def people_in(self, text: str) -> set[str]:
+        """Everybody of whom any form stands in the text, in any case."""
+        people = {person_id for written, person_id in self._unspaced if written in text}
+        if not self._forms.keys().isdisjoint(words(text)):
+            found = _words_of(text, ())
+            people |= {form.person_id for index in range(len(found)) for form in self._forms_at(text, found, index)}
+        return people
 
     def find(
         self,
@@ -131,6 +142,23 @@ class NameIndex:
                     insort(taken, (start, end))
                     yield NameSpan(start, end, person_id)
                 start = text.find(written, end)
+
+
+class FullNames:
+    """The full names, handles and ids of many people, such as an organisation's directory.
+
+    A part of a name alone does not count here: in a room "Anna" is the Anna of the room.
+
+    Args:
+      names: person id → full name.
+    """
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._index = NameIndex(names, whole=True)
+
+    def people_in(self, text: str) -> set[str]:
+        """Everybody whose full name stands in the text."""
+        return self._index.people_in(text)
 
 
 def _words_of(text: str, taken: Sequence[tuple[int, int]]) -> list[_Word]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from dp_train.consent.decisions import Reason
 from dp_train.consent.events import Purpose
 from dp_train.consent.name_forms import words
-from dp_train.consent.names import NameIndex
+from dp_train.consent.names import FullNames, NameIndex
 from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.conversations import ContentKind, Conversation, Turn
 
@@ -18,11 +19,31 @@ RUN_OF_WORDS = 6
 """So many words in a row, shared with an earlier turn that was left out, are a quotation of it."""
 
 
+_SILENT = frozenset(
+    {
+        Reason.GRANTED,
+        Reason.NO_RECORD,
+        Reason.EXPIRED,
+        Reason.NOT_DECIDED,
+        Reason.OLD_NOTICE,
+        Reason.OUTSIDE_DATA_WINDOW,
+        Reason.PROCESSING_NOT_COVERED,
+        Reason.ORGANISATION_DENIES,
+        Reason.MINOR_WITHOUT_GUARDIAN,
+        Reason.AGE_UNKNOWN,
+        Reason.GUEST,
+        Reason.POLICY_DENIES,
+    }
+)
+"""Reasons that are no person's no; whatever else there is, or comes, is one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """What passed of a conversation, None for nothing, and how often each reason denied."""
+    """What passed of a conversation, None for nothing, how many turns did not, and how often each reason denied."""
 
     conversation: Conversation | None
+    turns_removed: int
     denials: Mapping[Reason, int]
 
 
@@ -44,71 +65,182 @@ class _Answers:
     def allows(self, person_id: str, kind: ContentKind) -> bool:
         return self.reason(person_id, kind) is Reason.GRANTED
 
+    def refuses(self, person_id: str, kinds: Iterable[ContentKind]) -> bool:
+        """Whether the person said no to one of the kinds: not merely has not said yes."""
+        return any(self.reason(person_id, kind) not in _SILENT for kind in kinds)
+
     def denials(self, asked: Iterable[tuple[str, ContentKind]]) -> list[Reason]:
         """The reasons of those who do not agree."""
         reasons = [self.reason(person_id, kind) for person_id, kind in asked]
         return [reason for reason in reasons if reason is not Reason.GRANTED]
 
 
-def ask_everyone(conversation: Conversation, snapshot: ConsentSnapshot, purpose: Purpose) -> Passage:
+def ask_everyone(
+    conversation: Conversation, snapshot: ConsentSnapshot, purpose: Purpose, directory: FullNames | None = None
+) -> Passage:
     """All of the conversation, if everyone who speaks, writes or shares in it agreed; else nothing.
 
-    People who are only named or invited are not asked: none of their words are in it. A conversation without turns
-    does not pass, for nobody can be asked about its summary.
+    A conversation without turns does not pass, for nobody can be asked about its summary. People who are only named or
+    invited need not agree, but an explicit no of theirs counts: where a turn or the summary names somebody on the
+    roster, or in the directory, who gave one, all of it is withheld. Its place stays, with every text empty: that
+    somebody was named is content, and may not move which other meetings are selected.
     """
     answers = _Answers(conversation, snapshot, purpose)
     asked = dict.fromkeys((turn.person_id, turn.kind) for turn in conversation.turns)
     denials: Counter[Reason] = Counter(answers.denials(asked))
     if not asked:
         denials[Reason.MALFORMED] += 1
-    return Passage(conversation=None if denials else conversation, denials=denials)
+    if denials:
+        return Passage(conversation=None, turns_removed=len(conversation.turns), denials=denials)
+    texts = [turn.text for turn in conversation.turns] + [conversation.summary or ""]
+    kinds = frozenset(kind for _, kind in asked)
+    refused = {person: name for person, name in conversation.roster.items() if answers.refuses(person, kinds)}
+    spoken_about = _Named(NameIndex(refused) if refused else None, directory, answers, kinds)
+    mentioned = {person for turn in conversation.turns for person in turn.mentions}
+    if not any(answers.refuses(person, kinds) for person in mentioned) and not any(map(spoken_about, texts)):
+        return Passage(conversation=conversation, turns_removed=0, denials={})
+    return Passage(
+        conversation=dataclasses.replace(
+            conversation,
+            turns=tuple(map(_withheld, conversation.turns)),
+            summary=None if conversation.summary is None else "",
+        ),
+        turns_removed=sum(bool(turn.text) for turn in conversation.turns),
+        denials={Reason.OTHER_PERSON_DENIES: 1},
+    )
 
 
-def admit(conversation: Conversation, snapshot: ConsentSnapshot, purpose: Purpose, max_removed_share: float) -> Passage:
+def admit(
+    conversation: Conversation,
+    snapshot: ConsentSnapshot,
+    purpose: Purpose,
+    max_removed_share: float,
+    *,
+    directory: FullNames | None = None,
+) -> Passage:
     """The conversation without what belongs to, repeats, or names somebody who did not agree.
 
-    Left out are:
+    **Left out**, by the graph alone (see `gate`): turns of who did not agree to the kind of the turn, and turns that
+    quote, by their `quotes` link, one that is left out. Nothing passes when that is more than `max_removed_share` of
+    the turns, or all. The links of what stays are renumbered; a reply to a turn that is left out loses its link.
 
-    - turns of who did not agree to the kind of the turn;
-    - turns that quote a turn that is left out, by their `quotes` link, or by repeating later on
-      `RUN_OF_WORDS` words of it in a row, or all of a shorter turn of three words or more;
-    - turns that name somebody who did not agree, by a mention or in the text (`NameIndex.occurs_in`).
-      They are dropped, not redacted: what they say about a person stays personal without the name.
+    **Withheld**, for what they say (they stay in their place, empty):
 
-    The links of what stays are renumbered; a reply to a turn that is left out keeps its text and loses
-    its link. When anything was left out the summary goes too, and so do those on the roster who agreed
-    to no kind that is left. Nothing passes when more than `max_removed_share` of the turns is left out, or all.
+    - turns that repeat a turn of who did not agree, without a link (`Echoes`);
+    - turns that name somebody who did not agree, by a mention or in the text (`NameIndex.occurs_in`), or by full name
+      somebody of the directory with an explicit no. What they say about a person stays personal without the name;
+    - answers: replies to a question of somebody who did not agree, and, where somebody who may be named did not agree,
+      short replies that do not say whom they are about ("yes, she did"), for it may have stood in the question;
+    - turns that quote, by their link, one that is withheld: its author owns them too;
+    - all that an author wrote in the conversation, when more than `max_removed_share` of it names or repeats.
+
+    When anything was left out or withheld the summary goes too. Those on the roster who agreed to no kind that is left
+    go as well; their seats stay empty (`Conversation.public_order`).
     """
     answers = _Answers(conversation, snapshot, purpose)
-    if conversation.turns and _nobody_denies(conversation, answers):
-        return Passage(conversation=conversation, denials={})
-    asked = dict.fromkeys((turn.person_id, turn.kind) for turn in conversation.turns)
+    if conversation.turns and directory is None and _nobody_denies(conversation, answers):
+        return Passage(conversation=conversation, turns_removed=0, denials={})
+    turns = conversation.turns
+    asked = dict.fromkeys((turn.person_id, turn.kind) for turn in turns)
     denials: Counter[Reason] = Counter(answers.denials(asked))
-    indices: dict[ContentKind, NameIndex | None] = {}
-    echoes = Echoes()
     places: dict[int, int] = {}  # old index → new index of the turns that stay
+    for index, turn in enumerate(turns):
+        if answers.allows(turn.person_id, turn.kind):
+            if turn.quotes is not None and turn.quotes not in places:
+                denials[Reason.OTHER_PERSON_DENIES] += 1
+            else:
+                places[index] = len(places)
+    if not places or len(turns) - len(places) > max_removed_share * len(turns):
+        denials[Reason.TOO_MUCH_REMOVED if turns else Reason.MALFORMED] += 1
+        return Passage(conversation=None, turns_removed=len(turns), denials=denials)
+    withheld = _to_withhold(conversation, places, answers, max_removed_share, directory)
+    denials[Reason.OTHER_PERSON_DENIES] += len(withheld)
+    return Passage(
+        conversation=_rest(conversation, places, withheld, answers),
+        turns_removed=len(turns) - len(places) + len(withheld),
+        denials=+denials,
+    )
+
+
+def _to_withhold(
+    conversation: Conversation,
+    places: Mapping[int, int],
+    answers: _Answers,
+    max_removed_share: float,
+    directory: FullNames | None,
+) -> set[int]:
+    """Indices of the turns that stay and may say nothing.
+
+    Guarantee: whether a turn is among them depends on its author's own turns, on turns of people who did not agree, on
+    the graph, and, for a turn with a `quotes` link, on those whom it quotes, who own it.
+    """
+    named: dict[ContentKind, _Named] = {}
+    echoes, questions = Echoes(), set()
+    found: set[int] = set()
     for index, turn in enumerate(conversation.turns):
-        if not answers.allows(turn.person_id, turn.kind):
-            echoes.add(turn.text)
+        if index not in places:
+            if not answers.allows(turn.person_id, turn.kind):  # words of who agreed decide about nobody else's
+                echoes.add(turn.text)
+                if _QUESTION.search(turn.text):
+                    questions.add(index)
             continue
-        if turn.kind not in indices:
-            indices[turn.kind] = _denied_names(conversation, answers, turn.kind)
-        names = indices[turn.kind]
+        if not turn.text and not turn.mentions:
+            continue
+        if turn.kind not in named:
+            index_ = _denied_names(conversation, answers, turn.kind)
+            named[turn.kind] = _Named(index_, directory, answers, frozenset({turn.kind}))
+        names = named[turn.kind]
+        answers_other = turn.reply_to is not None and (conversation.turns[turn.reply_to].person_id != turn.person_id)
         if (
-            (turn.quotes is not None and turn.quotes not in places)
-            or not all(answers.allows(person_id, turn.kind) for person_id in turn.mentions)
-            or (names is not None and names.occurs_in(turn.text))
+            not all(answers.allows(person_id, turn.kind) for person_id in turn.mentions)
+            or names(turn.text)
             or echoes.repeated_in(turn.text)
+            or (turn.reply_to in questions)
+            or (answers_other and names.roster and says_of_nobody(turn.text))
         ):
-            denials[Reason.OTHER_PERSON_DENIES] += 1
-            echoes.add(turn.text)
-            continue
-        places[index] = len(places)
-    total = len(conversation.turns)
-    if not places or total - len(places) > max_removed_share * total:
-        denials[Reason.TOO_MUCH_REMOVED if total else Reason.MALFORMED] += 1
-        return Passage(conversation=None, denials=denials)
-    return Passage(conversation=_rest(conversation, places, answers), denials=denials)
+            found.add(index)
+    return _with_quotes(conversation, places, _with_much(conversation, places, found, max_removed_share))
+
+
+def _with_much(conversation: Conversation, places: Mapping[int, int], found: set[int], share: float) -> set[int]:
+    """The found turns, and all of who has too many of them."""
+    if not found:
+        return found
+    said = Counter(conversation.turns[index].person_id for index in places if conversation.turns[index].text)
+    held = Counter(conversation.turns[index].person_id for index in found)
+    much = {person for person, count in held.items() if count > share * said[person]}
+    return found | {
+        index for index in places if conversation.turns[index].person_id in much and conversation.turns[index].text
+    }
+
+
+def _with_quotes(conversation: Conversation, places: Mapping[int, int], found: set[int]) -> set[int]:
+    """The found turns, and what quotes them by a link, quotes of quotes included."""
+    for index in places:  # rising
+        turn = conversation.turns[index]
+        if turn.quotes in found and turn.text:
+            found = found | {index}
+    return found
+
+
+def _withheld(turn: Turn) -> Turn:
+    return dataclasses.replace(turn, text="", mentions=())
+
+
+class _Named:
+    """Whether a text names somebody who did not agree: on the roster, or in the directory with an explicit no."""
+
+    def __init__(
+        self, roster: NameIndex | None, directory: FullNames | None, answers: _Answers, kinds: frozenset[ContentKind]
+    ) -> None:
+        self.roster, self._directory, self._answers, self._kinds = roster, directory, answers, kinds
+
+    def __call__(self, text: str) -> bool:
+        if self.roster is not None and self.roster.occurs_in(text):
+            return True
+        if self._directory is None:
+            return False
+        return any(self._answers.refuses(person, self._kinds) for person in self._directory.people_in(text))
 
 
 def _nobody_denies(conversation: Conversation, answers: _Answers) -> bool:
@@ -134,29 +266,49 @@ def _denied_names(conversation: Conversation, answers: _Answers, kind: ContentKi
     return NameIndex(denied) if denied else None
 
 
-def _rest(conversation: Conversation, places: Mapping[int, int], answers: _Answers) -> Conversation:
+def _rest(conversation: Conversation, places: Mapping[int, int], withheld: set[int], answers: _Answers) -> Conversation:
     """The turns that stay, with their links among themselves."""
-    whole = len(places) == len(conversation.turns)
-    turns = conversation.turns if whole else tuple(_relinked(conversation.turns[index], places) for index in places)
+    turns = tuple(
+        _relinked(_withheld(conversation.turns[index]) if index in withheld else conversation.turns[index], places)
+        for index in places
+    )
     kinds = {turn.kind for turn in turns}
     roster = {
         person_id: name
         for person_id, name in conversation.roster.items()
         if any(answers.allows(person_id, kind) for kind in kinds)
     }
+    whole = len(turns) == len(conversation.turns) and not withheld
     return dataclasses.replace(
         conversation,
         turns=turns,
         roster=roster,
         guests=frozenset(),  # a guest never agrees, so none is left
         summary=conversation.summary if whole else None,
+        as_came=conversation.public_order.only(list(places), roster.keys() | {turn.person_id for turn in turns}),
     )
 
 
 def _relinked(turn: Turn, places: Mapping[int, int]) -> Turn:
+    if turn.reply_to is None and turn.quotes is None:
+        return turn
     reply_to = None if turn.reply_to is None else places.get(turn.reply_to)
     quotes = None if turn.quotes is None else places[turn.quotes]  # what quotes a turn that is gone is gone too
     return dataclasses.replace(turn, reply_to=reply_to, quotes=quotes)
+
+
+_QUESTION = re.compile(r"[?？؟;՞።]\s*(?:[\"'”’)»」』]|\Z|\s)|吗|ですか|ますか")
+_OF_SOMEBODY = re.compile(
+    r"\b(?:he|she|him|his|hers?|they|them|yes|yeah|yep|no|nope|er|sie|ihn|ihm|ihr|ja|nein|il|elle|lui|oui|non|él|ella"
+    r"|sí|ele|ela|sim|não|lui|lei|sì|он|она|его|её|ей|ему|да|нет)\b|彼|她|他|はい|いいえ",
+    re.IGNORECASE,
+)
+_BARE = 8  # words: a longer answer stands on its own
+
+
+def says_of_nobody(text: str) -> bool:
+    """Whether a reply leaves it to the question whom it is about: "yes, she did"."""
+    return len(text.split()) <= _BARE and _OF_SOMEBODY.search(text) is not None
 
 
 class Echoes:

@@ -98,7 +98,9 @@ class Selected:
     """Which examples make which units, by their number in the order of arrival.
 
     Attributes:
-      examples: (kept,) int64, unit after unit. ends: (units + 1,) int64, where each unit begins and the last ends.
+      examples: (kept,) int64, unit after unit, without places (`Example`). ends: (units + 1,) int64, where each unit
+        begins and the last ends.
+      chosen: (chosen,) int64, the same with the places that the selection chose: what reports count.
       max_contributions, rows_per_unit: what the selection kept to.
       upper_bound: see `Bounded`; None where there was no choice.
     """
@@ -106,6 +108,7 @@ class Selected:
     unit: Unit
     examples: NDArray[np.int64]
     ends: NDArray[np.int64]
+    chosen: NDArray[np.int64]
     max_contributions: int
     rows_per_unit: int
     upper_bound: int | None
@@ -117,9 +120,10 @@ class Selected:
 
 
 class Ownership:
-    """Who owns what, compactly: of an example 24 bytes and 4 an owner, whatever it says.
+    """Who owns what, compactly: of an example 25 bytes and 4 an owner, whatever it says.
 
-    Selections are functions of it and of the public ids alone.
+    Guarantee: where examples have several owners, which are chosen is a function of owners and public ids alone; places
+    (`Example`) are chosen as if they said something, and left out of the units afterwards, where they add nothing.
     """
 
     def __init__(self) -> None:
@@ -127,17 +131,19 @@ class Ownership:
         self._owners = array("i")
         self._ends = array("q", [0])
         self._digests = bytearray()  # 16 bytes of SHA-256 an id: the order of a person's rows
+        self._empty = bytearray()  # 1 for a place
 
     @classmethod
     def of(cls, examples: Iterable[Example]) -> Ownership:
         """That of examples in memory."""
         ownership = cls()
         for example in examples:
-            ownership.add(example.example_id, example.owners)
+            ownership.add(example.example_id, example.owners, empty=example.empty)
         return ownership
 
-    def add(self, example_id: str, owners: Iterable[str]) -> None:
-        """Note the next example."""
+    def add(self, example_id: str, owners: Iterable[str], *, empty: bool = False) -> None:
+        """Note the next example, or place."""
+        self._empty.append(empty)
         self._digests += hashlib.sha256(example_id.encode()).digest()[:16]
         self._owners.extend(self._numbers.setdefault(person, len(self._numbers)) for person in sorted(owners))
         self._ends.append(len(self._owners))
@@ -187,15 +193,14 @@ class Ownership:
         if unit is Unit.EXAMPLE:
             named = list(ids())
             chosen = np.array(sorted(range(len(named)), key=named.__getitem__), dtype=np.int64)
-            return Selected(
-                unit=unit, examples=chosen, ends=_each(chosen), max_contributions=1, rows_per_unit=1, upper_bound=None
-            )
+            return self._each(unit, chosen, max_contributions=1, upper_bound=None)
         if bool((self.sizes == 1).all()):
             chosen, ends = self._first_of_each_person(rows_per_unit)
             return Selected(
                 unit=unit,
                 examples=chosen,
                 ends=ends,
+                chosen=chosen,
                 max_contributions=1,
                 rows_per_unit=rows_per_unit,
                 upper_bound=None,
@@ -213,26 +218,39 @@ class Ownership:
         places = {example.example_id: place for place, example in enumerate(shared)}
         bounded = bounded_contributions(shared, max_contributions)
         chosen = np.array([places[example.example_id] for example in bounded.examples], dtype=np.int64)
+        return self._each(unit, chosen, max_contributions=max_contributions, upper_bound=bounded.upper_bound)
+
+    def _each(
+        self, unit: Unit, chosen: NDArray[np.int64], *, max_contributions: int, upper_bound: int | None
+    ) -> Selected:
+        """A unit an example; the places among them are none."""
+        examples = chosen[~self._places()[chosen]]
         return Selected(
             unit=unit,
-            examples=chosen,
-            ends=_each(chosen),
+            examples=examples,
+            ends=np.arange(len(examples) + 1, dtype=np.int64),
+            chosen=chosen,
             max_contributions=max_contributions,
             rows_per_unit=1,
-            upper_bound=bounded.upper_bound,
+            upper_bound=upper_bound,
         )
 
     def _first_of_each_person(self, rows_per_unit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of those that say something: with one owner it is the owner's own affair which rows there are."""
+        said = np.flatnonzero(~self._places())
         rank = np.empty(self.num_people, dtype=np.int32)
         rank[[self._numbers[person] for person in sorted(self._numbers)]] = np.arange(self.num_people, dtype=np.int32)
-        owner = rank[np.frombuffer(self._owners, dtype=np.int32)]
-        words = self._words()
+        owner = rank[np.frombuffer(self._owners, dtype=np.int32)][said]
+        words = self._words()[said]
         order = np.lexsort((words[:, 1], words[:, 0], owner))
         counts = np.bincount(owner, minlength=self.num_people)
         starts = np.cumsum(counts) - counts
         place = np.arange(len(order)) - np.repeat(starts, counts)  # of each example among its owner's
-        kept = np.minimum(counts, rows_per_unit)
-        return order[place < rows_per_unit], np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+        kept = np.minimum(counts[counts > 0], rows_per_unit)
+        return said[order[place < rows_per_unit]], np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+
+    def _places(self) -> NDArray[np.bool_]:
+        return np.frombuffer(self._empty, dtype=np.uint8).astype(np.bool_)
 
     def _words(self) -> NDArray[np.uint64]:
         return np.frombuffer(self._digests, dtype=">u8").astype(np.uint64).reshape(-1, 2)
@@ -246,8 +264,3 @@ class Ownership:
             if example_id in seen:
                 raise DataError(f"examples: id {example_id} occurs twice; give every example an id of its own")
             seen.add(example_id)
-
-
-def _each(chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A unit an example."""
-    return np.arange(len(chosen) + 1, dtype=np.int64)

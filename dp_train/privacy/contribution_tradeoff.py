@@ -43,7 +43,7 @@ def choices(
         and is independent above, where one person's examples would take several turns.
       epsilon: what each plan is calibrated to.
     """
-    seen = list(examples)  # once: a pass reads the corpus anew
+    seen = list(examples.places())  # once: a pass reads the corpus anew
     shared = plan.unit is Unit.USER and any(len(example.owners) > 1 for example in seen)
     if not shared:
         bounds = (1,)

@@ -80,7 +80,7 @@ class Tabled:
 class UnitTables:
     """A folder of tables, and how a task tokenises.
 
-    Memory: for each example that passes the gate 32 bytes and 4 an owner, about three times that while it is sorted,
+    Memory: for each example that passes the gate 33 bytes and 4 an owner, about three times that while it is sorted,
     for each person their id, and a batch of rows; where examples have several owners, also ids and owners of all, for
     the selection. The text waits in a file without a name, which is gone with the process.
 
@@ -124,8 +124,8 @@ class UnitTables:
         spool: IO[bytes],
     ) -> Tabled:
         ownership, ends, content = Ownership(), array("q", [0]), hashlib.sha256()
-        for example in examples:
-            ownership.add(example.example_id, example.owners)
+        for example in examples.places():
+            ownership.add(example.example_id, example.owners, empty=example.empty)
             line = json.dumps([example.example_id, example.prompt, example.target, sorted(example.owners)]).encode()
             content.update(line + b"\n")
             spool.write(line + b"\n")

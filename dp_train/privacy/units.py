@@ -256,6 +256,11 @@ def build_units(
     Which of the first two rows applies follows from who owns what, which the guarantee takes as fixed
     (fixed-graph DP): it protects what people said, not who met whom.
 
+    Guarantee, from conversations on (`dp_train.consent.gate`, `dp_train.tasks.examples`): let one person who agreed
+    say nothing, their turns empty in their places. Then the units that they own are gone, at most one with one owner
+    and `max_contributions` with several, and every other unit is the same to a byte. With one owner it is the same if
+    their turns are not there at all. Places (`Example`) hold the selection still and become no unit.
+
     Args:
       examples: from `ConsentedCorpus.examples`; nothing else is accepted.
       max_contributions: k, ≥ 1; counts where examples have several owners.
@@ -278,7 +283,7 @@ def build_units(
 
     rows: Sequence[tuple[Example, ...]] | TokenTable
     if tables is None:
-        seen = list(examples)
+        seen = list(examples.places())
         ownership = Ownership.of(seen)
         selected = select(ownership, lambda: ids_of(seen))
         rows = [tuple(seen[index] for index in members) for members in selected.units()]
@@ -286,6 +291,7 @@ def build_units(
         tabled = tables.take(examples, select)
         ownership, selected, rows = tabled.ownership, tabled.selected, tabled.table
     people = ownership.people(selected.examples)
+    chosen = len(people) if len(selected.chosen) == len(selected.examples) else len(ownership.people(selected.chosen))
     return Units(
         rows,
         unit=unit,
@@ -294,7 +300,7 @@ def build_units(
         consent_root=examples.root,
         population=examples.population_id,
         purpose=examples.purpose,
-        selection=_report(ownership, selected, len(people)),
+        selection=_report(ownership, selected, chosen),
         people=people,
         ends=None if tables is None else selected.ends,
         encoding=None if tables is None else tables.encoding,
@@ -303,11 +309,11 @@ def build_units(
 
 
 def _report(ownership: Ownership, selected: Selected, people_kept: int) -> SelectionReport:
-    seen, kept = (np.bincount(sizes) for sizes in (ownership.sizes, ownership.sizes[selected.examples]))
+    seen, kept = (np.bincount(sizes) for sizes in (ownership.sizes, ownership.sizes[selected.chosen]))
     kept = np.pad(kept, (0, len(seen) - len(kept)))
     return SelectionReport(
         examples_seen=len(ownership),
-        examples_kept=len(selected.examples),
+        examples_kept=len(selected.chosen),
         people_seen=ownership.num_people,
         people_kept=people_kept,
         most_possible=selected.upper_bound,

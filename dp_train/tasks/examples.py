@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Example, Turn
 from dp_train.tasks.transcript import named_lines, one_line, speaker_names
 
 
 def meeting_examples(conversation: Conversation) -> Iterator[Example]:
-    """One example a meeting that has a summary; each belongs to all who are in the meeting."""
-    if conversation.kind is ConversationKind.MEETING and conversation.summary and conversation.turns:
-        yield Example(
-            example_id=conversation.conversation_id,
-            prompt="\n".join(named_lines(conversation)),
-            target=one_line(conversation.summary),
-            owners=conversation.people,
+    """One example a meeting that has a summary; each belongs to all who are in the meeting.
+
+    Where one of them says nothing it is a place (`Example`): a person whose turns are emptied takes along what others
+    said of them, the summary too.
+    """
+    if conversation.kind is ConversationKind.MEETING and conversation.summary is not None and conversation.turns:
+        everything = range(len(conversation.turns))
+        yield _example(
+            conversation.conversation_id, named_lines(conversation), conversation.summary, conversation, everything
         )
 
 
 def messages_of_author(conversation: Conversation, *, context_turns: int) -> Iterator[Example]:
     """One example a chat message; its prompt is the author's own `context_turns` messages before it.
 
-    Messages that quote somebody else are left out: they hold that person's words.
+    Guarantee: every row is a function of its author's own turns and of public order. Messages that quote somebody else
+    are left out: they hold that person's words. An id counts seats and the author's turns as they came, so nobody
+    else's turn moves it.
     """
+    ids = _ids(conversation)
     earlier: dict[str, list[str]] = {}
     for index, turn in _messages(conversation):
-        if _voices(conversation, index) != {turn.person_id}:
+        text = one_line(turn.text)
+        if not text or _voices(conversation, index) != {turn.person_id}:
             continue
         own = earlier.setdefault(turn.person_id, [])
-        text = one_line(turn.text)
         yield Example(
-            example_id=f"{conversation.conversation_id}/{index}",
+            example_id=ids[index],
             prompt="\n".join(own[max(0, len(own) - context_turns) :]),
             target=text,
             owners=frozenset({turn.person_id}),
@@ -40,30 +45,63 @@ def messages_of_author(conversation: Conversation, *, context_turns: int) -> Ite
 
 
 def messages_of_thread(conversation: Conversation, *, context_turns: int) -> Iterator[Example]:
-    """One example a chat message; its prompt is the thread's `context_turns` turns before it.
+    """One example a chat message; its prompt is what stood at the `context_turns` places before it.
 
-    Everyone whose words enter, by a quote too, owns it.
+    Guarantee: which examples there are and who owns them follows from who wrote where, as it came, and from the links;
+    no word changes it. Everyone who stands in it, by a quote too, owns the example. Where one of them says nothing in
+    it, the author too, it is a place (`Example`).
     """
+    ids, places = _ids(conversation), conversation.public_order.places
     lines, names = named_lines(conversation), speaker_names(conversation)
     for index, turn in _messages(conversation):
-        before = range(max(0, index - context_turns), index)
-        yield Example(
-            example_id=f"{conversation.conversation_id}/{index}",
-            prompt="\n".join([*(lines[earlier] for earlier in before), f"{names[turn.person_id]}:"]),
-            target=one_line(turn.text),
-            owners=frozenset().union(*(_voices(conversation, entering) for entering in (*before, index))),
-        )
+        before = [earlier for earlier in range(index) if places[earlier] >= places[index] - context_turns]
+        spoken = [lines[earlier] for earlier in before if conversation.turns[earlier].text.strip()]
+        prompt = [*spoken, f"{names[turn.person_id]}:"]
+        yield _example(ids[index], prompt, turn.text, conversation, (*before, index))
 
 
 def _messages(conversation: Conversation) -> Iterator[tuple[int, Turn]]:
     if conversation.kind is ConversationKind.THREAD:
         for index, turn in enumerate(conversation.turns):
-            if turn.kind is ContentKind.CHAT and turn.text.strip():
+            if turn.kind is ContentKind.CHAT:
                 yield index, turn
+
+
+def _ids(conversation: Conversation) -> list[str]:
+    """Of each turn: its author's seat, and which of the author's turns it is, as the conversation came."""
+    order = conversation.public_order
+    return [
+        f"{conversation.conversation_id}/{order.seats[turn.person_id]}.{ordinal}"
+        for turn, ordinal in zip(conversation.turns, order.ordinals, strict=True)
+    ]
+
+
+def _example(
+    example_id: str, prompt: Sequence[str], target: str, conversation: Conversation, indices: Iterable[int]
+) -> Example:
+    """The example that these turns make, or its place."""
+    owners: set[str] = set()
+    heard: set[str] = set()
+    for index in _with_quoted(conversation, indices):
+        turn = conversation.turns[index]
+        owners.add(turn.person_id)
+        if turn.text.strip():
+            heard.add(turn.person_id)
+    said = one_line(target) if owners == heard else ""
+    return Example(
+        example_id=example_id, prompt="\n".join(prompt) if said else "", target=said, owners=frozenset(owners)
+    )
 
 
 def _voices(conversation: Conversation, index: int) -> frozenset[str]:
     """Whose words are in a turn: its author's, and those of everyone it quotes, quotes of quotes included."""
-    turn = conversation.turns[index]
-    quoted = frozenset() if turn.quotes is None else _voices(conversation, turn.quotes)
-    return quoted | {turn.person_id}
+    return frozenset(conversation.turns[each].person_id for each in _with_quoted(conversation, (index,)))
+
+
+def _with_quoted(conversation: Conversation, indices: Iterable[int]) -> Iterator[int]:
+    """The turns, and those that they quote by a link, quotes of quotes included."""
+    for index in indices:
+        link: int | None = index
+        while link is not None:
+            yield link
+            link = conversation.turns[link].quotes

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
-
 from dp_train.conversations import Conversation
 
 
@@ -16,15 +14,11 @@ def named_lines(conversation: Conversation) -> list[str]:
 def speaker_names(conversation: Conversation) -> dict[str, str]:
     """What to call each person: the name on the roster, which is a surrogate after `dp_train.anonymize`.
 
-    Who has none gets the next free "[P…]", never the person's id: it would tie conversations together.
+    Who has none is called by their seat, "[P…]", never by their id: it would tie conversations together.
     """
-    names = dict(conversation.roster)
-    taken = frozenset(names.values())
-    free = (name for number in count(1) if (name := f"[P{number}]") not in taken)
-    for turn in conversation.turns:
-        if turn.person_id not in names:
-            names[turn.person_id] = next(free)
-    return names
+    seats = conversation.public_order.seats
+    unnamed = (turn.person_id for turn in conversation.turns if turn.person_id not in conversation.roster)
+    return {**conversation.roster, **{person: f"[P{seats[person]}]" for person in unnamed}}
 
 
 def one_line(text: str) -> str:

@@ -48,16 +48,22 @@ def test_the_same_person_is_the_same_surrogate_in_turns_and_summary() -> None:
             summary="Anna Berg asked Bob about Cy.",
         )
     )
-    assert [turn.text for turn in done.turns] == ["hi [P2], is [P3] there?", "[P1]: no, [P3]'s away; ask [P1]"]
-    assert done.summary == "[P2] asked [P1] about [P3]."
-    assert done.roster == {"u-0001": "[P2]", "u-0002": "[P1]", "u-0003": "[P3]"}
+    assert [turn.text for turn in done.turns] == ["hi [P1], is [P3] there?", "[P2]: no, [P3]'s away; ask [P2]"]
+    assert done.summary == "[P1] asked [P2] about [P3]."
+    assert done.roster == {"u-0001": "[P1]", "u-0002": "[P2]", "u-0003": "[P3]"}
 
 
-def test_surrogates_follow_first_appearance_and_not_the_person() -> None:
+def test_surrogates_follow_the_roster_and_neither_the_person_nor_who_spoke_first() -> None:
     first = Anonymizer()(talk("x", Turn(person_id="u-0003", text="y")))
-    second = Anonymizer()(talk(Turn(person_id="u-0003", text="y", mentions=("u-0002",))))
-    assert first.roster == {"u-0001": "[P1]", "u-0003": "[P2]", "u-0002": "[P3]"}
-    assert second.roster == {"u-0003": "[P1]", "u-0002": "[P2]", "u-0001": "[P3]"}
+    second = Anonymizer()(talk(Turn(person_id="u-0003", text="y", mentions=("u-0002", "u-0009"))))
+    assert first.roster == second.roster == {"u-0001": "[P1]", "u-0002": "[P2]", "u-0003": "[P3]"}
+    other = Anonymizer()(talk(Turn(person_id="new", text="y"), roster=dict(reversed(ROSTER.items()))))
+    assert other.roster == {"u-0003": "[P1]", "u-0002": "[P2]", "u-0001": "[P3]", "new": "[P4]"}
+
+
+def test_who_has_no_seat_is_numbered_within_the_turn() -> None:
+    turns = "ask @zed", Turn(person_id="u-0002", text="@yan and @Zed, u-0077 too", mentions=("u-0077",))
+    assert [turn.text for turn in Anonymizer()(talk(*turns)).turns] == ["ask [P4]", "[P5] and [P6], [P4] too"]
 
 
 def test_speakers_without_a_name_have_a_surrogate_too() -> None:
@@ -71,7 +77,7 @@ def test_every_surrogate_of_a_small_conversation_is_one_token() -> None:
     crowd = {f"user-{n}": f"Name{n:02d}x" for n in range(1, 19)}
     done = Anonymizer()(talk("x", roster=crowd, summary="Name15x met Name17x"))
     assert PEOPLE == 16
-    assert done.summary == "[P16] met [P18]"
+    assert done.summary == "[P15] met [P17]"
 
 
 def test_a_declared_mention_decides_who_is_meant() -> None:
@@ -85,7 +91,7 @@ def test_a_declared_mention_decides_who_is_meant() -> None:
             summary="Grant takes it.",
         )
     )
-    assert [turn.text for turn in done.turns] == ["[P2] takes it", "[P3] takes it", "Grant takes it"]
+    assert [turn.text for turn in done.turns] == ["[P3] takes it", "[P2] takes it", "Grant takes it"]
     assert done.summary == "[P2] takes it."
 
 

@@ -64,11 +64,12 @@ def test_an_ordinary_word_is_no_name(name: str, text: str) -> None:
     assert replaced(name, text) == [text]
 
 
-def test_somebody_mentioned_who_is_not_on_the_roster_is_one_person_throughout() -> None:
+def test_somebody_mentioned_who_is_not_on_the_roster_is_one_person_throughout_a_turn() -> None:
     assert replaced("Anna Berg", "ask @zorro99 or @Anna", "@ZORRO99 knows, @kit-x too") == [
         "ask [P3] or [P2]",
         "[P3] knows, [P4] too",
     ]
+    assert replaced("Anna Berg", "@kit-x? ask @zorro99, @Kit-X!") == ["[P3]? ask [P4], [P3]!"]
 
 
 @pytest.mark.parametrize("text", ["use @media and @import", "@here we go", "@Override it", "@app.route('/x')", "a@b"])

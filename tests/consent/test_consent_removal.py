@@ -25,7 +25,7 @@ def _pass(
 
 def _texts(*turns: Turn, **changes: Any) -> list[str]:
     passed, _ = _pass(thread(*turns, **changes))
-    return [turn.text for turn in passed.turns] if passed else []
+    return [turn.text for turn in passed.turns if turn.text] if passed else []
 
 
 def test_turns_of_who_did_not_agree_are_left_out() -> None:
@@ -68,10 +68,35 @@ def test_a_short_turn_is_quoted_by_repeating_all_of_it() -> None:
     assert _texts(says("ann", "ok"), says("cy", "thanks all"), says("bob", "thanks all")) == ["ok", "thanks all"]
 
 
-def test_a_quotation_of_a_turn_that_names_somebody_goes_with_it() -> None:
+def test_a_quotation_of_a_turn_that_names_somebody_goes_with_it_by_its_link() -> None:
     said = "Cy told me that the lease of the house is gone"
     again = "he told me that the lease of the house is gone"
-    assert _texts(says("ann", "ok"), says("ann", said), says("bob", again)) == ["ok"]
+    ok = says("ann", "ok"), says("ann", "fine"), says("bob", "well")
+    assert _texts(*ok, says("ann", said), says("bob", again, quotes=3)) == ["ok", "fine", "well"]
+    # Without the link Bob's row would depend on what Ann, who agreed, said.
+    assert _texts(*ok, says("ann", said), says("bob", again)) == ["ok", "fine", "well", again]
+
+
+def test_what_is_withheld_stays_in_its_place_and_says_nothing() -> None:
+    passed, report = _pass(thread(says("ann", "a"), says("bob", "ask Cy", mentions=("cy",)), says("bob", "b")))
+    assert passed is not None
+    assert [(turn.person_id, turn.text, turn.mentions) for turn in passed.turns] == [
+        ("ann", "a", ()),
+        ("bob", "", ()),
+        ("bob", "b", ()),
+    ]
+    assert (report.turns_removed, report.conversations_kept) == (1, 1)
+
+
+def test_of_whose_turns_too_many_are_withheld_the_rest_is_too() -> None:
+    turns = says("ann", "one"), says("bob", "Cy left"), says("bob", "two"), says("bob", "three")
+    passed, report = _pass(thread(*turns), share=0.4)
+    assert passed is not None
+    assert [turn.text for turn in passed.turns] == ["one", "", "two", "three"]
+    passed, report = _pass(thread(*turns), share=0.3)
+    assert passed is not None
+    assert [turn.text for turn in passed.turns] == ["one", "", "", ""]
+    assert report.turns_removed == 3
 
 
 def test_what_was_said_before_is_no_quotation() -> None:
@@ -212,11 +237,13 @@ def test_links_of_what_stays_point_at_the_turns_they_pointed_at(planted: tuple[C
         return
     original = {turn.text: turn for turn in conversation.turns}
     for turn in passed.turns:
+        if not turn.text:
+            continue
         before = original[turn.text]
         for now, then in ((turn.reply_to, before.reply_to), (turn.quotes, before.quotes)):
             if now is not None:
                 assert then is not None
-                assert passed.turns[now].text == conversation.turns[then].text
+                assert passed.turns[now].text in ("", conversation.turns[then].text)
         kept = {one.text for one in passed.turns}
         if before.quotes is not None:
             assert turn.quotes is not None

@@ -76,7 +76,7 @@ def test_thread_context_is_owned_by_everyone_whose_words_enter(tokenizer: PreTra
 
 def test_examples_have_public_ids_of_their_own(task: ChatCompose) -> None:
     corpus = consented(thread(*TURNS), purpose=task.purpose)
-    assert [e.example_id for e in task.examples(corpus)] == ["t1/0", "t1/1", "t1/2", "t1/7"]
+    assert [e.example_id for e in task.examples(corpus)] == ["t1/1.0", "t1/2.0", "t1/1.1", "t1/1.4"]
 
 
 def test_meetings_teach_no_chat(task: ChatCompose) -> None:
