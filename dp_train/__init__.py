@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from dp_train.corpora.readers import read_parquet as read_parquet
     from dp_train.corpora.synthetic import Population as Population
     from dp_train.corpora.synthetic import SyntheticCorpus as SyntheticCorpus
+    from dp_train.engines.base import Clipping as Clipping
     from dp_train.engines.base import EngineName as EngineName
+    from dp_train.engines.noise import NoiseKind as NoiseKind
     from dp_train.errors import DpTrainError as DpTrainError
     from dp_train.models.build import TINY as TINY
     from dp_train.models.build import Architecture as Architecture
     from dp_train.models.build import ModelSpec as ModelSpec
     from dp_train.models.build import build_model as build_model
     from dp_train.models.tokenizer import train_tokenizer as train_tokenizer
+    from dp_train.models.weights import declare_origin as declare_origin
     from dp_train.privacy.monitor import EpsilonClaim as EpsilonClaim
     from dp_train.privacy.plan import PrivacyPlan as PrivacyPlan
     from dp_train.privacy.plan import Unit as Unit
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
     from dp_train.training.callbacks import Callback as Callback
     from dp_train.training.callbacks import Result as Result
     from dp_train.training.checkpoint import CheckpointFolder as CheckpointFolder
+    from dp_train.training.method import Execution as Execution
+    from dp_train.training.method import Method as Method
     from dp_train.training.optimizers import adamw as adamw
     from dp_train.training.optimizers import sgd as sgd
     from dp_train.training.seeds import Seeds as Seeds
@@ -55,6 +60,7 @@ _HOMES = {
     "Callback": "training.callbacks",
     "ChatCompose": "tasks.chat_compose",
     "CheckpointFolder": "training.checkpoint",
+    "Clipping": "engines.base",
     "ConsentEvent": "consent.events",
     "ConsentPolicy": "consent.gate",
     "ConsentRegistry": "consent.registry",
@@ -64,8 +70,11 @@ _HOMES = {
     "EngineName": "engines.base",
     "EpsilonClaim": "privacy.monitor",
     "Example": "conversations",
+    "Execution": "training.method",
     "MeetingSummary": "tasks.meeting_summary",
+    "Method": "training.method",
     "ModelSpec": "models.build",
+    "NoiseKind": "engines.noise",
     "Population": "corpora.synthetic",
     "PrincipalKey": "consent.principals",
     "PrivacyPlan": "privacy.plan",
@@ -82,6 +91,7 @@ _HOMES = {
     "adamw": "training.optimizers",
     "build_model": "models.build",
     "build_units": "privacy.units",
+    "declare_origin": "models.weights",
     "gate": "consent.gate",
     "read_csv": "corpora.readers",
     "read_events": "consent.events",

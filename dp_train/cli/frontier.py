@@ -202,7 +202,7 @@ def procedure_price(outcomes: Sequence[RunResult]) -> Price:
     if any(plan.neighboring_relation is NeighboringRelation.REPLACE_SPECIAL for plan, _ in plans):
         relation = NeighboringRelation.REPLACE_SPECIAL
     delta = min((plan.delta for plan, _ in plans), default=1e-5)
-    return compose([plan.event(steps) for plan, steps in plans], relation, delta)
+    return compose([plan.event(plan.charged(steps)) for plan, steps in plans], relation, delta)
 
 
 def show_address(parent: TrackedRun, out: Console) -> None:

@@ -213,7 +213,9 @@ def procedure_price(folder: Path) -> composition.Price | None:
     relation = NeighboringRelation.ADD_OR_REMOVE_ONE
     if any(plan.neighboring_relation is NeighboringRelation.REPLACE_SPECIAL for plan, _ in ran):
         relation = NeighboringRelation.REPLACE_SPECIAL
-    return composition.compose([plan.event(steps) for plan, steps in ran], relation, min(plan.delta for plan, _ in ran))
+    return composition.compose(
+        [plan.event(plan.charged(steps)) for plan, steps in ran], relation, min(plan.delta for plan, _ in ran)
+    )
 
 
 def _report(folder: Path, out: Console, price: composition.Price | None) -> int:

@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from dp_train.engines.base import Clipping, Engine, EngineName, RowLosses
+from dp_train.engines.correlated_noise import CorrelatedNoise
 from dp_train.engines.naive import NaiveEngine
-from dp_train.engines.noise import NoiseSource
+from dp_train.engines.noise import NoiseKind, NoiseSource, SecureNoise, SeededNoise
 from dp_train.engines.non_private import NonPrivateEngine
 from dp_train.engines.scaling import Scaling
 from dp_train.errors import ModelError, PlanError
@@ -87,6 +88,23 @@ def build_engine(
     return GhostEngine(
         model=model, row_losses=row_losses, plan=plan, noise=noise, optimizer=optimizer, clipping=clipping
     )
+
+
+def build_noise(kind: NoiseKind, plan: PrivacyPlan, key: bytes) -> NoiseSource:
+    """Make the noise of a run: the law that the plan's event is of.
+
+    Args:
+      key: secret, of this run alone (`training.seeds.Streams.noise`); unused by SECURE.
+
+    Raises:
+      PlanError: secure noise and correlated noise, which a resumed run has to make again.
+    """
+    if kind is NoiseKind.SECURE:
+        if plan.bands > 1:
+            raise PlanError(f"noise: bands={plan.bands} with secure noise; use seeded noise, or set bands=1")
+        return SecureNoise()
+    noise = SeededNoise(key)
+    return noise if plan.bands == 1 else CorrelatedNoise(noise, bands=plan.bands, steps=plan.steps)
 
 
 def _check(name: EngineName, plan: PrivacyPlan) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from enum import Enum
 from typing import Protocol
 
 import numpy as np
@@ -13,8 +14,18 @@ from torch import Tensor
 
 from dp_train.errors import PrivacyError
 
-_CHUNK = 1 << 16  # elements drawn at a time: noise for a large tensor needs no second tensor
+_CHUNK = 1 << 16  # elements of a block, drawn at a time: noise for a large tensor needs no second tensor
 _MIN_SEED_BYTES = 16
+
+
+class NoiseKind(Enum):
+    """Where a run's noise comes from.
+
+    SEEDED: from a secret seed, so that a resumed run draws it again. SECURE: from the operating system's CSPRNG.
+    """
+
+    SEEDED = "seeded"
+    SECURE = "secure"
 
 
 class NoiseSource(Protocol):
@@ -35,9 +46,10 @@ class NoiseSource(Protocol):
 
 
 class SeededNoise:
-    """Noise as a pure function of (secret seed, step, index): resuming needs no state and no replay.
+    """Noise as a pure function of (secret seed, step, index, position): resuming needs no state and no replay.
 
-    Each (step, index) has a Philox stream of its own, keyed with 128 bits of keyed BLAKE2b. torch's CPU
+    Each block of 65,536 elements has a Philox stream of its own, keyed with 128 bits of keyed BLAKE2b over (step,
+    index, block), so that a tensor cut at blocks over threads or shards gets the noise of the whole. torch's CPU
     generator is not used, as it keeps only 32 bits of a seed. Philox passes statistical tests but is no
     cipher, and float32 samples leave the guarantee open to floating-point attacks (Mironov 2012):
     the noise is as secret as the seed. See `SecureNoise`.
@@ -53,11 +65,10 @@ class SeededNoise:
         self._key = seed if len(seed) <= 64 else hashlib.blake2b(seed).digest()
 
     def add(self, tensor: Tensor, std: float, *, step: int, index: int) -> None:
-        message = step.to_bytes(8, "big") + index.to_bytes(8, "big")
-        digest = hashlib.blake2b(message, key=self._key, person=b"noise", digest_size=16).digest()
-        generator = np.random.Generator(np.random.Philox(key=np.frombuffer(digest, dtype=np.uint64)))
-
-        def draw(out: npt.NDArray[np.float32]) -> None:
+        def draw(out: npt.NDArray[np.float32], block: int) -> None:
+            message = b"".join(number.to_bytes(8, "big") for number in (step, index, block))
+            digest = hashlib.blake2b(message, key=self._key, person=b"noise", digest_size=16).digest()
+            generator = np.random.Generator(np.random.Philox(key=np.frombuffer(digest, dtype=np.uint64)))
             generator.standard_normal(out=out, dtype=np.float32)
 
         _add_in_chunks(tensor, std, draw)
@@ -78,7 +89,7 @@ class SecureNoise:
         _add_in_chunks(tensor, std, _secure_normal)
 
 
-def _secure_normal(out: npt.NDArray[np.float32]) -> None:
+def _secure_normal(out: npt.NDArray[np.float32], block: int) -> None:
     pairs = (out.size + 1) // 2
     bits = np.frombuffer(os.urandom(16 * pairs), dtype=np.uint64).reshape(2, pairs)
     uniform = ((bits >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53  # (0, 1]: the logarithm is finite
@@ -89,7 +100,7 @@ def _secure_normal(out: npt.NDArray[np.float32]) -> None:
 
 
 class _Draw(Protocol):
-    def __call__(self, out: npt.NDArray[np.float32]) -> None: ...
+    def __call__(self, out: npt.NDArray[np.float32], block: int) -> None: ...
 
 
 def _add_in_chunks(tensor: Tensor, std: float, draw: _Draw) -> None:
@@ -101,6 +112,6 @@ def _add_in_chunks(tensor: Tensor, std: float, draw: _Draw) -> None:
     for start in range(0, flat.numel(), _CHUNK):
         piece = flat[start : start + _CHUNK]
         buffer = np.empty(piece.numel(), dtype=np.float32)
-        draw(buffer)
+        draw(buffer, start // _CHUNK)
         # A fresh buffer for each chunk: an asynchronous copy to a device may still be reading the last one.
         piece.add_(torch.from_numpy(buffer).to(piece.device), alpha=std)

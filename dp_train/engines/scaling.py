@@ -57,6 +57,10 @@ class Scaling(Protocol):
         """Learn from ``p.grad`` as it was just released. It never sees anything else of the private data."""
         ...
 
+    def settings(self) -> dict[str, float]:
+        """What it was made with beside its state: a part of the run's identity."""
+        ...
+
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
@@ -105,6 +109,9 @@ class FactoredScaling:
             self._rows[parameter].lerp_(_row_means(squares), 1 - self._decay)
             self._columns[parameter].lerp_(_column_means(squares), 1 - self._decay)
         self._scales = self._factors()
+
+    def settings(self) -> dict[str, float]:
+        return {"power": self._power, "decay": self._decay}
 
     def state_dict(self) -> dict[str, Any]:
         """The moments, in the order of the parameters."""

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from dp_train.errors import ModelError
+from dp_train.models.weights import declare_origin
 
 
 class Architecture(Enum):
@@ -112,6 +113,7 @@ def build_model(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast, *, seed: in
         else:
             model = AutoModelForSeq2SeqLM.from_config(_encoder_decoder(spec, shared))  # type: ignore[no-untyped-call]
     assert isinstance(model, PreTrainedModel)
+    declare_origin(model)
     return model
 
 

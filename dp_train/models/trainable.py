@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from dp_train.errors import ModelError
+from dp_train.models.weights import declare_tensors
 
 
 class Trainable(Enum):
@@ -91,6 +92,7 @@ def select_trainable(
         _freeze_but(model, _norms_and_biases(model))
     elif which is Trainable.LORA:
         _add_lora(model, lora or Lora())
+        declare_tensors(tensor for name, tensor in model.named_parameters() if "lora_" in name)
     if freeze_embeddings:
         _freeze([module for module in model.modules() if isinstance(module, nn.Embedding)])
     if freeze_layers:

@@ -21,13 +21,14 @@ class EpsilonClaim:
     Attributes:
       private: False for the non-private baseline, which has no ε.
       withheld: why there is no ε to show; empty if what ran is what was planned. Free of private numbers.
-      spent: ε of the steps that ran; None where it is withheld or there is none. Read it by `unwrap`.
+      spent: ε of the run; None where it is withheld or there is none. Read it by `unwrap`.
       delta: δ.
       unit: whose data the ε is about.
-      steps: how many steps ran.
+      steps: how many steps ran. planned_steps: how many were to; `spent` is for all of them once the first one ran.
       in_ledger: whether a ledger had reserved the run before its first step.
       earlier: JSON of the event of each run on the same people that trained the same model before; `spent` is of all.
       fixed_seed: whether somebody chose the seed.
+      unknown_start: whether nobody said where the weights came from that the run began with.
     """
 
     private: bool
@@ -39,6 +40,8 @@ class EpsilonClaim:
     in_ledger: bool = False
     earlier: tuple[str, ...] = ()
     fixed_seed: bool = False
+    planned_steps: int | None = None
+    unknown_start: bool = False
 
     def __post_init__(self) -> None:
         if (self.spent is not None) != (self.private and not self.withheld):
@@ -70,6 +73,10 @@ class EpsilonClaim:
         said = [limits, f"covers {covers}"]
         if not self.in_ledger:
             said.append("not in a ledger")
+        if self.planned_steps is not None and 0 < self.steps < self.planned_steps:
+            said.append(f"stopped after {self.steps} of {self.planned_steps} steps, charged in full")
+        if self.unknown_start:
+            said.append("start weights of unknown origin")
         if self.fixed_seed:
             said.append("the seed was chosen: holds only while it is secret")
         said.append("not hardened against floating-point or timing attacks")
@@ -81,7 +88,7 @@ class RunMonitor:
 
     Guarantee: `claim` gives an ε only if the recorded steps are 0, 1, 2, … without a gap or a repeat and at most
     `plan.steps`, each had one noise draw of std σ·C, the planned clip and divisor, and the batch sizes can be
-    Poisson draws at the planned rate. It charges the steps that ran, so an early stop costs less.
+    Poisson draws at the planned rate. It charges the whole plan once a step ran: when to stop was chosen while looking.
 
     Where an engine looked at what its noise did (`privacy.noise_check`), that has to follow the planned law as
     well, and no sum may be larger than its units' clipped gradients can make it.
@@ -181,7 +188,7 @@ class RunMonitor:
         pairs = zip(self._squares, self._counts, strict=True)
         if not all(normal_squares(total, count, false_alarm=share) for total, count in pairs):
             reasons.append("the noise of a tensor is not of the planned size")
-        spent = plan.epsilon(steps=len(self._sizes)) if plan.private and not reasons else None
+        spent = plan.epsilon(steps=plan.charged(len(self._sizes))) if plan.private and not reasons else None
         return EpsilonClaim(
             private=plan.private,
             withheld=tuple(reasons),
@@ -189,6 +196,7 @@ class RunMonitor:
             delta=plan.delta,
             unit=plan.unit,
             steps=len(self._sizes),
+            planned_steps=plan.steps,
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -148,6 +148,14 @@ class PrivacyPlan:
         """Std of the noise on the sum of a step's losses; 0 where no curve is released."""
         return 0.0 if self.loss_noise_ratio is None else self.loss_noise_ratio * self.sigma * self.loss_bound
 
+    def charged(self, steps: int) -> int:
+        """How many steps a run is charged of which `steps` ran: all, once one did.
+
+        When to stop was not declared before, so a stop, a signal or a crash may have been chosen by what was seen; ε of
+        the steps until then would hold for none of the ends that could have been chosen (PRIVACY.md §5).
+        """
+        return self.steps if steps > 0 else 0
+
     def event(self, steps: int | None = None) -> Any:
         """The `DpEvent` of the plan, or of its first `steps` steps: `accounting.event`."""
         from dp_train.privacy import accounting

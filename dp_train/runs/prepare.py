@@ -11,12 +11,13 @@ here decides about privacy: the gate, the units and the plan do.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from dp_train.consent.registry import ConsentSnapshot
 from dp_train.conversations import Example
 from dp_train.engines.allocator import keep_freed_memory
 from dp_train.engines.base import Clipping, EngineName
-from dp_train.engines.noise import SecureNoise
+from dp_train.engines.noise import NoiseKind
 from dp_train.engines.scaling import FactoredScaling, Scaling
 from dp_train.errors import ConfigError, DataError, ModelError
 from dp_train.models.build import Architecture, ModelSpec, build_model
@@ -35,6 +36,7 @@ from dp_train.models.pretrained import Pretrained, find_pretrained, load_pretrai
 from dp_train.models.smollm2 import smollm2_folder
 from dp_train.models.tokenizer import public_texts, tokenizer_digest, train_tokenizer
 from dp_train.models.trainable import Lora, Trainable, select_trainable
+from dp_train.models.weights import declare_origin
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.tables import UnitTables
 from dp_train.privacy.units import Units, build_units
@@ -59,6 +61,7 @@ from dp_train.tasks.meeting_summary import MeetingSummary
 from dp_train.training.batches import Packing, UnitBatches
 from dp_train.training.callbacks import Callback
 from dp_train.training.checkpoint import CheckpointFolder
+from dp_train.training.method import Execution, Method
 from dp_train.training.optimizers import OptimizerFactory, Schedule, adamw, constant, linear, noise_scaled, sgd
 from dp_train.training.phases import read_phases
 from dp_train.training.pretrain import StartingPoint, starting_point
@@ -213,6 +216,7 @@ def first_model(config: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     if isinstance(spec, Pretrained):
         model = load_pretrained(spec, tokenizer, dropout=config.model.dropout)
         read_phases(model, Path(spec.source))  # of a run of ours it knows people, and what was spent on them
+        declare_origin(model)
         return model
     return build_model(spec, tokenizer, seed=MODEL_SEED)
 
@@ -307,35 +311,56 @@ def make_trainer(
     checkpoint: Path | None = None,
     scaling: Scaling | None = None,
 ) -> Trainer:
-    """A trainer that is ready to `fit`."""
+    """A trainer that is ready to `fit`, with `make_seeds`."""
     trainer = config.trainer
     return Trainer(
         model,
         task,
         plan,
         optimizer=make_optimizer(config.optimizer, plan),
-        engine=EngineName[config.engine.name.name],
-        clipping=Clipping[config.engine.clipping.name],
-        callbacks=callbacks,
-        microbatch_rows=trainer.microbatch_rows,
-        packing=_packing(config, Packing.WITHIN_UNITS),
-        microbatch_tokens=trainer.microbatch_tokens,
-        checkpoint=None if checkpoint is None else CheckpointFolder(checkpoint),
-        checkpoint_every=trainer.checkpoint_every,
-        seeds=None if trainer.seed is None else Seeds.fixed_for_test(trainer.seed, of=_told_apart(config)),
-        noise=SecureNoise() if trainer.noise is NoiseSourceName.SECURE else None,
-        schedule=make_schedule(config.optimizer),
-        average=trainer.average,
-        scaling=scaling,
-        autocast=torch.bfloat16 if trainer.precision is PrecisionName.BFLOAT16 else None,
-        self_check=trainer.self_check,
+        method=Method(
+            engine=EngineName[config.engine.name.name],
+            clipping=Clipping[config.engine.clipping.name],
+            packing=_packing(config, Packing.WITHIN_UNITS),
+            schedule=make_schedule(config.optimizer),
+            average=trainer.average,
+            scaling=scaling,
+            autocast=torch.bfloat16 if trainer.precision is PrecisionName.BFLOAT16 else None,
+            noise=NoiseKind.SECURE if trainer.noise is NoiseSourceName.SECURE else NoiseKind.SEEDED,
+            recipe=gradient_digest(config),
+        ),
+        execution=Execution(
+            callbacks=callbacks,
+            microbatch_rows=trainer.microbatch_rows,
+            microbatch_tokens=trainer.microbatch_tokens,
+            checkpoint=None if checkpoint is None else CheckpointFolder(checkpoint),
+            checkpoint_every=trainer.checkpoint_every,
+            self_check=trainer.self_check,
+        ),
     )
 
 
-def _told_apart(config: Recipe) -> str:
-    """Everything of a configuration that moves a gradient, so that no two runs under one chosen seed share noise."""
-    parts = ("task", "corpus", "consent", "model", "start", "privacy", "engine", "optimizer", "trainer", "anonymize")
-    return json.dumps({part: asdict(getattr(config, part)) for part in parts}, sort_keys=True, default=str)
+def make_seeds(config: Recipe) -> Seeds | None:
+    """The chosen seed, or None for fresh ones."""
+    return None if config.trainer.seed is None else Seeds.fixed_for_test(config.trainer.seed)
+
+
+_ROUNDS_ONLY = frozenset(
+    {"microbatch_rows", "microbatch_tokens", "checkpoint_every", "threads", "device", "self_check", "seed"}
+)
+"""Fields of `trainer` that move no gradient, and the seed, which is a secret."""
+
+
+def gradient_digest(config: Recipe) -> str:
+    """Digest of everything in a configuration that moves a gradient: what the run's identity keeps of it.
+
+    Where people, consent and files lie is not in it: the units themselves are in the identity.
+    """
+    parts = ("task", "model", "start", "privacy", "engine", "optimizer", "anonymize")
+    values: dict[str, Any] = {part: asdict(getattr(config, part)) for part in parts}
+    del values["start"]["cache"]
+    values["trainer"] = {name: one for name, one in asdict(config.trainer).items() if name not in _ROUNDS_ONLY}
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _packing(config: Recipe, packing: Packing) -> Packing:

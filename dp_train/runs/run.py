@@ -26,7 +26,7 @@ from dp_train.privacy.plan import PrivacyPlan
 from dp_train.runs.consent_recheck import note_consent
 from dp_train.runs.folder import RunFolder, plain
 from dp_train.runs.names import NoiseSourceName, PrivacyMode, TrackerName
-from dp_train.runs.prepare import RunData, make_model, make_scaling, make_trainer, model_spec
+from dp_train.runs.prepare import RunData, make_model, make_scaling, make_seeds, make_trainer, model_spec
 from dp_train.runs.recipe import Recipe
 from dp_train.runs.reservation import spending
 from dp_train.tasks.base import Sample
@@ -114,6 +114,8 @@ def finished_before(config: Recipe, plan: PrivacyPlan, folder: RunFolder) -> Run
         delta=plan.delta,
         unit=plan.unit,
         steps=found["steps"],
+        planned_steps=plan.steps,
+        unknown_start=found.get("unknown_start", False),
         in_ledger=found["in_ledger"],
     )
     return RunResult(
@@ -211,13 +213,13 @@ def run_trial(
             scaling=make_scaling(config, model, material),
         )
         with spending(config, material, plan, folder, out, name, reservation) as reserved:
-            result = trainer.fit(material.units, reservation=reserved)
+            result = trainer.fit(material.units, reservation=reserved, seeds=make_seeds(config))
         scores: dict[str, float] = {}
         curve_: Sequence[TriggerPoint] = ()
         samples: list[Sample] = []
         private: dict[str, float] = {}
         if result.status is RunStatus.FINISHED:
-            _save_model(model, material, folder, Export[config.model.export.name])
+            _save_model(model, material, folder, Export[config.model.export.name], result.identity)
             if material.evaluation:
                 if isinstance(material.task, ChatCompose):
                     scores, curve_ = material.task.scores_and_curve(model, material.evaluation)
@@ -330,10 +332,10 @@ def _overlap(material: RunData, generated: Sequence[Sample], folder: RunFolder) 
     return found
 
 
-def _save_model(model: Any, material: RunData, folder: RunFolder, export: Export) -> None:
+def _save_model(model: Any, material: RunData, folder: RunFolder, export: Export, identity: str) -> None:
     """Weights and tokenizer as transformers reads them."""
     save_model(model, folder.model, export=export)
-    write_phases(model, folder.model)
+    write_phases(model, folder.model, identity=identity)
     try:
         material.tokenizer.save_pretrained(folder.model)
     except OSError as error:
@@ -357,8 +359,10 @@ def _result(
         "epsilon": epsilon if epsilon is None or math.isfinite(epsilon) else None,
         "withheld": list(claim.withheld),
         "in_ledger": claim.in_ledger,
+        "unknown_start": claim.unknown_start,
         "plan": outcome.plan.describe(),
         "plan_digest": outcome.plan.digest,
+        "identity": outcome.result.identity,
         "consent_root": material.units.consent_root,
         "starting_point": None if start is None else start.digest,
         "metric": material.task.metric,
@@ -394,7 +398,7 @@ def _card_facts(
         plan=plan,
         claim=outcome.result.epsilon,
         cross_check=opinions(plan),
-        curve=guarantee_curve(plan, outcome.result.steps),
+        curve=guarantee_curve(plan, plan.charged(outcome.result.steps)),
         selection=material.units.selection.public_facts(),
         ledger={} if reserved is None else ledger_section(reserved.ledger.book(), reserved.identifier),
         seed_is_fixed=seed_is_fixed,

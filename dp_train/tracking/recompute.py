@@ -40,7 +40,7 @@ def plan_section(plan: PrivacyPlan, steps: int) -> dict[str, Any]:
 
 
 def guarantee_curve(plan: PrivacyPlan, steps: int) -> Curve:
-    """(ε, δ) pairs of the steps that ran, with the plan's own δ among them; closer where an attacker's curve bends."""
+    """(ε, δ) pairs of the steps charged, with the plan's own δ among them; closer where an attacker's curve bends."""
     if not plan.private or steps == 0:
         return []
     deltas = sorted({plan.delta, 0.5, 0.3, 0.03, *(10.0**-power for power in range(1, 11))})
@@ -69,7 +69,7 @@ def ledger_section(book: Book, reservation: str) -> dict[str, Any]:
         "population": stands.label or line.population[:16],
         "row": line.row_hash,
         "head": book.head,
-        "steps charged": f"{line.steps} of {line.planned_steps} ({_STATES[line.state]})",
+        "steps run": f"{line.steps} of {line.planned_steps} ({_STATES[line.state]})",
         "ε of this run": _price(line.price),
         f"ε of the procedure, {len(together)} run{'s' * (len(together) > 1)} declared together": _price(procedure),
         f"ε of all {len(stands.lines)} runs on these people": number(stands.spent),
@@ -83,7 +83,7 @@ def ledger_section(book: Book, reservation: str) -> dict[str, Any]:
 _STATES = {
     State.OPEN: "open, counted in full",
     State.COMMITTED: "the run came to its end",
-    State.ABORTED: "the run was ended early",
+    State.ABORTED: "ended early: charged in full once a step ran",
 }
 
 
@@ -101,10 +101,11 @@ def differences(card: Document, book: Book) -> Iterator[Difference]:
     if "epsilon" in card["claim"]:
         earlier = card["claim"].get(EARLIER, [])
         known = {other.event for other in book.of(line.population)}
-        spent = plan.epsilon(line.steps)
+        charged = plan.charged(line.steps)
+        spent = plan.epsilon(charged)
         if earlier:
             same = [other for other in book.of(line.population) if other.event in earlier]
-            events = [plan.event(line.steps), *map(event_from_json, earlier)]
+            events = [plan.event(charged), *map(event_from_json, earlier)]
             spent = compose(events, strictest([line, *same]), plan.delta).epsilon
         derived["claim"] = {
             EARLIER: [event for event in earlier if event in known] or None,
@@ -115,7 +116,7 @@ def differences(card: Document, book: Book) -> Iterator[Difference]:
         from dp_train.engines.cross_check import opinions  # seconds to import
 
         derived["accounting"] = {f"ε of the plan by {name}": number(value) for name, value in opinions(plan).items()}
-        curve = {f"δ={delta:g}": number(epsilon) for epsilon, delta in guarantee_curve(plan, line.steps)}
+        curve = {f"δ={delta:g}": number(epsilon) for epsilon, delta in guarantee_curve(plan, charged)}
         derived["guarantee as a curve"] = curve
     derived["consent"] = {"snapshot root": line.facts.consent_root}
     derived["ledger"] = ledger_section(book, reservation)

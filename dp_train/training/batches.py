@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,13 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dp_train.conversations import Example
-from dp_train.engines.base import MicroBatch
+from dp_train.engines.base import MicroBatch, StepRecord
 from dp_train.privacy.units import Units
 from dp_train.tasks.base import PacksRows, Row, Task
 from dp_train.tasks.packing import row_columns, share_sequences
 
-Batches = Callable[[NDArray[np.int64]], Iterator[MicroBatch]]
-"""A step's draw → its microbatches. A pure function of the draw. How a step is cut does not change the clipped sum."""
+
+class Batches(Protocol):
+    """A step's draw → its microbatches. A pure function of the draw. How a step is cut changes no clipped sum."""
+
+    def __call__(self, draw: NDArray[np.int64]) -> Iterator[MicroBatch]: ...
+
+    def recount(self, record: StepRecord, draw: NDArray[np.int64]) -> StepRecord:
+        """The engine's record, with units counted where it could only count sequences."""
+        ...
+
 
 PACKED_LENGTH = 256
 """Most columns of a packed sequence: attention pays for pairs of columns, and beyond this nothing is gained."""
@@ -34,7 +43,7 @@ class Packing(Enum):
     """Any rows of a step. Their gradients cannot be told apart, so nothing can be clipped: only without privacy."""
 
 
-class UnitBatches:
+class UnitBatches(Batches):
     """Cuts a step's draw into microbatches of about `rows` rows; a unit is never split, so that its rows share a clip.
 
     Args:
@@ -61,6 +70,9 @@ class UnitBatches:
             yield _microbatch(inputs, [len(unit) for unit in chunk], self._device)
             start = stop
 
+    def recount(self, record: StepRecord, draw: NDArray[np.int64]) -> StepRecord:
+        return record
+
 
 @dataclass(frozen=True, slots=True)
 class _Sequence:
@@ -74,7 +86,7 @@ class _Sequence:
         return sum(map(row_columns, self.rows))
 
 
-class PackedBatches:
+class PackedBatches(Batches):
     """Cuts a step's draw into microbatches of about `tokens` columns, in which rows share sequences.
 
     To an engine a sequence is a row: a unit's gradient is the mean of its sequences', whose rows are weighted
@@ -127,6 +139,9 @@ class PackedBatches:
         if chunk:
             yield self._collate(chunk)
 
+    def recount(self, record: StepRecord, draw: NDArray[np.int64]) -> StepRecord:
+        return replace(record, units=len(draw)) if self._packing is Packing.ACROSS_UNITS else record
+
     def _pack(self, units: Sequence[tuple[Row, ...]]) -> list[_Sequence]:
         """All rows of the units; the mean of a unit's rows is what its rows count together."""
         rows = [row for unit in units for row in unit]
@@ -142,6 +157,15 @@ class PackedBatches:
         sequences = [one for unit in units for one in unit]
         inputs = self._task.collate_packed([one.rows for one in sequences], [one.weights for one in sequences])
         return _microbatch(inputs, [len(unit) for unit in units], self._device)
+
+
+def make_batches(
+    units: Sequence[Sequence[Example]], task: Task, *, packing: Packing, rows: int, tokens: int, device: torch.device
+) -> Batches:
+    """Make what cuts the draws of `units`; `rows` bounds microbatches that are not packed, `tokens` those that are."""
+    if packing is Packing.NONE:
+        return UnitBatches(units, task, rows=rows, device=device)
+    return PackedBatches(units, task, packing=packing, tokens=tokens, device=device)
 
 
 class _Encoded:

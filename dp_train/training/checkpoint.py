@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from dp_train.errors import CheckpointError
-from dp_train.training.seeds import Seeds
+from dp_train.training.seeds import Seeds, from_checkpoint
 
-_FORMAT = 1
+_FORMAT = 2
 _STATE = "state.pt"
 
 
@@ -28,13 +28,15 @@ class TrainState:
     """Everything the loop needs to go on as if nothing had happened.
 
     `seeds`, `optimizer`, `average` and `scaling` are None once the run is `finished`: `model` is then the average.
-    `cohort` is a digest of the units (private: it is compared, never shown). `before` are the phases of the model's
-    weights that earlier runs trained, as `training.phases` writes them.
+    `identity` are the parts of `training.identity` (private: they hold a digest of the units, and are compared, never
+    shown); `name` is what the run is called in public. `before` are the phases of the model's weights that earlier
+    runs trained, as `training.phases` writes them; `start_marks` name the tensors that the run began with, and
+    `known_start` says whether someone knows where they came from.
     """
 
     step: int
-    plan_digest: str
-    cohort: str
+    identity: dict[str, str]
+    name: str
     model: dict[str, Tensor]
     optimizer: dict[str, Any] | None
     monitor: dict[str, Any]
@@ -45,6 +47,8 @@ class TrainState:
     scaling: dict[str, Any] | None = None
     seed_is_fixed: bool = False
     before: list[dict[str, str | None]] = field(default_factory=list)
+    start_marks: list[str] = field(default_factory=list)
+    known_start: bool = False
 
 
 class CheckpointFolder:
@@ -111,30 +115,15 @@ class CheckpointFolder:
 
 
 def _to_plain(state: TrainState) -> dict[str, Any]:
-    seeds = state.seeds
-    return {
-        "format": _FORMAT,
-        "step": state.step,
-        "plan_digest": state.plan_digest,
-        "cohort": state.cohort,
-        "model": state.model,
-        "optimizer": state.optimizer,
-        "monitor": state.monitor,
-        "seeds": None if seeds is None else [seeds.sampling.hex(), seeds.noise.hex(), seeds.fixed],
-        "seconds": state.seconds,
-        "finished": state.finished,
-        "average": state.average,
-        "scaling": state.scaling,
-        "seed_is_fixed": state.seed_is_fixed,
-        "before": state.before,
-    }
+    values = {one.name: getattr(state, one.name) for one in fields(state)}
+    seeds = None if state.seeds is None else state.seeds.for_checkpoint()
+    return {"format": _FORMAT, **values, "seeds": seeds}
 
 
 def _from_plain(plain: dict[str, Any]) -> TrainState:
     values = {name: value for name, value in plain.items() if name != "format"}
     if values["seeds"] is not None:
-        sampling, noise, fixed = values["seeds"]
-        values["seeds"] = Seeds(sampling=bytes.fromhex(sampling), noise=bytes.fromhex(noise), fixed=fixed)
+        values["seeds"] = from_checkpoint(values["seeds"])
     return TrainState(**values)
 
 

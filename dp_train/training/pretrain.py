@@ -20,12 +20,15 @@ from torch import nn
 
 from dp_train.consent.events import Purpose
 from dp_train.errors import CheckpointError, ConsentError
+from dp_train.models.weights import declare_names, has_known_origin, mark_tensors, names_of
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
 from dp_train.tasks.base import Task
 from dp_train.training.batches import Packing
 from dp_train.training.callbacks import Callback, RunStatus
+from dp_train.training.method import Execution, Method
 from dp_train.training.optimizers import OptimizerFactory, Schedule, constant
+from dp_train.training.phases import phases_of, record_phases
 from dp_train.training.seeds import Seeds
 from dp_train.training.trainer import Trainer
 
@@ -78,20 +81,21 @@ def starting_point(
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
     folder = cache / digest[:16]
     if (folder / _WEIGHTS).is_file():
+        first = mark_tensors(model)
         load_model(model, folder / _WEIGHTS)
+        learnt = names_of(mark_tensors(model))
+        record_phases(learnt, phases_of(first))  # published text adds no phase, and takes none away
+        if has_known_origin(first):
+            declare_names(learnt)
         return StartingPoint(path=folder, digest=digest, cached=True)
     result = Trainer(
         model,
         task,
         plan,
         optimizer=optimizer,
-        callbacks=callbacks,
-        schedule=schedule,
-        microbatch_rows=microbatch_rows,
-        packing=packing,
-        microbatch_tokens=microbatch_tokens,
-        seeds=Seeds.fixed_for_test(0),
-    ).fit(units)
+        method=Method(schedule=schedule, packing=packing),
+        execution=Execution(callbacks=callbacks, microbatch_rows=microbatch_rows, microbatch_tokens=microbatch_tokens),
+    ).fit(units, seeds=Seeds.fixed_for_test(0))
     if result.stopped_by is not None:
         signal.raise_signal(result.stopped_by)  # what the caller does with a signal is the caller's
     if result.status is not RunStatus.FINISHED:

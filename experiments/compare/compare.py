@@ -28,7 +28,7 @@ import transformers
 from dp_train.cli.load_config import compose
 from dp_train.cli.plan import make_plan
 from dp_train.privacy.plan import PrivacyPlan, Unit
-from dp_train.runs.prepare import make_model, make_scaling, make_trainer, material, prepare_machine
+from dp_train.runs.prepare import make_model, make_scaling, make_seeds, make_trainer, material, prepare_machine
 from dp_train.runs.recipe import Recipe
 from dp_train.tasks.metrics import Scores
 
@@ -127,7 +127,7 @@ def main() -> None:
         model, _ = make_model(chosen, made)
         trainer = make_trainer(chosen, model, made.task, make_plan(chosen), scaling=make_scaling(chosen, model, made))
         clock = time.perf_counter()
-        trainer.fit(made.units)
+        trainer.fit(made.units, seeds=make_seeds(chosen))
         table.append((label, time.perf_counter() - clock, score(model), unit))
         print(table[-1], file=sys.stderr)
 

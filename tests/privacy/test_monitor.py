@@ -51,9 +51,10 @@ def test_a_run_that_keeps_to_its_plan_has_its_epsilon() -> None:
     assert (claim.private, claim.delta, claim.unit, claim.steps) == (True, PLAN.delta, Unit.USER, PLAN.steps)
 
 
-def test_an_early_stop_charges_the_steps_that_ran() -> None:
+def test_an_early_stop_is_charged_in_full_for_it_may_have_been_chosen_while_looking() -> None:
     claim = run(planted()[:10])
-    assert claim.unwrap() == PLAN.epsilon(steps=10) < PLAN.epsilon()
+    assert claim.unwrap() == PLAN.epsilon()
+    assert f"stopped after 10 of {PLAN.steps} steps, charged in full" in claim.describe()
 
 
 def test_a_run_of_no_steps_spent_nothing() -> None:
@@ -218,7 +219,7 @@ def in_turns(step: int, **changes: Any) -> dict[str, Any]:
 
 def test_a_run_with_correlated_noise_that_keeps_to_its_plan_has_its_epsilon() -> None:
     for steps in (0, 1, 3, 4, 7, 40):
-        assert run([in_turns(step) for step in range(steps)], BANDED).unwrap() == BANDED.epsilon(steps=steps)
+        assert run([in_turns(step) for step in range(steps)], BANDED).unwrap() == (BANDED.epsilon() if steps else 0)
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,9 @@ def card(ledger: Ledger) -> dict[str, Any]:
     document = card_document(
         replace(
             FACTS,
-            claim=replace(claim(PLAN.epsilon(STEPS)), steps=STEPS),
+            claim=replace(claim(PLAN.epsilon()), steps=STEPS),
             cross_check=opinions(PLAN),
-            curve=guarantee_curve(PLAN, STEPS),
+            curve=guarantee_curve(PLAN, PLAN.steps),
             ledger=ledger_section(book, reservation.identifier),
         )
     )

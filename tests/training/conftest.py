@@ -18,6 +18,7 @@ from dp_train.conversations import ContentKind, Conversation, ConversationKind, 
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.tables import UnitTables
 from dp_train.privacy.units import Units, build_units
+from dp_train.training.identity import Identity
 
 KEY = PrincipalKey(b"k" * 32)
 WORDS = ["plan", "ship", "review", "budget", "release", "agenda", "ticket", "deploy", "invoice", "roadmap"]
@@ -65,6 +66,12 @@ def consent_events(people: int, purpose: Purpose) -> Iterator[ConsentEvent]:
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def one_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give all runs of a test the same coins and noise under one seed, to compare what they do with them."""
+    monkeypatch.setattr(Identity, "digest", property(lambda self: "the same"))
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,11 @@ from torch import Tensor, nn
 from dp_train.consent.events import Purpose
 from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples
 from dp_train.conversations import Conversation, Example
-from dp_train.tasks.base import Row, Sample
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.tasks.base import Row, Sample, Task
+from dp_train.training.method import Execution, Method
+from dp_train.training.optimizers import OptimizerFactory
+from dp_train.training.trainer import Trainer
 
 LETTERS = 29
 
@@ -74,3 +80,13 @@ def _own_words(conversation: Conversation) -> Iterable[Example]:
 
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def trainer_of(
+    model: nn.Module, task: Task, plan: PrivacyPlan, *, optimizer: OptimizerFactory, **settings: Any
+) -> Trainer:
+    """A trainer from the fields of `Method` and `Execution`, given flat."""
+    names = {field.name for field in dataclasses.fields(Method)}
+    method = Method(**{name: value for name, value in settings.items() if name in names})
+    execution = Execution(**{name: value for name, value in settings.items() if name not in names})
+    return Trainer(model, task, plan, optimizer=optimizer, method=method, execution=execution)

@@ -11,7 +11,7 @@ import torch
 import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from letters import LetterModel, LetterTask
+from letters import LetterModel, LetterTask, trainer_of
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -30,7 +30,6 @@ from dp_train.training.callbacks import StepEnd
 from dp_train.training.checkpoint import CheckpointFolder
 from dp_train.training.optimizers import sgd
 from dp_train.training.seeds import Seeds
-from dp_train.training.trainer import Trainer
 
 UnitsOf = Callable[..., Units]
 WORDS = ["plan", "ship", "review", "budget", "release", "agenda", "ticket", "deploy", "invoice", "roadmap"]
@@ -262,22 +261,22 @@ def fit(
     folder: Path | None = None,
 ) -> PreTrainedModel:
     model = neox(tokenizer)
-    trainer = Trainer(
+    trainer = trainer_of(
         model,
         task,
         plan,
         optimizer=sgd(lr=0.5),
-        seeds=Seeds.fixed_for_test(3),
         packing=packing,
         microbatch_tokens=200,
         callbacks=[notes] if notes else [],
         checkpoint=CheckpointFolder(folder) if folder else None,
         checkpoint_every=100,
     )
-    trainer.fit(units)
+    trainer.fit(units, seeds=Seeds.fixed_for_test(3))
     return model
 
 
+@pytest.mark.usefixtures("one_identity")
 def test_a_packed_run_is_the_unpacked_run_but_for_rounding(
     units_of: UnitsOf, plan: PrivacyPlan, task: ChatCompose, tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -301,6 +300,7 @@ def test_an_interrupted_packed_run_equals_an_uninterrupted_one(
         assert torch.equal(a, b)
 
 
+@pytest.mark.usefixtures("one_identity")
 def test_packing_across_units_counts_units_and_is_refused_under_a_private_plan(
     units_of: UnitsOf, plan: PrivacyPlan, task: ChatCompose, tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -315,7 +315,6 @@ def test_packing_across_units_counts_units_and_is_refused_under_a_private_plan(
         fit(units, plan, task, tokenizer, packing=Packing.ACROSS_UNITS)
 
 
-def test_a_task_that_cannot_pack_is_refused_by_name(units_of: UnitsOf, plan: PrivacyPlan) -> None:
-    trainer = Trainer(LetterModel(), LetterTask(), plan, optimizer=sgd(lr=0.1), packing=Packing.WITHIN_UNITS)
+def test_a_task_that_cannot_pack_is_refused_by_name(plan: PrivacyPlan) -> None:
     with pytest.raises(ModelError, match="task letters: its rows cannot share a sequence"):
-        trainer.fit(units_of(10))
+        trainer_of(LetterModel(), LetterTask(), plan, optimizer=sgd(lr=0.1), packing=Packing.WITHIN_UNITS)

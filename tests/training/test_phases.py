@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from letters import LetterModel, LetterTask
+from letters import LetterModel, LetterTask, trainer_of
 
 from dp_train.consent.events import Purpose
 from dp_train.engines.base import EngineName
@@ -17,14 +17,13 @@ from dp_train.privacy.units import Units
 from dp_train.training.callbacks import Result
 from dp_train.training.checkpoint import CheckpointFolder
 from dp_train.training.optimizers import sgd
-from dp_train.training.trainer import Trainer
 
 UnitsOf = Callable[..., Units]
 
 
 def fit(model: LetterModel, plan: PrivacyPlan, units: Units, folder: Path | None = None) -> Result:
     checkpoint = None if folder is None else CheckpointFolder(folder)
-    return Trainer(
+    return trainer_of(
         model, LetterTask(), plan, optimizer=sgd(lr=0.1), engine=EngineName.NAIVE, checkpoint=checkpoint
     ).fit(units)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from letters import LetterModel, LetterTask
+from letters import LetterModel, LetterTask, trainer_of
 
 from dp_train.engines.base import EngineName
 from dp_train.errors import BudgetError
@@ -17,7 +17,6 @@ from dp_train.privacy.units import Units
 from dp_train.training.callbacks import RunStart, StepEnd
 from dp_train.training.checkpoint import CheckpointFolder
 from dp_train.training.optimizers import sgd
-from dp_train.training.seeds import Seeds
 from dp_train.training.trainer import Trainer
 
 UnitsOf = Callable[..., Units]
@@ -42,13 +41,12 @@ class Fails:
 
 
 def trainer(plan: PrivacyPlan, folder: Path, *callbacks: Fails) -> Trainer:
-    return Trainer(
+    return trainer_of(
         LetterModel(),
         LetterTask(),
         plan,
         optimizer=sgd(lr=0.1),
         engine=EngineName.NAIVE,
-        seeds=Seeds.fixed_for_test(3),
         checkpoint=CheckpointFolder(folder),
         callbacks=callbacks,
     )
@@ -70,7 +68,7 @@ def test_a_run_that_ends_is_committed_and_its_claim_says_that_it_is_in_a_ledger(
 
 
 @pytest.mark.parametrize("at", [0, 2])
-def test_a_run_that_fails_is_charged_for_the_steps_that_ran(
+def test_a_run_that_fails_is_charged_in_full_once_a_step_ran(
     units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path, ledger: Ledger, at: int
 ) -> None:
     units = units_of(20)
@@ -78,6 +76,7 @@ def test_a_run_that_fails_is_charged_for_the_steps_that_ran(
         trainer(plan, tmp_path / "run", Fails(at)).fit(units, reservation=ledger.reserve(plan, units.population))
     (line,) = ledger.standing(units.population).lines
     assert (line.state, line.steps) == (State.ABORTED, at)
+    assert (line.event == line.full_event) == (at > 0)
 
 
 def test_a_run_that_fails_after_an_earlier_kill_is_charged_in_full(

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from letters import LetterModel, LetterTask
+from letters import LetterModel, LetterTask, trainer_of
 
 from dp_train.consent.events import Purpose
 from dp_train.engines.base import Clipping, EngineName
-from dp_train.engines.noise import SecureNoise
+from dp_train.engines.noise import NoiseKind
 from dp_train.engines.scaling import FactoredScaling
 from dp_train.errors import CheckpointError, ConsentError, EpsilonWithheld, ModelError, PlanError
 from dp_train.privacy.plan import PrivacyPlan
@@ -60,14 +60,14 @@ def train(
         "optimizer": adamw(lr=0.05),
         "schedule": linear(),
         "engine": EngineName.NAIVE,
-        "seeds": Seeds.fixed_for_test(3),
         "checkpoint": CheckpointFolder(folder) if folder else None,
         "checkpoint_every": 5,
         "callbacks": [notes] if notes else [],
         "microbatch_rows": 8,
     }
-    trainer = Trainer(model, LetterTask(), plan, **(settings | changes))  # type: ignore[arg-type]
-    return model, trainer.fit(units)
+    seeds = changes.pop("seeds", Seeds.fixed_for_test(3))
+    trainer = trainer_of(model, LetterTask(), plan, **(settings | changes))  # type: ignore[arg-type]
+    return model, trainer.fit(units, seeds=seeds)  # type: ignore[arg-type]
 
 
 def equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
@@ -85,12 +85,13 @@ def test_a_run_ends_with_the_epsilon_of_its_plan(units_of: UnitsOf, plan: Privac
     assert notes.starts[0].seed_is_fixed
 
 
-def test_the_baseline_takes_the_same_draws_through_the_same_loop(units_of: UnitsOf, plan: PrivacyPlan) -> None:
+def test_the_baseline_runs_through_the_same_loop_with_coins_of_its_own(units_of: UnitsOf, plan: PrivacyPlan) -> None:
     private, baseline = Notes(), Notes()
     units = units_of(40)
     train(units, plan, notes=private)
     _, result = train(units, plan.without_privacy(), notes=baseline)
-    assert [step.private.units for step in private.steps] == [step.private.units for step in baseline.steps]
+    assert [step.step for step in private.steps] == [step.step for step in baseline.steps]
+    assert [step.private.units for step in private.steps] != [step.private.units for step in baseline.steps]
     assert not result.epsilon.private
     with pytest.raises(EpsilonWithheld):
         result.epsilon.unwrap()
@@ -111,6 +112,7 @@ def test_clipping_changes_the_sums_and_not_the_epsilon(units_of: UnitsOf, plan: 
     assert not any(equal(flat, other) for other in others)
 
 
+@pytest.mark.usefixtures("one_identity")
 def test_layers_compute_in_bfloat16_and_weights_stay_float32(units_of: UnitsOf, plan: PrivacyPlan) -> None:
     units, computed = units_of(40), set()
     handle = torch.nn.modules.module.register_module_forward_hook(lambda _module, _inputs, out: computed.add(out.dtype))
@@ -160,7 +162,8 @@ def test_a_signal_ends_the_run_cleanly_and_resume_equals_a_run_left_alone(
     assert stopped.status is RunStatus.KILLED
     assert stopped.stopped_by == number
     assert stopped.steps == 7
-    assert stopped.epsilon.unwrap() == pytest.approx(plan.epsilon(steps=7))
+    assert stopped.epsilon.unwrap() == pytest.approx(plan.epsilon())  # when to stop was chosen while looking
+    assert "stopped after 7 of 12 steps, charged in full" in stopped.epsilon.describe()
     resumed, result = train(units, plan, folder=tmp_path / "run", seeds=None)
     assert result.status is RunStatus.FINISHED
     assert equal(resumed, alone)
@@ -196,14 +199,14 @@ def test_killed_at_any_step_and_resumed_equals_a_run_left_alone(
 
 def test_resume_with_other_people_is_refused(units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path) -> None:
     train(units_of(40), plan, folder=tmp_path, notes=Notes(at=3, action=lambda: os.kill(os.getpid(), signal.SIGINT)))
-    with pytest.raises(CheckpointError, match="other consented units"):
+    with pytest.raises(CheckpointError, match="another consented units"):
         train(units_of(39), plan, folder=tmp_path)
 
 
 def test_resume_under_another_plan_is_refused(units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path) -> None:
     units = units_of(20)
     train(units, plan, folder=tmp_path, notes=Notes(at=3, action=lambda: os.kill(os.getpid(), signal.SIGINT)))
-    with pytest.raises(CheckpointError, match="holds plan"):
+    with pytest.raises(CheckpointError, match="of a run with another plan"):
         train(units, plan.replace(noise_multiplier=0.9), folder=tmp_path)
 
 
@@ -216,10 +219,10 @@ def test_a_finished_run_is_not_trained_again(units_of: UnitsOf, plan: PrivacyPla
 
 
 def test_a_finished_checkpoint_holds_no_seed(units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path) -> None:
-    units, seeds = units_of(20), Seeds.fixed_for_test(3)
+    units, nonce = units_of(20), str(Seeds.fixed_for_test(3).for_checkpoint()[0])
     halfway = Notes(at=3, action=lambda: os.kill(os.getpid(), signal.SIGINT))
     train(units, plan, folder=tmp_path, notes=halfway)
-    secrets = [form for seed in (seeds.sampling, seeds.noise) for form in (seed, seed.hex().encode())]
+    secrets = [bytes.fromhex(nonce), nonce.encode()]
 
     def held() -> bool:
         files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
@@ -232,8 +235,8 @@ def test_a_finished_checkpoint_holds_no_seed(units_of: UnitsOf, plan: PrivacyPla
 
 def test_seeds_do_not_show_when_printed() -> None:
     seeds = Seeds.fresh()
-    assert seeds.noise.hex() not in repr(seeds)
-    assert repr(seeds.noise) not in repr(seeds)
+    assert str(seeds.for_checkpoint()[0]) not in f"{seeds!r} {seeds.streams('run')!r}"
+    assert seeds.streams("run").noise.hex() not in repr(seeds.streams("run"))
 
 
 def test_a_failing_callback_ends_the_run_as_failed_with_its_step_kept(
@@ -248,7 +251,7 @@ def test_a_failing_callback_ends_the_run_as_failed_with_its_step_kept(
     with pytest.raises(ZeroDivisionError):
         train(units, plan, folder=tmp_path, notes=notes)
     assert [result.status for result in notes.ends] == [RunStatus.FAILED]
-    assert notes.ends[0].epsilon.unwrap() == pytest.approx(plan.epsilon(steps=4))
+    assert notes.ends[0].epsilon.unwrap() == pytest.approx(plan.epsilon())
     state = CheckpointFolder(tmp_path).load()
     assert state is not None
     assert state.step == 4
@@ -309,7 +312,7 @@ def test_a_run_that_differs_from_its_plan_has_no_epsilon(
     def weaker(name: EngineName, *, plan: PrivacyPlan, **rest: object) -> object:
         return honest(name, plan=plan.replace(noise_multiplier=plan.sigma / 2), **rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("dp_train.training.trainer.build_engine", weaker)
+    monkeypatch.setattr("dp_train.training.run_state.build_engine", weaker)
     _, result = train(units_of(20), plan)
     assert result.epsilon.withheld
     with pytest.raises(EpsilonWithheld):
@@ -335,7 +338,7 @@ def test_a_resumed_run_with_correlated_noise_equals_a_run_left_alone(
     units, banded = units_of(40), plan.replace(**BANDED)
     alone, whole = train(units, banded)
     _, stopped = train(units, banded, folder=tmp_path, notes=stop_at(7))
-    assert stopped.epsilon.unwrap() == pytest.approx(banded.epsilon(steps=7))
+    assert stopped.epsilon.unwrap() == pytest.approx(banded.epsilon())
     resumed, result = train(units, banded, folder=tmp_path, seeds=None)
     assert equal(resumed, alone)
     assert result.epsilon == whole.epsilon
@@ -355,10 +358,12 @@ def test_correlated_noise_is_what_a_run_releases(units_of: UnitsOf, plan: Privac
 
 
 def test_noise_that_cannot_be_made_again_is_refused_with_bands(plan: PrivacyPlan) -> None:
+    banded = plan.replace(**BANDED)
     with pytest.raises(PlanError, match="bands=3"):
-        Trainer(LetterModel(), LetterTask(), plan.replace(**BANDED), optimizer=sgd(lr=1.0), noise=SecureNoise())
+        trainer_of(LetterModel(), LetterTask(), banded, optimizer=sgd(lr=1.0), noise=NoiseKind.SECURE)
 
 
+@pytest.mark.usefixtures("one_identity")
 def test_the_average_is_what_is_left_shown_and_kept(units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path) -> None:
     weights: list[torch.Tensor] = []
     shown: list[torch.Tensor] = []
@@ -367,21 +372,20 @@ def test_the_average_is_what_is_left_shown_and_kept(units_of: UnitsOf, plan: Pri
     def run(into: list[torch.Tensor], folder: Path | None, **changes: object) -> LetterModel:
         class Look(Notes):
             def on_step(self, step: StepEnd) -> None:
-                into.append(trainer.model.output.weight.detach().clone())
+                into.append(model.output.weight.detach().clone())
 
         model = LetterModel()
-        trainer = Trainer(
+        trainer = trainer_of(
             model,
             LetterTask(),
             plan,
             optimizer=sgd(lr=0.5),
             engine=EngineName.NAIVE,
-            seeds=Seeds.fixed_for_test(3),
             callbacks=[Look()],
             checkpoint=CheckpointFolder(folder) if folder else None,
-            **changes,  # type: ignore[arg-type]
+            **changes,
         )
-        trainer.fit(units)
+        trainer.fit(units, seeds=Seeds.fixed_for_test(3))
         return model
 
     run(weights, None)
@@ -405,17 +409,16 @@ def test_a_resumed_average_and_scaling_equal_a_run_left_alone(
     def run(folder: Path | None = None, notes: Notes | None = None, seed: Seeds | None = None) -> LetterModel:
         model = LetterModel()
         moments = {parameter: torch.rand(parameter.shape).add(0.1) for parameter in model.parameters()}
-        Trainer(
+        trainer_of(
             model,
             LetterTask(),
             plan,
             optimizer=adamw(lr=0.05),
-            seeds=seed,
             average=0.7,
             scaling=FactoredScaling(moments, decay=0.8),
             callbacks=[notes] if notes else [],
             checkpoint=CheckpointFolder(folder) if folder else None,
-        ).fit(units)
+        ).fit(units, seeds=seed)
         return model
 
     with torch.random.fork_rng():
@@ -442,12 +445,12 @@ def test_noise_that_cannot_be_drawn_again_is_not_resumed(
                 raise KeyboardInterrupt
 
     def trainer(*callbacks: Kill) -> Trainer:
-        return Trainer(
+        return trainer_of(
             LetterModel(),
             LetterTask(),
             plan,
             optimizer=sgd(lr=0.1),
-            noise=SecureNoise(),
+            noise=NoiseKind.SECURE,
             checkpoint=CheckpointFolder(tmp_path),
             callbacks=callbacks,
         )
@@ -468,7 +471,7 @@ def test_a_private_run_does_not_begin_on_a_model_that_its_engine_gets_wrong(
             self.idle = torch.nn.Linear(2, 2)
 
     def fit(plan: PrivacyPlan, **changes: object) -> Result:
-        trainer = Trainer(
+        trainer = trainer_of(
             Unused(),
             LetterTask(),
             plan,
@@ -529,9 +532,10 @@ def no_curve(units_of: UnitsOf, plan: PrivacyPlan) -> list[StepEnd]:
 def test_runs_that_differ_share_no_noise_under_one_chosen_seed(units_of: UnitsOf, plan: PrivacyPlan) -> None:
     """σ₁Z and σ₂Z on the same sum would show the sum; Z on the sums of two cohorts would show who joined."""
 
-    def noise(plan: PrivacyPlan, people: int, seeds: Seeds) -> torch.Tensor:
+    def noise(plan: PrivacyPlan, people: int, seeds: Seeds, **how: object) -> torch.Tensor:
         lonely = plan.replace(sample_rate=1e-9, steps=1)
-        model, _ = train(units_of(people), lonely, seeds=seeds, optimizer=sgd(lr=1.0), schedule=lambda *_: 1.0)
+        settings = {"optimizer": sgd(lr=1.0), "schedule": lambda *_: 1.0, **how}
+        model, _ = train(units_of(people), lonely, seeds=seeds, **settings)
         moved = [a - b for a, b in zip(model.parameters(), LetterModel().parameters(), strict=True)]
         return torch.cat([tensor.flatten() for tensor in moved]).detach()
 
@@ -540,7 +544,8 @@ def test_runs_that_differ_share_no_noise_under_one_chosen_seed(units_of: UnitsOf
     for other in (
         noise(plan.replace(noise_multiplier=2.0), 20, seed),
         noise(plan, 21, seed),
-        noise(plan, 20, Seeds.fixed_for_test(3, of="another learning rate")),
+        noise(plan, 20, seed, optimizer=sgd(lr=1.01)),
+        noise(plan, 20, seed, trial="second"),
     ):
         assert abs(float(torch.corrcoef(torch.stack([first, other]))[0, 1])) < 0.3
 

@@ -2,7 +2,8 @@
 
 1. `declare` says what a population may spend in all;
 2. `reserve` writes a line before step 0, or refuses; the row is on disk before it returns;
-3. `Reservation.commit` or `abort` closes the line with the steps that ran; a crash leaves it open, counted in full;
+3. `Reservation.commit` or `abort` closes the line with the steps that ran, charged in full unless none did; a crash
+   leaves it open, counted in full as well;
 4. `standing`, `recompute` and `verify` read, and need nothing but the rows.
 """
 
@@ -24,6 +25,7 @@ from dp_train.privacy.ledger.lines import (
     Book,
     Budget,
     Line,
+    RunEnd,
     RunFacts,
     State,
     bounds_people,
@@ -99,25 +101,34 @@ class Reservation:
                 f"{population[:12]}; reserve for units.population"
             )
 
-    def begin(self, *, resumed: bool) -> None:
+    def begin(self, *, resumed: bool, identity: str | None = None, before: Sequence[Mapping[str, Any]] = ()) -> None:
         """Note that the first noise is about to be drawn: a line pays for one run.
 
         Args:
           resumed: whether the run goes on from its own checkpoint, and so draws the noise that it drew before.
+          identity: public name of the run. before: what trained its model earlier, by which later runs inherit it.
 
         Raises:
           BudgetError: the line is closed, or a run began on it whose checkpoint is not at hand: its steps were, or may
             have been, shown, and other noise for them would be a second release under one charge.
         """
-        self.ledger.begin(self, resumed=resumed)
+        self.ledger.begin(self, resumed=resumed, identity=identity, before=before)
 
-    def commit(self, steps: int) -> str:
-        """Close the line of a run that came to its end; returns the hash of the row. Once more changes nothing."""
-        return self.ledger.settle(self, State.COMMITTED, steps)
+    def commit(self, steps: int, end: RunEnd | None = None) -> str:
+        """Close the line of a run that came to its end; returns the hash of the row. Once more changes nothing.
 
-    def abort(self, steps: int) -> str:
-        """Close the line of a run that was ended, charging the steps that ran; returns the hash of the row."""
-        return self.ledger.settle(self, State.ABORTED, max(steps, self.at_least))
+        Args:
+          end: what is known of the weights that it left.
+        """
+        return self.ledger.settle(self, State.COMMITTED, steps, end)
+
+    def abort(self, steps: int, end: RunEnd | None = None) -> str:
+        """Close the line of a run that was ended; returns the hash of the row.
+
+        It keeps how many steps ran, and charges all that were reserved unless none did: that the run ended then may
+        have been chosen by what it showed.
+        """
+        return self.ledger.settle(self, State.ABORTED, max(steps, self.at_least), end)
 
     def forgo(self) -> None:
         """Close the line of a run that never began; a line on which one did is left as it is, and counts in full."""
@@ -248,7 +259,14 @@ class Ledger:
                 (head,) = self._append(connection, book, [row])
         return Reservation(self, identifier, line.population, plan, head, at_least)
 
-    def begin(self, reservation: Reservation, *, resumed: bool) -> None:
+    def begin(
+        self,
+        reservation: Reservation,
+        *,
+        resumed: bool,
+        identity: str | None = None,
+        before: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         """Note that the run of a line begins; what `Reservation.begin` calls."""
         with self._database.writing(_LOCK) as connection:
             book = self._book(connection)
@@ -264,10 +282,16 @@ class Ledger:
                     f"ledger: reservation {reservation.identifier} began a run before, and there is no checkpoint of "
                     "it to go on from; what it reserved stays spent: start a new run, under a reservation of its own"
                 )
+            if line.begun and line.identity and identity and line.identity != identity:
+                raise BudgetError(
+                    f"ledger: reservation {reservation.identifier} was begun by run {line.identity[:12]}, and this is "
+                    f"{identity[:12]}; a line pays for one run; resume that one, or reserve anew"
+                )
             if not line.begun:
-                self._append(connection, book, [{"kind": "begin", "reservation": line.reservation}])
+                row = {"kind": "begin", "reservation": line.reservation, "identity": identity}
+                self._append(connection, book, [{**row, "before": [dict(values) for values in before]}])
 
-    def settle(self, reservation: Reservation, state: State, steps: int) -> str:
+    def settle(self, reservation: Reservation, state: State, steps: int, end: RunEnd | None = None) -> str:
         """Close a line; what `Reservation.commit` and `abort` call.
 
         Raises:
@@ -289,8 +313,8 @@ class Ledger:
                     f"{line.steps} steps); resume the run to open it again"
                 )
             event = line.full_event
-            if steps < line.planned_steps and not _chooses(line):
-                event = event_json(reservation.plan.event(steps))
+            if steps == 0 and not _chooses(line):
+                event = event_json(reservation.plan.event(0))
             price = None
             if line.bounded:
                 price = line.price if event == line.full_event else _price_of(event, line)
@@ -301,6 +325,8 @@ class Ledger:
                 "steps": steps,
                 "event": event,
                 "price": price_values(price),
+                "weights": list(end.weights) if end else [],
+                "withheld": bool(end and end.withheld),
             }
             return self._append(connection, book, [row])[0]
 

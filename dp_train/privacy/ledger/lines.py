@@ -54,6 +54,20 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnd:
+    """What a line keeps of how its run ended; public.
+
+    Attributes:
+      weights: names of the tensors that it trained, as they were then (`models.weights`): a run that begins with one of
+        them goes on with what this one learnt.
+      withheld: whether it departed from its plan, so that its event bounds nothing.
+    """
+
+    weights: tuple[str, ...] = ()
+    withheld: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """What a population may spend in all, per person; `label` is a public name for it, `reason` why it was changed."""
 
@@ -69,12 +83,15 @@ class Line:
 
     Attributes:
       reservation: its id. population: population_id of the people. procedure: id that runs declared together share.
-      state: open, committed or aborted. steps: charged. planned_steps: reserved.
+      state: open, committed or aborted. steps: that ran, or may have. planned_steps: reserved; charged once one ran.
       event: JSON of the charged `DpEvent`, `full_event` of the reserved one.
       price: of the charged event, at `delta`, under `relation`; None where there is no bound per person.
       plan: its public fields; plan_digest names it. facts: the rest.
       first_row: of the chain. row_hash: of the last row that is about it.
       begun: whether a run began on it.
+      identity: public name of the run that began on it (`training.identity`).
+      before: what trained its model earlier, as `training.phases` writes it.
+      end: what is known of the run when it ended.
     """
 
     reservation: str
@@ -95,6 +112,9 @@ class Line:
     row_hash: str
     recorded_at: str
     begun: bool = False
+    identity: str | None = None
+    before: tuple[Mapping[str, Any], ...] = ()
+    end: RunEnd = field(default_factory=lambda: RunEnd())
 
     @property
     def bounded(self) -> bool:
@@ -194,7 +214,13 @@ def _apply(book: Book, seq: int, row_hash: str, row: Mapping[str, Any]) -> None:
         )
     elif kind == "begin":
         line = book.lines[row["reservation"]]
-        book.lines[line.reservation] = replace(line, begun=True, row_hash=row_hash)
+        book.lines[line.reservation] = replace(
+            line,
+            begun=True,
+            identity=row.get("identity"),
+            before=tuple(row.get("before", ())),
+            row_hash=row_hash,
+        )
     elif kind == "settle":
         line = book.lines[row["reservation"]]
         book.lines[line.reservation] = replace(
@@ -203,6 +229,7 @@ def _apply(book: Book, seq: int, row_hash: str, row: Mapping[str, Any]) -> None:
             steps=row["steps"],
             event=row["event"],
             price=_price(row["price"]),
+            end=_end(row, line.end),
             row_hash=row_hash,
         )
     elif kind == "reopen":
@@ -217,6 +244,12 @@ def _apply(book: Book, seq: int, row_hash: str, row: Mapping[str, Any]) -> None:
         )
     else:
         raise ValueError(kind)
+
+
+def _end(row: Mapping[str, Any], earlier: RunEnd) -> RunEnd:
+    """What a row says of a run's end, and an earlier one of the same line: weights may have left at both."""
+    weights = tuple(dict.fromkeys([*earlier.weights, *row.get("weights", ())]))
+    return RunEnd(weights=weights, withheld=bool(row.get("withheld", False)))
 
 
 def price_values(price: Price | None) -> dict[str, Any] | None:

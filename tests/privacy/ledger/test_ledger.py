@@ -50,9 +50,10 @@ def test_five_runs_are_shown_as_they_compose(ledger: Ledger) -> None:
     assert ledger.recompute(PEOPLE, accountant="rdp")["together"] > 4.95
 
 
-def test_an_aborted_run_is_charged_for_the_steps_that_ran(ledger: Ledger) -> None:
+def test_an_aborted_run_is_charged_in_full_once_a_step_ran_and_keeps_how_many_did(ledger: Ledger) -> None:
     ledger.reserve(TWO, PEOPLE).abort(100)
-    assert ledger.standing(PEOPLE).spent == pytest.approx(TWO.epsilon(100), rel=0.02)
+    assert ledger.standing(PEOPLE).spent == pytest.approx(TWO.epsilon(), rel=0.02)
+    assert ledger.standing(PEOPLE).lines[0].steps == 100
     ledger.reserve(TWO, OTHERS).abort(0)
     assert ledger.standing(OTHERS).spent == 0
 
@@ -163,10 +164,10 @@ def test_a_run_that_was_ended_is_charged_in_full_again_when_it_goes_on(ledger: L
     assert ledger.standing(PEOPLE).spent == pytest.approx(2.0, abs=0.01)
 
 
-def test_the_rest_of_a_run_is_refused_where_others_spent_it(ledger: Ledger) -> None:
+def test_a_run_that_gave_its_line_back_is_refused_where_others_spent_it(ledger: Ledger) -> None:
     ledger.declare(PEOPLE, epsilon=3.0, delta=1e-5)
     reservation = ledger.reserve(TWO, PEOPLE)
-    reservation.abort(100)
+    reservation.abort(0)
     ledger.reserve(TWO, PEOPLE)
     with pytest.raises(BudgetError, match="does not fit any more"):
         ledger.take_up(reservation.identifier, TWO)

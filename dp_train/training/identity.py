@@ -1,0 +1,148 @@
+"""One identity for a run: a digest over everything that moves a gradient (PRIVACY.md §9).
+
+It keys the coins and the noise, so that runs which differ in anything share neither, and a run that resumes compares
+it first: the same noise under another schedule, clipping, engine or precision would show the draw bare.
+
+| part | what it is a digest of |
+|---|---|
+| format | version of this list, and of the streams below it |
+| recipe, trial | what the caller gave (`Method`) |
+| task | its name and class, and what it makes of public text |
+| plan | `PrivacyPlan.digest` |
+| consented units | which examples of whom; private, so the digest of the whole is never shown without the nonce |
+| model | its modules with their settings, and which parameters are trained |
+| start weights | all parameters and buffers |
+| engine, clipping, packing, precision, noise kind, average | the method's |
+| schedule | its values over all steps of the plan |
+| optimizer | its class, and the hyper-parameters of each group |
+| scaling | its class and settings; start of scaling: its moments |
+| phases before | what trained the model earlier |
+
+Microbatch sizes, checkpoints, callbacks, threads and the device are not in it: they round a sum, no more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dp_train.errors import CheckpointError, ConfigError
+from dp_train.privacy.tables import encoding_digest
+from dp_train.privacy.units import Units
+from dp_train.training.method import Setup
+from dp_train.training.phases import Phase
+
+FORMAT = 2
+
+_REPLACED = ("start weights", "start of scaling", "phases before")
+"""Parts of where a run began: a checkpoint brings them along, so that what the caller holds does not matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Digests of the parts, by name. Private: one of them is of the units."""
+
+    parts: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """One digest of all parts."""
+        return _digest(json.dumps(dict(self.parts), sort_keys=True))
+
+    def expect(self, resumed: Identity, path: object) -> None:
+        """Compare with the identity that a checkpoint holds.
+
+        Raises:
+          CheckpointError: they differ; says in which parts.
+        """
+        names = sorted({*self.parts, *resumed.parts}.difference(_REPLACED))
+        other = [name for name in names if self.parts.get(name) != resumed.parts.get(name)]
+        if other:
+            raise CheckpointError(
+                f"checkpoint: {path} is of a run with another {', another '.join(other)}; the same noise under both "
+                "would show what it hides; use another folder, or the settings that began the run"
+            )
+
+
+def identify(
+    setup: Setup, units: Units, optimizer: torch.optim.Optimizer, *, start_weights: str, before: Sequence[Phase]
+) -> Identity:
+    """Name the run that `setup` is about to begin on `units`.
+
+    Args:
+      optimizer: as the factory made it.
+      start_weights: `weights_digest` of the model.
+      before: phases of the model.
+
+    Raises:
+      ConfigError: the schedule gives something else than a number.
+    """
+    method, task, model = setup.method, setup.task, setup.model
+    kept = model.state_dict().keys()  # a buffer that no checkpoint holds is the model's own
+    parts: dict[str, Any] = {
+        "format": FORMAT,
+        "recipe": method.recipe,
+        "trial": method.trial,
+        "task": [task.name, _class(task), encoding_digest(task.encode)],
+        "plan": setup.plan.digest,
+        "consented units": [units.cohort, units.population, units.purpose.value],
+        "model": [
+            _class(model),
+            re.sub(r"0x[0-9a-f]+", "", repr(model)),
+            [[name, list(one.shape), str(one.dtype), one.requires_grad] for name, one in model.named_parameters()],
+            {name: _plain(one) for name, one in model.named_buffers() if name not in kept},
+        ],
+        "start weights": start_weights,
+        "engine": setup.engine.value,
+        "clipping": method.clipping.value,
+        "packing": method.packing.value,
+        "precision": str(method.autocast),
+        "noise kind": method.noise.value,
+        "average": method.average,
+        "schedule": _schedule(setup),
+        "optimizer": [_class(optimizer), [_plain(group) for group in optimizer.param_groups]],
+        "scaling": None if setup.scaling is None else [_class(setup.scaling), setup.scaling.settings()],
+        "start of scaling": None if setup.scaling is None else _plain(setup.scaling.state_dict()),
+        "phases before": [phase.values() for phase in before],
+    }
+    return Identity({name: _digest(json.dumps(value, sort_keys=True)) for name, value in parts.items()})
+
+
+def _schedule(setup: Setup) -> list[str]:
+    steps = setup.plan.steps
+    try:
+        return [float(setup.method.schedule(step, steps)).hex() for step in range(steps)]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"trainer: schedule cannot be called as schedule(step, steps) → number ({type(error).__name__}); "
+            "give constant, linear(…) or a function like them"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """JSON values of hyper-parameters; a tensor is named by its contents, parameters by their shapes alone."""
+    if isinstance(value, torch.nn.Parameter):
+        return list(value.shape)
+    if isinstance(value, Tensor):
+        return hashlib.blake2b(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, str | int | float | bool | None) else _class(value)
+
+
+def _class(value: object) -> str:
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()

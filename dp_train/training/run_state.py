@@ -1,0 +1,380 @@
+"""Everything that belongs to one run: what it is, how far it came, and how it goes on after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dp_train.consent.events import Purpose
+from dp_train.engines.base import Engine, StepRecord
+from dp_train.engines.build import build_engine, build_noise
+from dp_train.engines.noise import NoiseKind
+from dp_train.errors import CheckpointError
+from dp_train.models.weights import (
+    declare_names,
+    has_known_origin,
+    mark_tensors,
+    names_of,
+    names_of_change,
+    weights_digest,
+)
+from dp_train.privacy.monitor import RunMonitor
+from dp_train.privacy.sampling import CyclicPoissonSampler, Sampler, TruncatedPoissonSampler, sampler_of
+from dp_train.privacy.units import Units
+from dp_train.training.averaging import WeightAverage
+from dp_train.training.callbacks import Result, RunStart, RunStatus
+from dp_train.training.charge import Charge
+from dp_train.training.checkpoint import TrainState
+from dp_train.training.identity import Identity, identify
+from dp_train.training.method import Setup
+from dp_train.training.phases import Phase, as_phase, compose_claims, phases_of, record_phases
+from dp_train.training.public_probe import try_engine
+from dp_train.training.seeds import Seeds
+
+
+class Observer(Protocol):
+    """Follows the tensors of a run from inside the loop; everything that it sees but for releases is private.
+
+    Scaling and the weight average are observers, and so is what watches a run for departures from its plan.
+    """
+
+    def after_release(self, record: StepRecord) -> None:
+        """``p.grad`` holds the noisy gradient of the step, as the optimizer will read it."""
+        return
+
+    def after_update(self, record: StepRecord) -> None:
+        """The optimizer has stepped: the trainable parameters are what the step leaves."""
+        return
+
+
+@dataclass(kw_only=True)
+class RunState:
+    """One run of a `Setup`, from its beginning or from where its checkpoint left it.
+
+    Attributes:
+      identity: over everything that moves a gradient; private. `streams` are keyed by it.
+      before: phases of the model when the run began. start_names: names of its tensors then.
+      known_start: whether their origin is known.
+      population: whose budget the run belongs to; "" for published text, which belongs to none.
+      step: how many steps are done. finished: whether that was all of them, in an earlier process.
+      observers: called in order, after the release and after the optimizer's step.
+    """
+
+    setup: Setup
+    units: Units
+    charge: Charge
+    identity: Identity
+    seeds: Seeds | None
+    name: str
+    seed_is_fixed: bool
+    before: tuple[Phase, ...]
+    start_names: frozenset[str]
+    known_start: bool
+    population: str
+    monitor: RunMonitor
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage | None
+    step: int = 0
+    seconds_before: float = 0.0
+    resumed: bool = False
+    finished: bool = False
+    observers: list[Observer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._started = time.monotonic()
+        self.sampler: Sampler = sampler_of(self.setup.plan)
+        self.streams = None if self.seeds is None else self.seeds.streams(self.identity.digest)
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", float(group["lr"]))
+        if self.setup.scaling is not None:
+            self.observers.append(_Scaled(self.setup.scaling))
+        if self.average is not None:
+            self.observers.append(_Averaged(self.average))
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, over all its processes."""
+        return self.seconds_before + time.monotonic() - self._started
+
+    @property
+    def coins(self) -> bytes:
+        """Key of the run's coins."""
+        assert self.streams is not None
+        return self.streams.sampling
+
+    def build_engine(self) -> Engine:
+        """Attach the engine to the model, until its `detach`."""
+        assert self.streams is not None
+        setup = self.setup
+        return build_engine(
+            setup.engine,
+            model=setup.model,
+            row_losses=setup.row_losses,
+            plan=setup.plan,
+            noise=build_noise(setup.method.noise, setup.plan, self.streams.noise),
+            optimizer=self.optimizer,
+            clipping=setup.method.clipping,
+            scaling=setup.scaling,
+        )
+
+    def describe(self) -> RunStart:
+        """The public facts that callbacks hear at the start."""
+        return RunStart(
+            task=self.setup.task.name,
+            plan=self.setup.plan,
+            engine=self.setup.engine,
+            first_step=self.step,
+            trainable_parameters=sum(parameter.numel() for parameter in self.setup.trainable()),
+            consent_root=self.units.consent_root,
+            seed_is_fixed=self.seed_is_fixed,
+            identity=self.name,
+        )
+
+    def begin(self) -> None:
+        """Spend the seeds, put them on disk, then tell the ledger: all before the first coin."""
+        if not self.resumed:
+            assert self.seeds is not None
+            self.seeds.use()
+        if self.step == 0:
+            self.save()
+        self.charge.begin(resumed=self.resumed, identity=self.name, before=self.before)
+
+    def draw(self) -> NDArray[np.int64]:
+        """The units of the step in hand."""
+        return self.sampler.draw(self.step, len(self.units), self.coins)
+
+    @contextmanager
+    def randomness(self) -> Iterator[None]:
+        """Dropout and the like draw from the step's own stream, so that a resumed step repeats itself."""
+        message = self.step.to_bytes(8, "big")
+        seed = hashlib.blake2b(message, key=self.coins, person=b"dropout", digest_size=8).digest()
+        with torch.random.fork_rng():
+            torch.manual_seed(int.from_bytes(seed, "big") >> 1)
+            yield
+
+    def set_learning_rate(self) -> float:
+        """Set the step's rate in every group, and return that of the first."""
+        factor = self.setup.method.schedule(self.step, self.setup.plan.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def record(self, record: StepRecord) -> None:
+        """Give the monitor what the step really did, and count it."""
+        asked = record.step, len(self.units), self.coins
+        self.monitor.record(
+            record.step,
+            units_drawn=record.units,
+            noise_draws=record.noise_draws,
+            noise_std=record.noise_std,
+            clip_norm=record.clip_norm,
+            divisor=record.divisor,
+            noise_bands=record.noise_bands,
+            loss_noise_std=record.loss_noise_std,
+            noise_seen=record.noise_seen,
+            **_seen_of_sampling(self.sampler, *asked),
+        )
+        self.step += 1
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """The model holds inside what the run would leave now: the average, where there is one."""
+        with nullcontext() if self.average is None else self.average.shown():
+            yield
+
+    def end(self, stopped_by: int | None) -> Result:
+        """Leave the average in the model, keep the state, and say how the run ended."""
+        self.finished = self.step == self.setup.plan.steps
+        if self.finished and self.average is not None:
+            self.average.write()
+        self.save()
+        status = RunStatus.FINISHED if self.finished else RunStatus.KILLED
+        return self.result(status, None if self.finished else stopped_by)
+
+    def result(self, status: RunStatus, stopped_by: int | None = None) -> Result:
+        """What may be said of the run as it stands; also remembers what its weights have learnt."""
+        from dp_train.engines.cross_check import disagreement, opinions  # seconds to import
+
+        plan = self.setup.plan
+        claim = self.monitor.claim(len(self.units))
+        doubt = disagreement(opinions(plan)) if claim.spent is not None else None
+        if doubt is not None:
+            claim = replace(claim, spent=None, withheld=(doubt,))
+        phases = self.before
+        if self.population and self.step > 0:
+            phases = (*self.before, as_phase(plan, claim, self.population, self.name))
+        changed = names_of_change(mark_tensors(self.setup.model, trained_only=True), self.start_names)
+        record_phases(changed, phases)
+        if self.known_start:
+            declare_names(changed)
+        claim = compose_claims(claim, plan, self.before, self.population)
+        self.charge.note_end(changed, withheld=bool(claim.withheld))
+        execution = self.setup.execution
+        return Result(
+            status=status,
+            steps=self.step,
+            epsilon=replace(
+                claim,
+                in_ledger=self.charge.in_ledger,
+                fixed_seed=self.seed_is_fixed,
+                unknown_start=plan.private and not self.known_start,
+            ),
+            seconds=self.seconds,
+            checkpoint=execution.checkpoint.path if execution.checkpoint else None,
+            stopped_by=stopped_by,
+            identity=self.name,
+        )
+
+    def save(self) -> None:
+        """Write the state; a finished run's holds no seed."""
+        if self.setup.execution.checkpoint is None:
+            return
+        scaling, finished = self.setup.scaling, self.finished
+        self.setup.execution.checkpoint.save(
+            TrainState(
+                step=self.step,
+                identity=dict(self.identity.parts),
+                name=self.name,
+                model=self.setup.model.state_dict(),
+                optimizer=None if finished else self.optimizer.state_dict(),
+                monitor=self.monitor.state_dict(),
+                seeds=None if finished else self.seeds,
+                seconds=self.seconds,
+                seed_is_fixed=self.seed_is_fixed,
+                before=[earlier.values() for earlier in self.before],
+                start_marks=sorted(self.start_names),
+                known_start=self.known_start,
+                finished=finished,
+                average=None if finished or self.average is None else self.average.state_dict(),
+                scaling=None if finished or scaling is None else scaling.state_dict(),
+            )
+        )
+
+
+def open_run(setup: Setup, units: Units, charge: Charge, seeds: Seeds | None) -> RunState:
+    """Begin a run of `setup`, or take up the one that its checkpoint holds; nothing private is read yet.
+
+    Raises:
+      CheckpointError: the checkpoint is of another run, or its noise cannot be drawn again.
+      ModelError: nothing is trainable, or the engine gets the model wrong.
+    """
+    trainable = setup.trainable()
+    units.check_encoding(setup.task.encode)
+    saved = setup.execution.checkpoint.load() if setup.execution.checkpoint else None
+    start_weights = ""
+    if saved is None:
+        marks, lines = mark_tensors(setup.model), charge.lines()
+        start_weights = weights_digest(marks)
+        before = phases_of(marks, lines)
+        start_names = names_of(marks)
+        elsewhere = frozenset(name for line in lines for name in line.end.weights)
+        known_start = has_known_origin(marks, elsewhere=elsewhere)
+    else:
+        before = tuple(map(Phase.of, saved.before))
+        start_names, known_start = frozenset(saved.start_marks), saved.known_start
+    optimizer = setup.make_optimizer(trainable)
+    identity = identify(setup, units, optimizer, start_weights=start_weights, before=before)
+    average = None if setup.method.average is None else WeightAverage(trainable, decay=setup.method.average)
+    monitor = RunMonitor(setup.plan)
+    if saved is None:
+        seeds = seeds or Seeds.fresh()
+        name, seed_is_fixed = seeds.streams(identity.digest).public_name, seeds.fixed
+    else:
+        assert setup.execution.checkpoint is not None
+        resumed = Identity(saved.identity)
+        identity.expect(resumed, setup.execution.checkpoint.path)
+        _refuse_second_noise(setup, saved)
+        identity, seeds, name, seed_is_fixed = resumed, saved.seeds, saved.name, saved.seed_is_fixed
+        _restore(setup, saved, optimizer, average, monitor)
+    state = RunState(
+        setup=setup,
+        units=units,
+        charge=charge,
+        identity=identity,
+        seeds=seeds,
+        name=name,
+        seed_is_fixed=seed_is_fixed,
+        before=before,
+        start_names=start_names,
+        known_start=known_start,
+        # What is published belongs to no budget: a starting point made from it is no phase.
+        population="" if units.purpose is Purpose.PUBLISH else units.population,
+        monitor=monitor,
+        optimizer=optimizer,
+        average=average,
+        step=0 if saved is None else saved.step,
+        seconds_before=0.0 if saved is None else saved.seconds,
+        resumed=saved is not None,
+        finished=saved is not None and saved.finished,
+    )
+    charge.note_steps(state.step)
+    if setup.execution.self_check and setup.plan.private and not state.finished:
+        try_engine(setup)
+    return state
+
+
+def _refuse_second_noise(setup: Setup, saved: TrainState) -> None:
+    assert setup.execution.checkpoint is not None
+    if setup.method.noise is NoiseKind.SECURE and not saved.finished:
+        raise CheckpointError(
+            f"checkpoint: {setup.execution.checkpoint.path} is of a run whose noise cannot be drawn again "
+            "(trainer.noise=secure), and steps after it may have shown theirs; start a new run: what this one reserved "
+            "stays spent"
+        )
+
+
+def _restore(
+    setup: Setup,
+    saved: TrainState,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
+    monitor: RunMonitor,
+) -> None:
+    setup.model.load_state_dict(saved.model)
+    monitor.load_state_dict(saved.monitor)
+    if saved.optimizer is not None:
+        optimizer.load_state_dict(saved.optimizer)
+    if average is not None and saved.average is not None:
+        average.load_state_dict(saved.average)
+    if setup.scaling is not None and saved.scaling is not None:
+        setup.scaling.load_state_dict(saved.scaling)
+
+
+def _seen_of_sampling(sampler: Sampler, step: int, num_units: int, key: bytes) -> dict[str, Any]:
+    """What the monitor may know of a draw beside its size. The one place that asks which sampler it is."""
+    if isinstance(sampler, TruncatedPoissonSampler):
+        return {"coins": len(sampler.coins(step, num_units, key))}
+    if isinstance(sampler, CyclicPoissonSampler) and sampler.groups > 1:
+        return {"drawn_from": len(sampler.members(step, num_units, key))}
+    return {}
+
+
+class _Scaled(Observer):
+    """Lets the scaling learn from releases."""
+
+    def __init__(self, scaling: Any) -> None:
+        self._scaling = scaling
+
+    def after_release(self, record: StepRecord) -> None:
+        self._scaling.observe()
+
+
+class _Averaged(Observer):
+    """Takes the weights into the average after each step."""
+
+    def __init__(self, average: WeightAverage) -> None:
+        self._average = average
+
+    def after_update(self, record: StepRecord) -> None:
+        self._average.take()
+
+
+__all__ = ["Observer", "RunState", "open_run"]
