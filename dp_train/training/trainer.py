@@ -24,16 +24,14 @@ from dp_train.consent.events import Purpose
 from dp_train.conversations import Example
 from dp_train.engines.base import Clipping, Engine, EngineName, StepRecord
 from dp_train.engines.build import build_engine
-from dp_train.engines.correlated_noise import CorrelatedNoise
+from dp_train.engines.correlated_noise import planned_noise
 from dp_train.engines.noise import NoiseSource, SeededNoise
 from dp_train.engines.scaling import Scaling
 from dp_train.engines.self_check import self_check
 from dp_train.errors import CheckpointError, ConsentError, DpTrainError, ModelError, PlanError
-from dp_train.privacy.accounting import epsilon_schedule
 from dp_train.privacy.ledger.ledger import Reservation
 from dp_train.privacy.monitor import RunMonitor
 from dp_train.privacy.plan import PrivacyPlan
-from dp_train.privacy.sampling import CyclicPoissonSampler, Sampler, TruncatedPoissonSampler, sampler_of
 from dp_train.privacy.units import Units
 from dp_train.tasks.base import PacksRows, Task
 from dp_train.training.averaging import WeightAverage
@@ -117,10 +115,10 @@ class Trainer:
         self.model = model
         self.task = task
         self.plan = plan
-        if plan.bands > 1 and noise is not None:
+        if not plan.mechanism.noise.independent and noise is not None:
             raise PlanError(
-                f"trainer: bands={plan.bands} and a noise source of your own; correlated noise is made from seeds, so "
-                "that a resumed run can make it again; leave noise out, or set bands=1"
+                f"trainer: bands={plan.mechanism.noise.bands} and a noise source of your own; correlated noise is made "
+                "from seeds, so that a resumed run can make it again; leave noise out, or set bands=1"
             )
         self.engine_name = engine if plan.private else EngineName.NON_PRIVATE
         self._clipping = clipping
@@ -390,7 +388,7 @@ class _Run:
             self._base_rates = [float(group["initial_lr"]) for group in self._optimizer.param_groups]
         for group, rate in zip(self._optimizer.param_groups, self._base_rates, strict=True):
             group["initial_lr"] = rate
-        sampler = sampler_of(plan)
+        sampler = plan.mechanism.sampler
         batches = trainer._batches(self._units)
         curve = _epsilon_curve(plan)
         trainer.model.train()
@@ -416,7 +414,7 @@ class _Run:
                 self._optimizer.zero_grad(set_to_none=True)
                 if self._average is not None:
                     self._average.take()
-                self._note(record, sampler)
+                self._note(record)
                 self.step += 1
                 if self.step % trainer._checkpoint_every == 0:
                     self._save()
@@ -441,13 +439,8 @@ class _Run:
             group["lr"] = rate * factor
         return self._base_rates[0] * factor
 
-    def _note(self, record: StepRecord, sampler: Sampler) -> None:
-        asked = record.step, len(self._units), self._seeds.sampling
-        turn = coins = None
-        if isinstance(sampler, TruncatedPoissonSampler):
-            coins = len(sampler.coins(*asked))
-        elif isinstance(sampler, CyclicPoissonSampler) and sampler.groups > 1:
-            turn = len(sampler.members(*asked))
+    def _note(self, record: StepRecord) -> None:
+        observe = self._trainer.plan.mechanism.observe
         self._monitor.record(
             record.step,
             units_drawn=record.units,
@@ -456,8 +449,7 @@ class _Run:
             clip_norm=record.clip_norm,
             divisor=record.divisor,
             noise_bands=record.noise_bands,
-            drawn_from=turn,
-            coins=coins,
+            observed=observe(record.step, len(self._units), self._seeds.sampling),
             loss_noise_std=record.loss_noise_std,
             noise_seen=record.noise_seen,
         )
@@ -508,8 +500,7 @@ def _seeded_noise(plan: PrivacyPlan, seeds: Seeds, cohort: str) -> NoiseSource:
         # Under one chosen seed, two runs that differ in σ or in their people must not share noise: σ₁Z and σ₂Z added
         # to one sum show the sum, and Z added to two sums shows the person between them.
         seed = hashlib.blake2b(f"{plan.digest} {cohort}".encode(), key=seed, person=b"run").digest()
-    noise = SeededNoise(seed)
-    return noise if plan.bands == 1 else CorrelatedNoise(noise, bands=plan.bands, steps=plan.steps)
+    return planned_noise(SeededNoise(seed), plan.mechanism.noise)
 
 
 def _epsilon_curve(plan: PrivacyPlan) -> dict[int, float]:
@@ -517,7 +508,7 @@ def _epsilon_curve(plan: PrivacyPlan) -> dict[int, float]:
     if not plan.private:
         return {}
     points = sorted({max(1, round(plan.steps * point / _CURVE_POINTS)) for point in range(1, _CURVE_POINTS + 1)})
-    return dict(zip(points, epsilon_schedule(plan, points), strict=True))
+    return dict(zip(points, plan.epsilon_schedule(points), strict=True))
 
 
 @contextmanager
