@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from dp_train.engines.base import Clipping, Engine, EngineName, RowLosses
-from dp_train.engines.correlated_noise import CorrelatedNoise
+from dp_train.engines.correlated_noise import planned_noise
 from dp_train.engines.naive import NaiveEngine
 from dp_train.engines.noise import NoiseKind, NoiseSource, SecureNoise, SeededNoise
 from dp_train.engines.non_private import NonPrivateEngine
@@ -99,12 +99,12 @@ def build_noise(kind: NoiseKind, plan: PrivacyPlan, key: bytes) -> NoiseSource:
     Raises:
       PlanError: secure noise and correlated noise, which a resumed run has to make again.
     """
+    law = plan.mechanism.noise
     if kind is NoiseKind.SECURE:
-        if plan.bands > 1:
-            raise PlanError(f"noise: bands={plan.bands} with secure noise; use seeded noise, or set bands=1")
+        if not law.independent:
+            raise PlanError(f"noise: bands={law.bands} with secure noise; use seeded noise, or set bands=1")
         return SecureNoise()
-    noise = SeededNoise(key)
-    return noise if plan.bands == 1 else CorrelatedNoise(noise, bands=plan.bands, steps=plan.steps)
+    return planned_noise(SeededNoise(key), law)
 
 
 def _check(name: EngineName, plan: PrivacyPlan) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dp_train.engines.noise import SeededNoise
-from dp_train.privacy.correlation import column_norms, strategy_coefficients
+from dp_train.engines.noise import NoiseSource, SeededNoise
+from dp_train.privacy.correlation import NoiseLaw, column_norms, strategy_coefficients
 
 
 @dataclass(slots=True)
@@ -63,3 +63,8 @@ class CorrelatedNoise:
         past.rows = [row, *past.rows[: self.bands - 2]] if self.bands > 1 else []
         past.step += 1
         return row
+
+
+def planned_noise(noise: SeededNoise, law: NoiseLaw) -> NoiseSource:
+    """The noise of a mechanism, made from independent noise: `noise` itself where the law is independence."""
+    return noise if law.independent else CorrelatedNoise(noise, bands=law.bands, steps=law.steps)

@@ -15,8 +15,8 @@ from opacus.accountants import PRVAccountant, RDPAccountant
 
 from dp_train.errors import PlanError
 from dp_train.privacy import accounting
-from dp_train.privacy.accounting import without_bands
-from dp_train.privacy.plan import PrivacyPlan, Unit
+from dp_train.privacy.events import sampled_gaussian
+from dp_train.privacy.plan import PrivacyPlan
 
 _PRV_ENDS = 100.0
 
@@ -58,10 +58,11 @@ def opinions(plan: PrivacyPlan) -> Mapping[str, float]:
     """ε of the plan by every accountant that knows plans of its kind: "pld" is published, the others check it."""
     if not plan.private:
         return {}
-    found = dict(accounting.cross_check(plan))
+    event = plan.event()
+    found = dict(accounting.cross_check([event], plan.neighboring_relation, plan.delta))
     # Opacus' PRV knows no mixtures, no caps, no rate of 1, and overflows where an ε means nothing any more.
-    known = plan.max_contributions == 1 and plan.max_batch_units is None and without_bands(plan).sample_rate < 1
-    if known and 0 < found["pld"] < _PRV_ENDS:
+    steps = sampled_gaussian(event)
+    if steps is not None and steps[1] < 1 and 0 < found["pld"] < _PRV_ENDS:
         with suppress(ArithmeticError, ValueError, RuntimeError):  # a grid that PRV cannot make: it has no opinion
             found[PRV] = cross_check(plan).prv
     return found
@@ -96,20 +97,20 @@ def cross_check(plan: PrivacyPlan, *, history: Sequence[tuple[float, float, int]
     """
     if not plan.private:
         raise PlanError("cross-check: the plan is not private; expected noise_multiplier > 0")
-    if plan.unit is Unit.USER and plan.max_contributions > 1:
+    steps = sampled_gaussian(plan.event())
+    if steps is None:
         raise PlanError(
-            f"cross-check: max_contributions={plan.max_contributions}; Opacus' accountants know only plans with 1"
+            f"cross-check: max_contributions={plan.max_contributions}, max_batch_units={plan.max_batch_units}; Opacus' "
+            "accountants know Poisson sampling with neither; leave both out, or go by the PLD alone"
         )
-    if history is None:
-        plan = without_bands(plan)
-    ran = list(history) if history is not None else [(plan.sigma, plan.sample_rate, plan.steps)]
+    ran = list(history) if history is not None else [steps]
     prv, rdp = PRVAccountant(), RDPAccountant()
     prv.history, rdp.history = list(ran), list(ran)
     with warnings.catch_warnings():
         # PRV sizes its grid by a Rényi bound; an order at the end of its range makes the grid larger, no more.
         warnings.filterwarnings("ignore", message="Optimal order is")
         return CrossCheck(
-            pld=plan.epsilon(steps=sum(steps for *_, steps in ran)),
+            pld=plan.epsilon(sum(count for *_, count in history) if history is not None else None),
             prv=float(prv.get_epsilon(plan.delta)),
             rdp=float(rdp.get_epsilon(plan.delta, alphas=_ORDERS)),
         )

@@ -13,8 +13,39 @@ arXiv 2405.15913). Few steps at a high rate cost more noise than many at a low o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseLaw:
+    """Row t of C⁻¹Z for the strategy C of `bands` bands over `steps` steps; one band is independent noise.
+
+    Attributes:
+      bands: over how many steps the noise is correlated.
+      steps: with which the noise ends; of no account for independent noise.
+    """
+
+    bands: int
+    steps: int
+
+    @property
+    def independent(self) -> bool:
+        """Whether the noise of a step has nothing to do with that of another."""
+        return self.bands == 1
+
+    def variance(self, step: int) -> float:
+        """Of row `step` of C⁻¹Z, where Z has variance 1."""
+        if self.independent:
+            return 1.0
+        return _variances(self.bands, self.steps)[min(step, self.steps - 1)]
+
+
+INDEPENDENT = NoiseLaw(bands=1, steps=1)
 
 
 def strategy_coefficients(bands: int) -> NDArray[np.float64]:
@@ -53,3 +84,11 @@ def strategy(coefficients: NDArray[np.float64], steps: int) -> NDArray[np.float6
     band = (offset >= 0) & (offset < len(coefficients))
     toeplitz = np.where(band, coefficients[np.clip(offset, 0, len(coefficients) - 1)], 0.0)
     return toeplitz / column_norms(coefficients, steps)
+
+
+@lru_cache(maxsize=8)
+def _variances(bands: int, steps: int) -> Sequence[float]:
+    coefficients = strategy_coefficients(bands)
+    squares = inverse_coefficients(coefficients, steps) ** 2
+    found: list[float] = (squares.cumsum() * column_norms(coefficients, steps) ** 2).tolist()
+    return found

@@ -11,7 +11,7 @@ from dp_train.errors import CheckpointError, EpsilonWithheld
 from dp_train.privacy.noise_check import NoiseObservation, normal_squares, violations
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.rounding import rounded_up
-from dp_train.privacy.sampling import FALSE_ALARM, is_poisson
+from dp_train.privacy.sampling import FALSE_ALARM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +102,9 @@ class RunMonitor:
         self._plan = plan
         # 0 · inf has no value: without noise the std is 0 whatever the clip.
         self._noise_std = plan.sigma * plan.clip_norm if plan.private else 0.0
+        self._mechanism = plan.mechanism
         self._next_step = 0
-        self._sizes: list[int] = []
-        self._turns: list[int] = []  # with correlated noise: how many units' turn it was
+        self._draws: list[tuple[int, ...]] = []  # units, and what the mechanism observed beside their number
         self._departures: list[str] = []
         self._squares: list[float] = []  # of the noise in each tensor, over all steps, and how many there were
         self._counts: list[int] = []
@@ -119,8 +119,7 @@ class RunMonitor:
         clip_norm: float,
         divisor: float,
         noise_bands: int = 1,
-        drawn_from: int | None = None,
-        coins: int | None = None,
+        observed: tuple[int, ...] = (),
         loss_noise_std: float = 0.0,
         noise_seen: NoiseObservation | None = None,
     ) -> None:
@@ -134,8 +133,7 @@ class RunMonitor:
           clip_norm: bound of one unit's gradient that was used.
           divisor: what the noisy sum was divided by.
           noise_bands: over how many steps the noise was correlated; `noise_std` is that of the independent noise in it.
-          drawn_from: with correlated noise, how many units' turn it was; private.
-          coins: with a cap, how many units' coins came up before some were left out; private.
+          observed: what `Mechanism.observe` said of the draw; private.
           loss_noise_std: std of the noise on the released sum of losses; 0 where none was released.
           noise_seen: what became of a few elements when noise was added; private. None where nobody looked.
         """
@@ -147,14 +145,7 @@ class RunMonitor:
         if step >= plan.steps:
             self._depart(f"more steps ran than the planned {plan.steps}")
         self._next_step = max(self._next_step, step + 1)
-        if plan.max_batch_units is None:
-            self._sizes.append(int(units_drawn))
-        else:
-            self._sizes.append(-1 if coins is None else int(coins))
-            if int(units_drawn) != min(self._sizes[-1], plan.max_batch_units):
-                self._depart(f"a step did not take what was drawn up to max_batch_units={plan.max_batch_units}")
-        if plan.bands > 1:
-            self._turns.append(-1 if drawn_from is None else int(drawn_from))
+        self._draws.append((int(units_drawn), *(int(value) for value in observed)))
         if divisor != plan.expected_units:
             self._depart(f"the sum was not divided by expected_units={plan.expected_units}")
         if not plan.private:
@@ -163,8 +154,8 @@ class RunMonitor:
             self._look(step, int(units_drawn), noise_seen)
         if noise_draws != 1:
             self._depart("noise was not drawn exactly once a step")
-        if noise_bands > plan.bands:
-            self._depart(f"the noise was correlated over more than bands={plan.bands} steps")
+        if noise_bands > self._mechanism.noise.bands:
+            self._depart(f"the noise was correlated over more than bands={self._mechanism.noise.bands} steps")
         if not math.isclose(noise_std, self._noise_std, rel_tol=1e-6):
             self._depart(f"the noise std was not σ·C={self._noise_std:g}")
         if not math.isclose(loss_noise_std, plan.loss_noise_std, rel_tol=1e-6):
@@ -180,22 +171,20 @@ class RunMonitor:
         """
         plan = self._plan
         reasons = list(self._departures)
-        if plan.private and not self._drawn_as_planned(num_units):
-            reasons.append(f"batch sizes are not those of Poisson sampling at sample_rate={plan.sample_rate:g}")
-        if plan.population is not None and num_units > plan.population:
-            reasons.append(f"there are more units than the declared population={plan.population}")
+        if plan.private:
+            reasons += self._mechanism.violations(self._draws, num_units)
         share = FALSE_ALARM / 2 / max(len(self._counts), 1)
         pairs = zip(self._squares, self._counts, strict=True)
         if not all(normal_squares(total, count, false_alarm=share) for total, count in pairs):
             reasons.append("the noise of a tensor is not of the planned size")
-        spent = plan.epsilon(steps=plan.charged(len(self._sizes))) if plan.private and not reasons else None
+        spent = plan.epsilon(steps=plan.charged(len(self._draws))) if plan.private and not reasons else None
         return EpsilonClaim(
             private=plan.private,
             withheld=tuple(reasons),
             spent=spent,
             delta=plan.delta,
             unit=plan.unit,
-            steps=len(self._sizes),
+            steps=len(self._draws),
             planned_steps=plan.steps,
         )
 
@@ -204,8 +193,7 @@ class RunMonitor:
         return {
             "plan": self._plan.digest,
             "next_step": self._next_step,
-            "units_drawn": list(self._sizes),
-            "drawn_from": list(self._turns),
+            "draws": [list(draw) for draw in self._draws],
             "departures": list(self._departures),
             "noise_squares": list(self._squares),
             "noise_counts": list(self._counts),
@@ -222,8 +210,7 @@ class RunMonitor:
                 "monitor: the checkpoint was written under another privacy plan; resume with the plan of the checkpoint"
             )
         self._next_step = int(state["next_step"])
-        self._sizes = [int(size) for size in state["units_drawn"]]
-        self._turns = [int(size) for size in state.get("drawn_from", ())]
+        self._draws = [tuple(int(value) for value in draw) for draw in state["draws"]]
         self._departures = [str(reason) for reason in state["departures"]]
         self._squares = [float(total) for total in state.get("noise_squares", ())]
         self._counts = [int(count) for count in state.get("noise_counts", ())]
@@ -233,32 +220,12 @@ class RunMonitor:
         alarm = FALSE_ALARM / 2 / self._plan.steps
         for reason in violations(self._plan, step, units, seen, false_alarm=alarm):
             self._depart(reason)
-        if self._plan.bands > 1:
+        if not self._mechanism.noise.independent:
             return  # what two steps add is not independent there, so that squares do not add up to a known law
         if not self._counts:
             self._squares, self._counts = [0.0] * len(seen.counts), [0] * len(seen.counts)
         self._squares = [total + new for total, new in zip(self._squares, seen.squares, strict=True)]
         self._counts = [total + new for total, new in zip(self._counts, seen.counts, strict=True)]
-
-    def _drawn_as_planned(self, num_units: int) -> bool:
-        plan, bands = self._plan, self._plan.bands
-        if bands == 1:
-            return is_poisson(self._sizes, num_units=num_units, sample_rate=plan.sample_rate)
-        # Groups keep their members, and share all units among them.
-        groups = self._turns[:bands]
-        if any(size != groups[step % bands] for step, size in enumerate(self._turns)) or min(groups, default=0) < 0:
-            return False
-        if sum(groups) > num_units or (len(groups) == bands and sum(groups) != num_units):
-            return False
-        return all(
-            is_poisson(
-                self._sizes[group::bands],
-                num_units=size,
-                sample_rate=min(1.0, bands * plan.sample_rate),
-                false_alarm=FALSE_ALARM / bands,
-            )
-            for group, size in enumerate(groups)
-        )
 
     def _depart(self, reason: str) -> None:
         if reason not in self._departures:

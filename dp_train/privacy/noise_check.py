@@ -8,11 +8,9 @@ Everything here is private: it is about noise that nobody may know.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dp_train.privacy.correlation import column_norms, inverse_coefficients, strategy_coefficients
 from dp_train.privacy.plan import PrivacyPlan
 
 _ROUNDING = 2e-3
@@ -44,11 +42,12 @@ class NoiseObservation:
 def violations(plan: PrivacyPlan, step: int, units: int, seen: NoiseObservation, *, false_alarm: float) -> list[str]:
     """What one release did that the plan's noise and clip cannot have done; reasons name public numbers alone."""
     found = []
+    law = plan.mechanism.noise
     total, count = math.fsum(seen.squares), sum(seen.counts)
-    if not normal_squares(total / variance(plan, step), count, false_alarm=false_alarm):
+    if not normal_squares(total / law.variance(step), count, false_alarm=false_alarm):
         found.append("the noise that was added is not of the planned size")
     if count >= _ENOUGH and (
-        abs(seen.cross_correlation) > _ALIKE or (plan.bands == 1 and abs(seen.lag_correlation) > _ALIKE)
+        abs(seen.cross_correlation) > _ALIKE or (law.independent and abs(seen.lag_correlation) > _ALIKE)
     ):
         found.append("the noise of a step repeats noise of another step or tensor")
     if not seen.sum_norm <= plan.clip_norm * units * (1 + _ROUNDING):
@@ -64,21 +63,6 @@ def normal_squares(total: float, count: int, *, false_alarm: float) -> bool:
     return low * (1 - _ROUNDING) <= total <= high * (1 + _ROUNDING)
 
 
-def variance(plan: PrivacyPlan, step: int) -> float:
-    """Of row `step` of C⁻¹Z, where Z has variance 1; 1 without bands."""
-    if plan.bands == 1:
-        return 1.0
-    return _variances(plan.bands, plan.steps)[min(step, plan.steps - 1)]
-
-
-@lru_cache(maxsize=8)
-def _variances(bands: int, steps: int) -> Sequence[float]:
-    coefficients = strategy_coefficients(bands)
-    squares = inverse_coefficients(coefficients, steps) ** 2
-    found: list[float] = (squares.cumsum() * column_norms(coefficients, steps) ** 2).tolist()
-    return found
-
-
 @lru_cache(maxsize=256)
 def _chi_squared(count: int, false_alarm: float) -> tuple[float, float]:
     from scipy.stats import chi2
@@ -86,4 +70,4 @@ def _chi_squared(count: int, false_alarm: float) -> tuple[float, float]:
     return float(chi2.ppf(false_alarm / 2, count)), float(chi2.isf(false_alarm / 2, count))
 
 
-__all__ = ["NoiseObservation", "normal_squares", "variance", "violations"]
+__all__ = ["NoiseObservation", "normal_squares", "violations"]

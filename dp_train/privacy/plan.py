@@ -6,26 +6,20 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 from dp_train.errors import PlanError
-
-
-class Unit(Enum):
-    """Whose data is protected: all of one person's, or one example's."""
-
-    USER = "user"
-    EXAMPLE = "example"
-
-
-class NeighboringRelation(Enum):
-    """Which two data sets must look alike; the names are those of dp_accounting."""
-
-    ADD_OR_REMOVE_ONE = "add_or_remove_one"
-    REPLACE_SPECIAL = "replace_special"
-
+from dp_train.privacy import accounting
+from dp_train.privacy.calibration import least_noise
+from dp_train.privacy.mechanisms.banded import Banded
+from dp_train.privacy.mechanisms.base import Mechanism
+from dp_train.privacy.mechanisms.multi_owner import MultiOwner
+from dp_train.privacy.mechanisms.poisson import Poisson
+from dp_train.privacy.mechanisms.truncated import Truncated
+from dp_train.privacy.relations import NeighboringRelation, Unit
 
 _CAP, _CURVE = ("max_batch_units", "population"), ("loss_noise_ratio", "loss_bound")
 
@@ -88,33 +82,16 @@ class PrivacyPlan:
         check(self.noise_multiplier is None or 0 <= self.noise_multiplier < math.inf, "noise_multiplier", "σ ≥ 0")
         check(self.max_contributions >= 1, "max_contributions", "at least 1")
         check(self.rows_per_unit >= 1, "rows_per_unit", "at least 1")
-        check(1 <= self.bands <= self.steps, "bands", f"1 to steps={self.steps}")
-        check(
-            self.bands * self.sample_rate <= 1,
-            "bands",
-            f"at most 1 ÷ sample_rate={1 / self.sample_rate:.4g}: bands × sample_rate is a group's rate",
-        )
-        many = self.unit is Unit.USER and self.max_contributions > 1
-        check(
-            self.bands == 1 or not many, "bands", "1 with max_contributions > 1: one person's units take several turns"
-        )
+        check(self.bands >= 1, "bands", f"1 to steps={self.steps}")
         check(
             (self.max_batch_units is None) == (self.population is None),
             "population",
             "a number if max_batch_units is one",
         )
-        if self.max_batch_units is not None and self.population is not None:
-            plain = self.bands == 1 and not many
-            check(plain, "max_batch_units", "null with bands > 1 or max_contributions > 1, for which no event is known")
-            mean = self.sample_rate * self.population
-            check(
-                self.max_batch_units >= mean,
-                "max_batch_units",
-                f"at least the mean, sample_rate × population = {mean:g}",
-            )
         ratio = self.loss_noise_ratio
         check(ratio is None or 0 < ratio < math.inf, "loss_noise_ratio", "a number > 0, or None for no curve")
         check(0 < self.loss_bound < math.inf, "loss_bound", "a number > 0")
+        _ = self.mechanism  # refuses what it cannot do
 
     @property
     def private(self) -> bool:
@@ -129,11 +106,56 @@ class PrivacyPlan:
         return self.noise_multiplier
 
     @property
+    def mechanism(self) -> Mechanism:
+        """How the plan draws and adds noise: the one value that answers for it, wherever anybody asks.
+
+        | bands | max_batch_units | k, of a person | mechanism |
+        |---|---|---|---|
+        | 1 | None | 1 | `Poisson` |
+        | 1 | None | > 1 | `MultiOwner` |
+        | 1 | a number | 1 | `Truncated` |
+        | > 1 | None | 1 | `Banded` |
+
+        Any other row is refused: no event is known for it. A released training curve (`loss_noise_ratio`) goes with
+        every row: a step then releases gradients and losses at once, at noise multiplier σ ÷ √(1 + 1/r²). A unit adds
+        a gradient of norm C at most, under noise of std σC, and a loss of L at most, under independent noise of std
+        rσL, by one coin; in units of their noise they are one vector of norm at most √(1/σ² + 1/(rσ)²). Under
+        correlated noise the loss is one more column of the matrix whose rows are the steps.
+        """
+        contributions = self.max_contributions if self.unit is Unit.USER else 1
+        asked = [
+            name
+            for name, special in (
+                ("max_batch_units", self.max_batch_units is not None),
+                ("bands", self.bands > 1),
+                ("max_contributions", contributions > 1),
+            )
+            if special
+        ]
+        if len(asked) > 1:
+            one, other = asked[:2]
+            raise PlanError(
+                f"plan: {one}={getattr(self, one)} with {other}={getattr(self, other)}; expected one of them, for no "
+                f"event of both is known; leave out {one}"
+            )
+        rate, noise = self.sample_rate, self._noise_of_all_releases
+        if self.max_batch_units is not None and self.population is not None:
+            return Truncated(
+                sample_rate=rate,
+                noise_multiplier=noise,
+                max_batch_units=self.max_batch_units,
+                population=self.population,
+            )
+        if self.bands > 1:
+            return Banded(sample_rate=rate, noise_multiplier=noise, bands=self.bands, steps=self.steps)
+        if contributions > 1:
+            return MultiOwner(sample_rate=rate, noise_multiplier=noise, max_contributions=contributions)
+        return Poisson(sample_rate=rate, noise_multiplier=noise)
+
+    @property
     def neighboring_relation(self) -> NeighboringRelation:
         """One unit more or less; for k > 1, one person's words replaced by nothing while who met whom stays."""
-        if self.unit is Unit.USER and self.max_contributions > 1:
-            return NeighboringRelation.REPLACE_SPECIAL
-        return NeighboringRelation.ADD_OR_REMOVE_ONE
+        return self.mechanism.relation
 
     def replace(self, **changes: Any) -> PrivacyPlan:
         """A copy with some fields changed."""
@@ -142,6 +164,12 @@ class PrivacyPlan:
     def without_privacy(self) -> PrivacyPlan:
         """The same sampling and steps with no clipping and no noise: the baseline."""
         return self.replace(clip_norm=math.inf, noise_multiplier=0.0, loss_noise_ratio=None)
+
+    @property
+    def _noise_of_all_releases(self) -> float:
+        """σ ÷ √(1 + 1/r²), see `mechanism`; 0, which bounds nothing, until σ is set."""
+        sigma = self.noise_multiplier or 0.0
+        return sigma if self.loss_noise_ratio is None else sigma / math.sqrt(1 + self.loss_noise_ratio**-2)
 
     @property
     def loss_noise_std(self) -> float:
@@ -157,22 +185,38 @@ class PrivacyPlan:
         return self.steps if steps > 0 else 0
 
     def event(self, steps: int | None = None) -> Any:
-        """The `DpEvent` of the plan, or of its first `steps` steps: `accounting.event`."""
-        from dp_train.privacy import accounting
+        """The `DpEvent` of the plan, or of its first `steps` steps: all that an accountant has to know.
 
-        return accounting.event(self, steps)
+        Raises:
+          PlanError: σ is not set, or `steps` is negative.
+        """
+        from dp_accounting import dp_event
 
-    def epsilon(self, steps: int | None = None) -> float:
-        """ε of the plan, or of its first `steps` steps: `accounting.epsilon`."""
-        from dp_train.privacy import accounting
+        count = self.steps if steps is None else steps
+        if count < 0:
+            raise PlanError(f"plan: steps={steps}; expected 0 or more")
+        if count == 0:
+            return dp_event.NoOpDpEvent()
+        if not self.private:
+            return dp_event.NonPrivateDpEvent()
+        _ = self.sigma  # refuses a plan that is not calibrated
+        return self.mechanism.event(count)
 
-        return accounting.epsilon(self, steps=steps)
+    def epsilon(self, steps: int | None = None, *, intervals: Sequence[float] | None = None) -> float:
+        """ε of the plan, or of its first `steps` steps, at its δ: the `accounting.price` of its event."""
+        return accounting.price([self.event(steps)], self.neighboring_relation, self.delta, intervals=intervals).epsilon
+
+    def epsilon_schedule(self, steps: Sequence[int]) -> tuple[float, ...]:
+        """ε after each of `steps` steps, in their order: `accounting.schedule`. The last of them equals `epsilon`."""
+        return accounting.schedule([self.event(step) for step in steps], self.neighboring_relation, self.delta)
+
+    def delta_curve(self, deltas: Sequence[float], *, steps: int | None = None) -> tuple[float, ...]:
+        """ε at each of `deltas`, in their order: `accounting.delta_curve`."""
+        return accounting.delta_curve([self.event(steps)], self.neighboring_relation, self.delta, deltas)
 
     def calibrate(self, *, epsilon: float) -> PrivacyPlan:
-        """The plan with the least noise that spends at most `epsilon`: `accounting.calibrate`."""
-        from dp_train.privacy import accounting
-
-        return accounting.calibrate(self, epsilon=epsilon)
+        """The plan with the least noise that spends at most `epsilon`: `calibration.least_noise`."""
+        return _calibrated(self, epsilon)
 
     def describe(self) -> dict[str, Any]:
         """The public fields as plain JSON values."""
@@ -189,3 +233,26 @@ class PrivacyPlan:
     def digest(self) -> str:
         """SHA-256 of the public fields: names the plan in checkpoints, ledger and reports."""
         return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+
+
+def warn_if_delta_large(plan: PrivacyPlan, num_units: int) -> bool:
+    """Return whether δ ≥ 1 ÷ `num_units`, so that releasing one unit whole would be within the guarantee.
+
+    The answer compares δ with a private number. Show it to whoever runs the training, and leave it out of
+    what is published; a plan made for a declared population compares with that one instead.
+    """
+    return num_units > 0 and plan.delta >= 1 / num_units
+
+
+@lru_cache(maxsize=64)  # a study asks for each of its plans several times, and each takes seconds
+def _calibrated(plan: PrivacyPlan, epsilon: float) -> PrivacyPlan:
+    sigma = least_noise(
+        lambda sigma: plan.replace(noise_multiplier=sigma).event(),
+        plan.neighboring_relation,
+        plan.delta,
+        epsilon=epsilon,
+    )
+    return plan.replace(noise_multiplier=sigma)
+
+
+__all__ = ["NeighboringRelation", "PrivacyPlan", "Unit", "warn_if_delta_large"]

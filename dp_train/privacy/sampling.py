@@ -10,15 +10,33 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dp_train.errors import PlanError
-from dp_train.privacy.plan import PrivacyPlan
 
 FALSE_ALARM = 1e-9
 """Probability with which a correct run is taken for a wrong one by `is_poisson`."""
+
+
+class Sampler(Protocol):
+    """Draws the units of a step.
+
+    Guarantee: a draw is a pure function of (seed, step, unit index).
+    """
+
+    @property
+    def name(self) -> str:
+        """Short, for the ledger."""
+
+    @property
+    def described(self) -> str:
+        """What it assumes, for the card."""
+
+    def draw(self, step: int, num_units: int, seed: bytes) -> NDArray[np.int64]:
+        """Sorted indices of the units that enter `step`; may be empty. Arguments as of `PoissonSampler.draw`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +57,8 @@ class PoissonSampler:
     """
 
     sample_rate: float
+    name: ClassVar[str] = "poisson"
+    described: ClassVar[str] = "Poisson sampling"
 
     def __post_init__(self) -> None:
         if not 0 < self.sample_rate <= 1:
@@ -85,6 +105,8 @@ class CyclicPoissonSampler:
 
     sample_rate: float
     groups: int
+    name: ClassVar[str] = "cyclic poisson"
+    described: ClassVar[str] = "Poisson sampling by turns"
 
     def __post_init__(self) -> None:
         if self.groups < 1 or not 0 < self.groups * self.sample_rate <= 1:
@@ -117,6 +139,8 @@ class TruncatedPoissonSampler:
 
     sample_rate: float
     max_batch_units: int
+    name: ClassVar[str] = "truncated poisson"
+    described: ClassVar[str] = "Poisson sampling with a cap, of no more units than declared"
 
     def coins(self, step: int, num_units: int, seed: bytes) -> NDArray[np.int64]:
         """Sorted indices of all units whose coin came up. As private as a draw."""
@@ -130,23 +154,6 @@ class TruncatedPoissonSampler:
         places = np.random.Philox(key=_key(seed, step, b"left out")).random_raw(len(drawn))
         kept: NDArray[np.int64] = np.sort(drawn[np.argsort(places, kind="stable")[: self.max_batch_units]])
         return kept
-
-
-Sampler = CyclicPoissonSampler | TruncatedPoissonSampler
-
-
-def sampler_of(plan: PrivacyPlan) -> Sampler:
-    """The sampler that the plan's event is of."""
-    if plan.max_batch_units is not None:
-        return TruncatedPoissonSampler(plan.sample_rate, plan.max_batch_units)
-    return CyclicPoissonSampler(plan.sample_rate, plan.bands)
-
-
-def sampler_name(plan: PrivacyPlan) -> str:
-    """Its name, for ledger and card."""
-    if plan.max_batch_units is not None:
-        return "truncated poisson"
-    return "poisson" if plan.bands == 1 else "cyclic poisson"
 
 
 @lru_cache(maxsize=2)

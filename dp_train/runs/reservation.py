@@ -23,7 +23,6 @@ from dp_train.privacy.ledger.ledger import Ledger, Request, Reservation
 from dp_train.privacy.ledger.lines import RunFacts
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.rounding import rounded_up
-from dp_train.privacy.sampling import sampler_name
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.names import TrainOn
 from dp_train.runs.recipe import Recipe
@@ -81,7 +80,7 @@ def spending(
             facts = RunFacts(
                 run=name,
                 engine=engine,
-                sampler=sampler_name(plan),
+                sampler=plan.mechanism.sampler.name,
                 purpose=units.purpose.value,
                 consent_root=units.consent_root,
                 cohort=key.sealed(units.cohort),
@@ -134,7 +133,7 @@ def declare_together(
             facts=RunFacts(
                 run=run.name,
                 engine=config.engine.name.value if run.plan.private else "non_private",
-                sampler=sampler_name(run.plan),
+                sampler=run.plan.mechanism.sampler.name,
                 consent_root=run.consent_root,
                 **code,
             ),

@@ -17,7 +17,6 @@ from dp_train.consent.events import Purpose
 from dp_train.errors import TrackingError
 from dp_train.privacy.monitor import EpsilonClaim
 from dp_train.privacy.plan import NeighboringRelation, PrivacyPlan, Unit
-from dp_train.privacy.sampling import sampler_name
 from dp_train.tracking.guarantee import Curve, draw_guarantee
 from dp_train.tracking.recompute import EARLIER, number, plan_section
 
@@ -28,12 +27,6 @@ _RELATIONS = {
     NeighboringRelation.ADD_OR_REMOVE_ONE: "two data sets that differ in one unit more or less",
     NeighboringRelation.REPLACE_SPECIAL: "two data sets of the same meetings, in one of which all that one person took "
     "part in count as empty; who met whom stays",
-}
-
-_SAMPLING = {
-    "poisson": "Poisson sampling",
-    "cyclic poisson": "Poisson sampling by turns",
-    "truncated poisson": "Poisson sampling with a cap, of no more units than declared",
 }
 
 Document = Mapping[str, Any]
@@ -124,8 +117,8 @@ def card_document(facts: CardFacts) -> Document:
         },
         "accounting": {
             "published": "privacy loss distributions (dp-accounting)",
-            "assumptions": f"{_SAMPLING[sampler_name(plan)]}, one Gaussian noise draw a step, clipping per unit, a "
-            "public divisor",
+            "assumptions": f"{plan.mechanism.sampler.described}, one Gaussian noise draw a step, clipping per "
+            "unit, a public divisor",
             "assumptions held in this run": _held(claim),
             **({} if claim.withheld else _cross_check(facts)),
         },

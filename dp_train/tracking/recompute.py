@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dp_train.privacy.accounting import epsilon_delta_curve
 from dp_train.privacy.composition import Price, compose, event_from_json
-from dp_train.privacy.ledger.budget import standing, strictest
+from dp_train.privacy.ledger.budget import standing
 from dp_train.privacy.ledger.lines import Book, State
 from dp_train.privacy.plan import PrivacyPlan, Unit
+from dp_train.privacy.relations import strictest
 
 _SAME = 1e-6
 """Relative difference that rounding to six digits may leave."""
@@ -44,7 +44,7 @@ def guarantee_curve(plan: PrivacyPlan, steps: int) -> Curve:
     if not plan.private or steps == 0:
         return []
     deltas = sorted({plan.delta, 0.5, 0.3, 0.03, *(10.0**-power for power in range(1, 11))})
-    return list(zip(epsilon_delta_curve(plan.replace(steps=steps), deltas), deltas, strict=True))
+    return list(zip(plan.delta_curve(deltas, steps=steps), deltas, strict=True))
 
 
 def ledger_section(book: Book, reservation: str) -> dict[str, Any]:
@@ -53,7 +53,9 @@ def ledger_section(book: Book, reservation: str) -> dict[str, Any]:
     stands = standing(book, line.population)
     together = [other for other in book.lines.values() if other.procedure == line.procedure]
     bounded = [other for other in together if other.bounded]
-    procedure = compose([event_from_json(other.event) for other in bounded], strictest(bounded), line.delta)
+    procedure = compose(
+        [event_from_json(other.event) for other in bounded], strictest(one.relation for one in bounded), line.delta
+    )
     unbounded = len(stands.lines) - sum(other.bounded for other in stands.lines)
     valid = (
         "the parameters of all of them were declared before the first began: composed exactly"
@@ -106,7 +108,7 @@ def differences(card: Document, book: Book) -> Iterator[Difference]:
         if earlier:
             same = [other for other in book.of(line.population) if other.event in earlier]
             events = [plan.event(charged), *map(event_from_json, earlier)]
-            spent = compose(events, strictest([line, *same]), plan.delta).epsilon
+            spent = compose(events, strictest(one.relation for one in (line, *same)), plan.delta).epsilon
         derived["claim"] = {
             EARLIER: [event for event in earlier if event in known] or None,
             "epsilon": number(spent),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import resource
 
 from dp_train.engines.base import Engine, StepRecord
-from dp_train.privacy.accounting import epsilon_schedule
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.training.batches import Batches
 from dp_train.training.callbacks import Result, StepEnd, notify_step
@@ -72,4 +71,4 @@ def _epsilon_curve(plan: PrivacyPlan) -> dict[int, float]:
     if not plan.private:
         return {}
     points = sorted({max(1, round(plan.steps * point / _CURVE_POINTS)) for point in range(1, _CURVE_POINTS + 1)})
-    return dict(zip(points, epsilon_schedule(plan, points), strict=True))
+    return dict(zip(points, plan.epsilon_schedule(points), strict=True))

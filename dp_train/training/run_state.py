@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from dp_train.models.weights import (
     weights_digest,
 )
 from dp_train.privacy.monitor import RunMonitor
-from dp_train.privacy.sampling import CyclicPoissonSampler, Sampler, TruncatedPoissonSampler, sampler_of
+from dp_train.privacy.sampling import Sampler
 from dp_train.privacy.units import Units
 from dp_train.training.averaging import WeightAverage
 from dp_train.training.callbacks import Result, RunStart, RunStatus
@@ -90,7 +90,7 @@ class RunState:
 
     def __post_init__(self) -> None:
         self._started = time.monotonic()
-        self.sampler: Sampler = sampler_of(self.setup.plan)
+        self.sampler: Sampler = self.setup.plan.mechanism.sampler
         self.streams = None if self.seeds is None else self.seeds.streams(self.identity.digest)
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))
@@ -180,7 +180,7 @@ class RunState:
             noise_bands=record.noise_bands,
             loss_noise_std=record.loss_noise_std,
             noise_seen=record.noise_seen,
-            **_seen_of_sampling(self.sampler, *asked),
+            observed=self.setup.plan.mechanism.observe(*asked),
         )
         self.step += 1
 
@@ -346,15 +346,6 @@ def _restore(
         average.load_state_dict(saved.average)
     if setup.scaling is not None and saved.scaling is not None:
         setup.scaling.load_state_dict(saved.scaling)
-
-
-def _seen_of_sampling(sampler: Sampler, step: int, num_units: int, key: bytes) -> dict[str, Any]:
-    """What the monitor may know of a draw beside its size. The one place that asks which sampler it is."""
-    if isinstance(sampler, TruncatedPoissonSampler):
-        return {"coins": len(sampler.coins(step, num_units, key))}
-    if isinstance(sampler, CyclicPoissonSampler) and sampler.groups > 1:
-        return {"drawn_from": len(sampler.members(step, num_units, key))}
-    return {}
 
 
 class _Scaled(Observer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,17 @@ from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
 from dp_train.errors import PlanError
-from dp_train.privacy.accounting import (
-    calibrate,
-    cross_check,
-    epsilon,
-    epsilon_delta_curve,
-    epsilon_schedule,
-    event,
-    warn_if_delta_large,
-)
-from dp_train.privacy.plan import PrivacyPlan, Unit
+from dp_train.privacy import accounting
+from dp_train.privacy.plan import PrivacyPlan, Unit, warn_if_delta_large
 
 
 def plan(**fields: Any) -> PrivacyPlan:
     defaults: dict[str, Any] = {"sample_rate": 0.02, "expected_units": 64, "steps": 100, "delta": 1e-6}
     return PrivacyPlan(**(defaults | fields))
+
+
+def cross_check(one: PrivacyPlan) -> Mapping[str, float]:
+    return accounting.cross_check([one.event()], one.neighboring_relation, one.delta)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +91,7 @@ def test_a_cap_costs_next_to_nothing_at_four_deviations_and_much_at_the_mean() -
 @pytest.mark.parametrize("cap", [500, 520, 588])
 def test_fewer_people_than_were_declared_never_spend_more_under_a_cap(cap: int) -> None:
     declared = plan(**CAPPED | {"steps": 10}, max_batch_units=cap, population=10_000)
-    spent = [declared.replace(population=people).epsilon() for people in (9_000, 9_900, 9_999, 10_000)]
+    spent = [declared.replace(population=people).epsilon(intervals=(1e-3,)) for people in (9_000, 9_900, 9_999, 10_000)]
     assert spent == sorted(spent)
 
 
@@ -106,7 +103,7 @@ def test_a_noisy_training_curve_is_a_part_of_the_plan_and_costs_what_both_releas
     calibrated = plan(loss_noise_ratio=10.0).calibrate(epsilon=2.0)
     assert 1.99 < calibrated.epsilon() <= 2.0
     assert calibrated.sigma == pytest.approx(plan().calibrate(epsilon=2.0).sigma * math.sqrt(1.01), rel=2e-3)
-    assert epsilon_schedule(calibrated, [100])[0] == calibrated.epsilon()
+    assert calibrated.epsilon_schedule([100])[0] == calibrated.epsilon()
 
 
 def test_without_sampling_it_is_the_gaussian_mechanism() -> None:
@@ -122,7 +119,7 @@ def test_a_mixture_of_one_is_the_sampled_gaussian() -> None:
     mixture = dp_event.MixtureOfGaussiansDpEvent(1.5, [0.0, 1.0], [1 - one.sample_rate, one.sample_rate])
     accountant = PLDAccountant(NeighboringRelation.REPLACE_SPECIAL, value_discretization_interval=1e-3)
     accountant.compose(dp_event.SelfComposedDpEvent(mixture, one.steps))
-    assert accountant.get_epsilon(one.delta) == pytest.approx(epsilon(one, intervals=(1e-3,)), rel=1e-6)
+    assert accountant.get_epsilon(one.delta) == pytest.approx(one.epsilon(intervals=(1e-3,)), rel=1e-6)
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -137,7 +134,7 @@ def test_the_event_alone_gives_the_epsilon(k: int) -> None:
 
 
 def test_mixture_weights_are_the_binomial_and_sum_to_one() -> None:
-    mixture = event(plan(noise_multiplier=1.0, max_contributions=3, sample_rate=0.5)).event
+    mixture = plan(noise_multiplier=1.0, max_contributions=3, sample_rate=0.5).event().event
     assert mixture.sensitivities == [0.0, 1.0, 2.0, 3.0]
     assert mixture.sampling_probs == pytest.approx([0.125, 0.375, 0.375, 0.125])
 
@@ -145,12 +142,12 @@ def test_mixture_weights_are_the_binomial_and_sum_to_one() -> None:
 def test_without_sampling_sharing_k_examples_divides_the_noise_by_k() -> None:
     shared = plan(noise_multiplier=30.0, max_contributions=3, sample_rate=1.0)
     assert shared.epsilon() == pytest.approx(plan(noise_multiplier=10.0, sample_rate=1.0).epsilon(), rel=1e-3)
-    assert epsilon_schedule(shared, [50])[0] == shared.epsilon(steps=50)
+    assert shared.epsilon_schedule([50])[0] == shared.epsilon(steps=50)
 
 
 def test_no_steps_spend_nothing() -> None:
     assert plan(noise_multiplier=1.0).epsilon(steps=0) == 0
-    assert isinstance(event(plan(noise_multiplier=1.0), 0), dp_event.NoOpDpEvent)
+    assert isinstance(plan(noise_multiplier=1.0).event(0), dp_event.NoOpDpEvent)
 
 
 def test_no_noise_spends_everything() -> None:
@@ -158,9 +155,9 @@ def test_no_noise_spends_everything() -> None:
         assert bare.epsilon() == math.inf
         assert bare.epsilon(steps=0) == 0
         assert cross_check(bare) == {"pld": math.inf, "rdp": math.inf}
-        assert epsilon_schedule(bare, [0, 1]) == (0.0, math.inf)
-        assert epsilon_delta_curve(bare, [1e-5]) == (math.inf,)
-        assert isinstance(event(bare), dp_event.NonPrivateDpEvent)
+        assert bare.epsilon_schedule([0, 1]) == (0.0, math.inf)
+        assert bare.delta_curve([1e-5]) == (math.inf,)
+        assert isinstance(bare.event(), dp_event.NonPrivateDpEvent)
 
 
 def test_noise_that_was_not_set_has_no_epsilon() -> None:
@@ -189,7 +186,7 @@ def test_hardly_any_noise_is_an_epsilon_of_no_meaning_and_no_error(fields: dict[
 def test_people_who_are_hardly_ever_drawn_spend_nothing(k: int) -> None:
     rare = plan(sample_rate=5e-324, noise_multiplier=10.0, max_contributions=k)
     assert rare.epsilon() == 0
-    assert epsilon_schedule(rare, [50, 100]) == (0.0, 0.0)
+    assert rare.epsilon_schedule([50, 100]) == (0.0, 0.0)
 
 
 def test_the_shortcut_for_rare_people_ends_where_delta_does() -> None:
@@ -222,7 +219,7 @@ def test_much_noise_over_many_steps_is_not_overcharged() -> None:
     # An interval of 1e-4 alone would say 0.0433: it is longer than what one step loses.
     many = plan(noise_multiplier=50.0, sample_rate=0.001, steps=100_000)
     assert many.epsilon() < 0.021
-    assert epsilon(many, intervals=(1e-4, 1e-5)) == epsilon(many, intervals=(1e-5,)) < epsilon(many, intervals=(1e-4,))
+    assert many.epsilon(intervals=(1e-4, 1e-5)) == many.epsilon(intervals=(1e-5,)) < many.epsilon(intervals=(1e-4,))
 
 
 @settings(deadline=None, max_examples=8)
@@ -231,9 +228,8 @@ def test_more_noise_costs_less_and_more_of_anything_else_costs_more(
     sigma: float, rate: float, steps: int, more: float
 ) -> None:
     def spent(**fields: Any) -> float:
-        return epsilon(
-            plan(**({"noise_multiplier": sigma, "sample_rate": rate, "steps": steps} | fields)), intervals=(1e-3,)
-        )
+        one = plan(**({"noise_multiplier": sigma, "sample_rate": rate, "steps": steps} | fields))
+        return one.epsilon(intervals=(1e-3,))
 
     here = spent()
     slack = 1e-9 + 1e-6 * here
@@ -247,7 +243,7 @@ def test_more_noise_costs_less_and_more_of_anything_else_costs_more(
 def test_the_schedule_bounds_every_step_from_above_and_ends_at_the_epsilon(k: int) -> None:
     one = plan(noise_multiplier=4.0 * k, sample_rate=0.1, max_contributions=k)
     steps = [0, 1, 20, 55, 100]
-    curve = epsilon_schedule(one, steps)
+    curve = one.epsilon_schedule(steps)
     assert curve[0] == 0
     assert curve[-1] == one.epsilon()
     assert list(curve) == sorted(curve)
@@ -258,18 +254,18 @@ def test_the_schedule_bounds_every_step_from_above_and_ends_at_the_epsilon(k: in
 
 def test_the_schedule_keeps_the_order_it_was_asked_in() -> None:
     one = plan(noise_multiplier=1.0)
-    forward = epsilon_schedule(one, [5, 50, 100])
-    assert epsilon_schedule(one, [100, 5, 50, 5]) == (forward[2], forward[0], forward[1], forward[0])
-    assert epsilon_schedule(one, []) == ()
+    forward = one.epsilon_schedule([5, 50, 100])
+    assert one.epsilon_schedule([100, 5, 50, 5]) == (forward[2], forward[0], forward[1], forward[0])
+    assert one.epsilon_schedule([]) == ()
 
 
 def test_the_curve_over_delta_falls_and_meets_the_epsilon() -> None:
     one = plan(noise_multiplier=1.0)
-    curve = epsilon_delta_curve(one, [1e-8, one.delta, 1e-4])
+    curve = one.delta_curve([1e-8, one.delta, 1e-4])
     assert curve[0] > curve[1] > curve[2]
     assert curve[1] == one.epsilon()
     with pytest.raises(PlanError, match="out of range"):
-        epsilon_delta_curve(one, [1e-12])
+        one.delta_curve([1e-12])
 
 
 @pytest.mark.parametrize(
@@ -293,7 +289,7 @@ def test_calibrated_noise_is_enough_and_a_little_less_is_not(fields: dict[str, A
 
 
 def test_calibration_forgets_the_noise_that_was_there() -> None:
-    assert calibrate(plan(noise_multiplier=9.0), epsilon=2.0) == calibrate(plan(), epsilon=2.0)
+    assert plan(noise_multiplier=9.0).calibrate(epsilon=2.0) == plan().calibrate(epsilon=2.0)
 
 
 def test_a_target_beyond_reason_gets_the_least_noise_there_is() -> None:

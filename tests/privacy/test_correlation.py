@@ -10,16 +10,8 @@ from dp_accounting import dp_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dp_train.privacy.accounting import (
-    cross_check,
-    epsilon_delta_curve,
-    epsilon_schedule,
-    event,
-    rounds,
-    without_bands,
-)
 from dp_train.privacy.correlation import column_norms, strategy, strategy_coefficients
-from dp_train.privacy.noise_check import variance
+from dp_train.privacy.mechanisms.banded import Banded
 from dp_train.privacy.plan import PrivacyPlan
 
 PLAN = PrivacyPlan(sample_rate=0.03, expected_units=64, steps=40, delta=1e-5, noise_multiplier=1.2, bands=8)
@@ -44,7 +36,8 @@ def test_what_a_unit_adds_at_its_turns_adds_up_as_if_the_noise_were_independent(
     matrix = strategy(strategy_coefficients(bands), steps)
     columns = matrix[:, turn::bands]
     np.testing.assert_allclose(columns.T @ columns, np.eye(columns.shape[1]), atol=1e-12)
-    assert columns.shape[1] <= rounds(PLAN.replace(bands=1).replace(bands=bands, sample_rate=1 / bands), steps)
+    banded = Banded(sample_rate=1 / bands, noise_multiplier=1.0, bands=bands, steps=max(bands, steps))
+    assert columns.shape[1] <= banded.rounds(steps)
     assert not np.triu(matrix, 1).any()
     np.testing.assert_allclose(np.linalg.norm(matrix, axis=0), 1.0)
 
@@ -69,20 +62,18 @@ def test_the_last_columns_end_with_the_matrix() -> None:
 
 def test_the_event_is_a_round_for_every_turn_at_the_rate_within_a_group() -> None:
     step = dp_event.PoissonSampledDpEvent(0.24, dp_event.GaussianDpEvent(1.2))
-    assert event(PLAN) == dp_event.SelfComposedDpEvent(step, 5)
-    assert event(PLAN, 17) == dp_event.SelfComposedDpEvent(step, 3)
-    assert event(PLAN, 0) == dp_event.NoOpDpEvent()
+    assert PLAN.event() == dp_event.SelfComposedDpEvent(step, 5)
+    assert PLAN.event(17) == dp_event.SelfComposedDpEvent(step, 3)
+    assert PLAN.event(0) == dp_event.NoOpDpEvent()
 
 
 def test_a_plan_with_bands_spends_what_its_rounds_spend() -> None:
     plain = PLAN.replace(bands=1, sample_rate=0.24, steps=5)
-    assert without_bands(PLAN) == plain
-    assert without_bands(plain) == plain
+    assert PLAN.event() == plain.event()
     assert PLAN.epsilon() == plain.epsilon()
     assert PLAN.epsilon(steps=9) == plain.epsilon(steps=2)
-    assert epsilon_schedule(PLAN, [1, 8, 9, 40]) == epsilon_schedule(plain, [1, 1, 2, 5])
-    assert epsilon_delta_curve(PLAN, [1e-6]) == epsilon_delta_curve(plain, [1e-6])
-    assert cross_check(PLAN) == cross_check(plain)
+    assert PLAN.epsilon_schedule([1, 8, 9, 40]) == plain.epsilon_schedule([1, 1, 2, 5])
+    assert PLAN.delta_curve([1e-6]) == plain.delta_curve([1e-6])
 
 
 @settings(max_examples=4, deadline=None)
@@ -97,4 +88,4 @@ def test_calibration_holds_for_any_number_of_bands(bands: int, target: float) ->
 def test_the_size_of_correlated_noise_is_that_of_the_rows_of_the_inverse(bands: int) -> None:
     plan = PrivacyPlan(sample_rate=0.1, expected_units=10, steps=12, delta=1e-5, noise_multiplier=1.0, bands=bands)
     rows = np.linalg.inv(strategy(strategy_coefficients(bands), 12))
-    assert [variance(plan, step) for step in range(12)] == pytest.approx((rows**2).sum(axis=1).tolist())
+    assert [plan.mechanism.noise.variance(step) for step in range(12)] == pytest.approx((rows**2).sum(axis=1).tolist())

@@ -211,7 +211,7 @@ def in_turns(step: int, **changes: Any) -> dict[str, Any]:
     sampler = CyclicPoissonSampler(BANDED.sample_rate, BANDED.bands)
     drawn = {
         "units_drawn": len(sampler.draw(step, UNITS, SEED)),
-        "drawn_from": len(sampler.members(step, UNITS, SEED)),
+        "observed": (len(sampler.members(step, UNITS, SEED)),),
         "noise_bands": 4,
     }
     return honest(step, BANDED) | drawn | changes
@@ -226,9 +226,9 @@ def test_a_run_with_correlated_noise_that_keeps_to_its_plan_has_its_epsilon() ->
     ("changes", "reason"),
     [
         ({"noise_bands": 5}, "correlated over more than bands=4"),
-        ({"drawn_from": UNITS}, "batch sizes"),
-        ({"drawn_from": None}, "batch sizes"),
-        ({"drawn_from": 200}, "batch sizes"),
+        ({"observed": (UNITS,)}, "batch sizes"),
+        ({"observed": ()}, "batch sizes"),
+        ({"observed": (200,)}, "batch sizes"),
         ({"units_drawn": 61}, "batch sizes"),
     ],
 )
@@ -241,7 +241,7 @@ def test_a_difference_from_a_plan_with_correlated_noise_is_named(changes: dict[s
 
 def test_units_that_change_their_turn_are_found() -> None:
     records = [in_turns(step) for step in range(40)]
-    records[9]["drawn_from"] += 1
+    records[9]["observed"] = (records[9]["observed"][0] + 1,)
     assert run(records, BANDED).withheld
 
 
@@ -268,7 +268,8 @@ CURVE = PLAN.replace(loss_noise_ratio=10.0)
 def capped(**changes: Any) -> list[dict[str, Any]]:
     records = [honest(step) for step in range(PLAN.steps)]
     return [
-        one | {"coins": one["units_drawn"], "units_drawn": min(one["units_drawn"], 70)} | changes for one in records
+        one | {"observed": (one["units_drawn"],), "units_drawn": min(one["units_drawn"], 70)} | changes
+        for one in records
     ]
 
 
@@ -279,8 +280,8 @@ def test_a_capped_run_that_keeps_to_its_plan_has_its_epsilon() -> None:
 @pytest.mark.parametrize(
     ("records", "units", "reason"),
     [
-        (capped(coins=None), UNITS, "up to max_batch_units=70"),
-        (planted(coins=100, units_drawn=100), UNITS, "up to max_batch_units=70"),
+        (capped(observed=()), UNITS, "up to max_batch_units=70"),
+        (planted(observed=(100,), units_drawn=100), UNITS, "up to max_batch_units=70"),
         (capped(), 1301, "more units than the declared population=1300"),
     ],
     ids=["coins not told", "cap not kept", "more people than declared"],

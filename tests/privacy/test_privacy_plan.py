@@ -85,7 +85,7 @@ def test_a_cap_that_no_event_is_known_for_is_refused(changes: dict[str, Any]) ->
 
 
 def test_correlated_noise_is_refused_where_one_person_takes_several_turns() -> None:
-    with pytest.raises(PlanError, match=r"bands=2; expected 1 with max_contributions > 1"):
+    with pytest.raises(PlanError, match=r"bands=2 with max_contributions=2; expected one of them"):
         PLAN.replace(bands=2, max_contributions=2)
 
 

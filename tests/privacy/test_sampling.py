@@ -19,8 +19,6 @@ from dp_train.privacy.sampling import (
     PoissonSampler,
     TruncatedPoissonSampler,
     is_poisson,
-    sampler_name,
-    sampler_of,
 )
 
 SEED = bytes(range(32))
@@ -221,7 +219,7 @@ def test_turns_that_cannot_be_kept_are_refused(rate: float, groups: int) -> None
 
 
 def test_a_cap_takes_a_part_of_the_draw_and_no_other_unit() -> None:
-    sampler = TruncatedPoissonSampler(0.3, upper_bound=25)
+    sampler = TruncatedPoissonSampler(0.3, max_batch_units=25)
     sizes, kept = [], np.zeros(100)
     for step in range(2000):
         drawn, coins = sampler.draw(step, 100, SEED), sampler.coins(step, 100, SEED)
@@ -237,7 +235,8 @@ def test_a_cap_takes_a_part_of_the_draw_and_no_other_unit() -> None:
 
 def test_a_plan_names_its_sampler() -> None:
     plan = PrivacyPlan(sample_rate=0.1, expected_units=10, steps=10, delta=1e-5, noise_multiplier=1.0)
-    assert sampler_of(plan.replace(max_batch_units=25, population=100)) == TruncatedPoissonSampler(0.1, 25)
-    assert sampler_of(plan.replace(bands=2)) == CyclicPoissonSampler(0.1, 2)
-    found = [sampler_name(p) for p in (plan, plan.replace(bands=2), plan.replace(max_batch_units=25, population=100))]
+    assert plan.replace(max_batch_units=25, population=100).mechanism.sampler == TruncatedPoissonSampler(0.1, 25)
+    assert plan.replace(bands=2).mechanism.sampler == CyclicPoissonSampler(0.1, 2)
+    several = (plan, plan.replace(bands=2), plan.replace(max_batch_units=25, population=100))
+    found = [one.mechanism.sampler.name for one in several]
     assert found == ["poisson", "cyclic poisson", "truncated poisson"]

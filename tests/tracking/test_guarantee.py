@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import norm
 
 from dp_train.errors import TrackingError
-from dp_train.privacy.accounting import epsilon_delta_curve
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.tracking.guarantee import draw_guarantee, tradeoff_bound
 
@@ -17,7 +16,7 @@ def test_one_gaussian_release_has_the_gaussian_tradeoff_curve() -> None:
     sigma = 2.0
     plan = PrivacyPlan(sample_rate=1.0, expected_units=1, steps=1, delta=1e-5, noise_multiplier=sigma)
     deltas = [10 ** (-power / 8) for power in range(1, 60)]
-    curve = list(zip(epsilon_delta_curve(plan, deltas), deltas, strict=True))
+    curve = list(zip(plan.delta_curve(deltas), deltas, strict=True))
     alphas = [0.01, 0.05, 0.2, 0.5]
     for alpha, bound in zip(alphas, tradeoff_bound(curve, alphas), strict=True):
         exact = norm.cdf(norm.ppf(1 - alpha) - 1 / sigma)

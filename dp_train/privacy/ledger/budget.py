@@ -20,7 +20,8 @@ from typing import Any
 
 from dp_train.privacy.composition import Price, RenyiFilter, compose, event_from_json
 from dp_train.privacy.ledger.lines import Book, Budget, Line, State
-from dp_train.privacy.plan import NeighboringRelation, PrivacyPlan
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.relations import strictest
 
 _ROUNDS = 12
 """Halvings on the way to what would fit."""
@@ -98,19 +99,11 @@ def _stand(population: str, label: str | None, budget: Budget | None, lines: Seq
         budget=budget,
         lines=lines,
         delta=delta,
-        declared=compose(found, strictest(bounded), delta),
+        declared=compose(found, strictest(line.relation for line in bounded), delta),
         adaptive=None if budget is None else RenyiFilter(budget.epsilon, budget.delta).spent(_counted(budget, bounded)),
         together=len({line.procedure for line in bounded}) <= 1,
         raised=raised,
     )
-
-
-def strictest(lines: Sequence[Line]) -> NeighboringRelation:
-    """One relation under which all lines can be accounted: a unit taken out is a unit replaced by nothing."""
-    relations = {line.relation for line in lines}
-    if NeighboringRelation.REPLACE_SPECIAL in relations:
-        return NeighboringRelation.REPLACE_SPECIAL
-    return NeighboringRelation.ADD_OR_REMOVE_ONE
 
 
 def admits(budget: Budget, lines: Sequence[Line]) -> bool:
@@ -120,7 +113,10 @@ def admits(budget: Budget, lines: Sequence[Line]) -> bool:
         return True
     if len({line.procedure for line in bounded}) > 1:
         return False
-    return compose(_declared(bounded), strictest(bounded), budget.delta).epsilon <= budget.epsilon
+    return (
+        compose(_declared(bounded), strictest(line.relation for line in bounded), budget.delta).epsilon
+        <= budget.epsilon
+    )
 
 
 def _spending(lines: Sequence[Line]) -> list[Line]:

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from dp_train.errors import BudgetError, PrivacyError, StoreError
 from dp_train.privacy.composition import Price, compose, event_from_json, event_json
-from dp_train.privacy.ledger.budget import Standing, admits, standing, standing_with, strictest, what_fits
+from dp_train.privacy.ledger.budget import Standing, admits, standing, standing_with, what_fits
 from dp_train.privacy.ledger.lines import (
     Book,
     Budget,
@@ -34,6 +34,7 @@ from dp_train.privacy.ledger.lines import (
     read_book,
 )
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.relations import strictest
 from dp_train.store.chain import GENESIS, Broken, Link, Verified, canonical, row_hash, verify_chain
 from dp_train.store.database import Database
 
@@ -362,7 +363,7 @@ class Ledger:
             events = [event_from_json(line.event) for line in lines]
             if accountant == "rdp":
                 return renyi_epsilon(events, stands.delta)
-            return compose(events, strictest(lines), stands.delta).epsilon
+            return compose(events, strictest(line.relation for line in lines), stands.delta).epsilon
 
         bounded = [line for line in stands.lines if line.bounded]
         return {**{line.reservation: priced([line]) for line in bounded}, "together": priced(bounded)}
@@ -393,7 +394,11 @@ class Ledger:
         if admits(budget, [*before, *lines]):
             return
         stands = standing(book, population)
-        needs = compose([event_from_json(line.event) for line in lines if line.bounded], strictest(lines), budget.delta)
+        needs = compose(
+            [event_from_json(line.event) for line in lines if line.bounded],
+            strictest(line.relation for line in lines),
+            budget.delta,
+        )
         left = f"ε={_floor(budget.epsilon - stands.spent)} of {budget.epsilon:g} (δ={budget.delta:g}) is left"
         head = f"ledger: {_named(book, population)}: "
         what = "the run needs" if len(requests) == 1 else f"the {len(requests)} runs together need"
