@@ -109,8 +109,8 @@ class Setup:
             )
         if not self.plan.mechanism.noise.independent and self.method.noise is not NoiseKind.SEEDED:
             raise PlanError(
-                f"trainer: bands={self.plan.mechanism.noise.bands} and noise={self.method.noise.value}; correlated noise is "
-                "made from seeds, so that a resumed run can make it again; use seeded noise, or set bands=1"
+                f"trainer: bands={self.plan.mechanism.noise.bands} and noise={self.method.noise.value}; correlated noise "
+                "is made from seeds, so that a resumed run can make it again; use seeded noise, or set bands=1"
             )
         if self.method.packing is not Packing.NONE:
             self._check_packing()
