@@ -18,7 +18,8 @@ it first: the same noise under another schedule, clipping, engine or precision w
 | scaling | its class and settings; start of scaling: its moments |
 | phases before | what trained the model earlier |
 
-Microbatch sizes, checkpoints, callbacks, threads and the device are not in it: they round a sum, no more.
+Microbatch sizes, checkpoints, callbacks, threads and the device are not in it: they round a sum, no more, which is
+among the floating-point limits that every claim names.
 """
 
 from __future__ import annotations
