@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,10 @@ UnitsOf = Callable[..., Units]
 
 
 class PackingTask(LetterTask):
-    """Letters whose rows could share a sequence."""
+    """Letters whose rows could share a sequence, and with a setting."""
+
+    def __init__(self, smoothing: float = 0.0) -> None:
+        self.smoothing = smoothing
 
     def collate_packed(self, packed: Sequence[Sequence[Row]], weights: Sequence[Sequence[float]]) -> dict[str, Tensor]:
         raise NotImplementedError
@@ -76,11 +79,14 @@ def fit(
     model: nn.Module | None = None,
     optimizer: OptimizerFactory | None = None,
     seeds: Seeds | None = None,
+    smoothing: float = 0.0,
     **settings: object,
 ) -> Result:
     first = {"engine": EngineName.NAIVE, "self_check": False}
     optimizer = optimizer or sgd(lr=0.1)
-    trainer = trainer_of(model or LetterModel(), PackingTask(), plan, optimizer=optimizer, **(first | settings))
+    trainer = trainer_of(
+        model or LetterModel(), PackingTask(smoothing), plan, optimizer=optimizer, **(first | settings)
+    )
     return trainer.fit(units, seeds=seeds)
 
 
@@ -134,6 +140,25 @@ def test_resume_under_another_optimizer_or_rate_is_refused(
     checkpoint = interrupted(units_of(20), short, tmp_path)
     with pytest.raises(CheckpointError, match="of a run with another optimizer;"):
         fit(units_of(20), short, checkpoint=checkpoint, optimizer=other)
+
+
+class OwnSGD(torch.optim.SGD):
+    """An optimizer that keeps a setting where no group has it."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, damping: float) -> None:
+        super().__init__(parameters, lr=0.1)
+        self.damping = damping
+
+
+def test_settings_that_an_optimizer_or_task_keeps_to_itself_are_part_of_the_run(
+    units_of: UnitsOf, short: PrivacyPlan, tmp_path: Path
+) -> None:
+    one, other = (lambda parameters, damping=damping: OwnSGD(parameters, damping=damping) for damping in (0.1, 0.2))
+    checkpoint = interrupted(units_of(20), short, tmp_path, optimizer=one)
+    with pytest.raises(CheckpointError, match="another optimizer"):
+        fit(units_of(20), short, checkpoint=checkpoint, optimizer=other)
+    with pytest.raises(CheckpointError, match="another task"):
+        fit(units_of(20), short, checkpoint=checkpoint, optimizer=one, smoothing=0.1)
 
 
 def test_a_schedule_that_differs_at_one_step_alone_is_another(
