@@ -310,8 +310,13 @@ def make_trainer(
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
     scaling: Scaling | None = None,
+    trial: str = "",
 ) -> Trainer:
-    """A trainer that is ready to `fit`, with `make_seeds`."""
+    """A trainer that is ready to `fit`, with `make_seeds`.
+
+    Args:
+      trial: which of several runs of an equal configuration this is.
+    """
     trainer = config.trainer
     return Trainer(
         model,
@@ -328,6 +333,7 @@ def make_trainer(
             autocast=torch.bfloat16 if trainer.precision is PrecisionName.BFLOAT16 else None,
             noise=NoiseKind.SECURE if trainer.noise is NoiseSourceName.SECURE else NoiseKind.SEEDED,
             recipe=gradient_digest(config),
+            trial=trial,
         ),
         execution=Execution(
             callbacks=callbacks,

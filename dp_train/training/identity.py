@@ -7,18 +7,19 @@ it first: the same noise under another schedule, clipping, engine or precision w
 |---|---|
 | format | version of this list, and of the streams below it |
 | recipe, trial | what the caller gave (`Method`) |
-| task | its name and class, and what it makes of public text |
+| task | its name, class and plain attributes, and what it makes of public text |
 | plan | `PrivacyPlan.digest` |
 | consented units | which examples of whom; private, so the digest of the whole is never shown without the nonce |
 | model | its modules with their settings, and which parameters are trained |
 | start weights | all parameters and buffers |
 | engine, clipping, packing, precision, noise kind, average | the method's |
 | schedule | its values over all steps of the plan |
-| optimizer | its class, and the hyper-parameters of each group |
+| optimizer | its class and plain attributes, and the hyper-parameters of each group |
 | scaling | its class and settings; start of scaling: its moments |
 | phases before | what trained the model earlier |
 
-Microbatch sizes, checkpoints, callbacks, threads and the device are not in it: they round a sum, no more.
+Microbatch sizes, checkpoints, callbacks, threads and the device are not in it: they round a sum, no more, which is
+among the floating-point limits that every claim names.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def identify(
         "format": FORMAT,
         "recipe": method.recipe,
         "trial": method.trial,
-        "task": [task.name, _class(task), encoding_digest(task.encode)],
+        "task": [task.name, _class(task), _settings(task), encoding_digest(task.encode)],
         "plan": setup.plan.digest,
         "consented units": [units.cohort, units.population, units.purpose.value],
         "model": [
@@ -107,7 +108,7 @@ def identify(
         "noise kind": method.noise.value,
         "average": method.average,
         "schedule": _schedule(setup),
-        "optimizer": [_class(optimizer), [_plain(group) for group in optimizer.param_groups]],
+        "optimizer": [_class(optimizer), _settings(optimizer), [_plain(group) for group in optimizer.param_groups]],
         "scaling": None if setup.scaling is None else [_class(setup.scaling), setup.scaling.settings()],
         "start of scaling": None if setup.scaling is None else _plain(setup.scaling.state_dict()),
         "phases before": [phase.values() for phase in before],
@@ -137,6 +138,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return value if isinstance(value, str | int | float | bool | None) else _class(value)
+
+
+def _settings(value: object) -> dict[str, str | int | float | bool]:
+    """Attributes that are plain values: what an optimizer or a task of one's own may keep beside what is known."""
+    found = getattr(value, "__dict__", {})
+    return {name: one for name, one in found.items() if isinstance(one, str | int | float | bool)}
 
 
 def _class(value: object) -> str:

@@ -50,6 +50,16 @@ class Method:
     recipe: str = ""
     trial: str = ""
 
+    def __post_init__(self) -> None:
+        for name, kind in (("engine", EngineName), ("clipping", Clipping), ("packing", Packing)):
+            if not isinstance(getattr(self, name), kind):
+                raise ConfigError(f"trainer: {name}={getattr(self, name)!r}; expected one of {kind.__name__}")
+        if not isinstance(self.noise, NoiseKind):
+            raise PlanError(
+                f"trainer: noise is {_kind(self.noise)}; expected NoiseKind.SEEDED or NoiseKind.SECURE: a run makes "
+                "its own noise, for whoever hands it in may know it"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
