@@ -14,10 +14,18 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
-WORD = re.compile(r"[^\W_]+(?:[\u0300-\u036f]+[^\W_]*)*")
+import regex
+
+WORD = regex.compile(r"[\p{L}\p{N}][\p{L}\p{N}\p{M}]*")  # marks are vowels in half of the world's scripts
 PLAIN_WORD = re.compile(r"[a-z0-9]+")  # the same in lower-case ASCII, three times as fast
 HONORIFICS = ("さん", "様", "くん", "君", "ちゃん", "氏", "先生", "씨", "님")
-_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+UNSPACED = re.compile(  # Thai, Lao, Burmese, Khmer, Chinese, Japanese, Korean
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
+)
+INVISIBLE = re.compile(
+    r"[\u00ad\u034f\u061c\u115f\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
+)
+"""Soft hyphens, joiners, marks of direction, selectors: what a reader does not see does not part a name."""
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]")
 _CAMEL = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z]?[a-z]{2,}")
 _TITLES_TEXT = "mr mrs ms miss mx dr prof professor sir herr frau mme m jr sr ii iii iv phd md"
@@ -215,10 +223,20 @@ _ROMAN_TEXT = """
     ъ: ы:y ь: э:e ю:yu я:ya і:i ї:i є:ye ґ:g
     α:a β:v γ:g δ:d ε:e ζ:z η:i θ:th ι:i κ:k λ:l μ:m ν:n ξ:x ο:o π:p ρ:r σ:s ς:s τ:t υ:y φ:f χ:ch ψ:ps ω:o
     """
-_UMLAUTS_TEXT = "ä:ae ö:oe ü:ue ø:oe æ:ae å:aa"
-_LATIN, _ROMAN, _UMLAUTS = (
-    {ord(pair[0]): pair[2:] for pair in text.split()} for text in (_LATIN_TEXT, _ROMAN_TEXT, _UMLAUTS_TEXT)
+_UMLAUTS_TEXT = "ä:ae ö:oe ü:ue ø:oe æ:ae å:aa đ:dj"
+_RINGS_TEXT = "å:aa"
+_CONFUSABLE_TEXT = """
+    А:A В:B Е:E З:3 І:I Ј:J К:K М:M Н:H О:O Р:P Ѕ:S С:C Т:T У:Y Х:X а:a в:b е:e і:i ј:j к:k м:m о:o р:p с:c т:t у:y х:x
+    ѕ:s ԁ:d ԛ:q ԝ:w һ:h ѵ:v г:r п:n ӏ:l
+    Α:A Β:B Ε:E Ζ:Z Η:H Ι:I Κ:K Μ:M Ν:N Ο:O Ρ:P Τ:T Υ:Y Χ:X α:a ε:e η:n ι:i κ:k ν:v ο:o ρ:p τ:t υ:u χ:x
+    ո:n օ:o ս:u հ:h ք:p ց:g ɑ:a ɡ:g ɩ:i ʏ:y ᴀ:a ʙ:b ᴄ:c ᴅ:d ᴇ:e ɢ:g ʜ:h ɪ:i ᴊ:j
+    ᴋ:k ʟ:l ᴍ:m ɴ:n ᴏ:o ᴘ:p ʀ:r ᴛ:t ᴜ:u ᴠ:v ᴡ:w ᴢ:z
+    """
+_LATIN, _ROMAN, _UMLAUTS, _RINGS, _CONFUSABLE = (
+    {ord(pair[0]): pair[2:] for pair in text.split()}
+    for text in (_LATIN_TEXT, _ROMAN_TEXT, _UMLAUTS_TEXT, _RINGS_TEXT, _CONFUSABLE_TEXT)
 )
+_ASCII_LETTER = re.compile(r"[A-Za-z]")
 
 
 class Form(NamedTuple):
@@ -238,11 +256,14 @@ class Form(NamedTuple):
 
 
 def fold(word: str) -> str:
-    """Case and accents taken away: "JOSÉ" and "Jose" are one name, "Søren" and "Soren" too."""
+    """Case, accents and look-alikes taken away: "JOSÉ", "Jose" and "𝐉𝐨sе" are one name, "Søren" and "Soren" too."""
     if word.isascii():
         return word.lower()
-    plain = unicodedata.normalize("NFKD", word.casefold()).translate(_LATIN)
-    return "".join(char for char in plain if not unicodedata.combining(char))
+    plain = unicodedata.normalize("NFKD", word)
+    if _ASCII_LETTER.search(plain):  # letters of other alphabets among Latin ones stand for what they look like
+        plain = plain.translate(_CONFUSABLE)
+    plain = plain.casefold().translate(_LATIN)
+    return "".join(char for char in plain if not unicodedata.combining(char) and not INVISIBLE.match(char))
 
 
 def words(text: str) -> list[str]:
@@ -275,13 +296,91 @@ def forms_of(person_id: str, name: str) -> tuple[Form, ...]:
     return tuple(forms)
 
 
+_VOWEL_ENDS = "aeoyiаяеоийьαηοσ"
+_ENDINGS = {
+    "LATIN": """
+        s es en n an in on e i u y a o om em ou ie ii iem owi owie ovi ovej ovy ova ove ovu ov ego iego emu
+        iemu ej ą ę ach ami ech ih im oj ja jem lle lla llä lta ltä ssa ssä sta stä ksi na nä ta tä tta ttä
+        nak nek nal nel val vel ban ben bol hoz hez höz rol tol t ot et at ert nin nun nın un ya ye yi yu da
+        de dan den tan ten la le lar ler as os us is ai ui ams ims
+        """,
+    "CYRILLIC": "а у ом ем ём е и ы ою ею ой ей я ю ям ями ях ам ами ах ов ев ову еві ові ом ій ії ою єю ї є",
+    "GREEK": "ς σ υ ου ο ον ω α ας η ης ε",
+}  # fmt: skip
+_AGGLUTINATING_TEXT = "BENGALI GUJARATI GURMUKHI DEVANAGARI TAMIL TELUGU KANNADA MALAYALAM SINHALA ORIYA"
+_ENDING_FREELY_TEXT = "GEORGIAN ARMENIAN HEBREW ARABIC ETHIOPIC"
+_AGGLUTINATING, _ENDING_FREELY = (frozenset(text.split()) for text in (_AGGLUTINATING_TEXT, _ENDING_FREELY_TEXT))
+_PREFIXES = {
+    "HEBREW": ("ו", "ה", "ב", "ל", "מ", "ש", "כ", "וה", "וב", "ול", "שה", "מה", "כש", "של"),
+    "ARABIC": ("و", "ف", "ب", "ل", "ك", "ال", "وال", "بال", "لل", "ول", "وب"),
+}
+
+
+# Short common words that end as a declined name does.
+_NO_CASES_TEXT = """
+    are bare care cares come comes danes done fine fire gone here hire hose line lines mare mine more nine nose ones
+    pose rare same some sure taken there time times very wine were where
+    """
+_NO_CASES = frozenset(_NO_CASES_TEXT.split())
+
+
+@lru_cache(maxsize=1 << 16)
+def stems(word: str) -> tuple[str, ...]:
+    """What a folded word of a text may be a form of: without case endings and prefixes, longest first.
+
+    "annalle" may be Anna's, "анны" Анна's (as "анн"), "לדנה" דנה's. Which stem is a name is the roster's to say.
+    """
+    if word in _NO_CASES:
+        return ()
+    script = script_of(word)
+    found: list[str] = []
+    prefixes = (prefix for prefix in _PREFIXES.get(script, ()) if word.startswith(prefix))
+    bare = [word, *(word[len(prefix) :] for prefix in prefixes if len(word) > len(prefix) + 1)]
+    found += bare[1:]
+    most = 7 if script in _AGGLUTINATING else 3 if script in _ENDING_FREELY else 4
+    for one in bare:
+        for size in range(len(one) - 1, max(2, len(one) - most - 1), -1):
+            ending = one[size:]
+            if script in _AGGLUTINATING or script in _ENDING_FREELY or ending in _endings(script):
+                found.append(one[:size])
+    return tuple(dict.fromkeys(found))
+
+
+@lru_cache(maxsize=4096)
+def declined_forms(person_id: str, name: str) -> tuple[Form, ...]:
+    """What endings may follow: single words that are no common ones, whole and without their last vowel ("анн")."""
+    found: dict[str, Form] = {}
+    for form in forms_of(person_id, name):
+        key = form.words[0]
+        if len(form.words) > 1 or form.guarded or form.exact or form.folded or len(key) < 3:
+            continue
+        # "Time" need not be Tim's, nor "Very" Vera's.
+        found.setdefault(key, form._replace(guarded=len(key) <= 3))
+        if len(key) >= 4 and key[-1] in _VOWEL_ENDS:
+            found.setdefault(key[:-1], form._replace(words=(key[:-1],), guarded=True))
+    return tuple(found.values())
+
+
+def script_of(word: str) -> str:
+    """Name of the script of the first letter, as Unicode calls it."""
+    return "LATIN" if word[:1].isascii() else unicodedata.name(word[0], "LATIN").partition(" ")[0]
+
+
+@cache
+def _endings(script: str) -> frozenset[str]:
+    return frozenset(fold(ending) for ending in _ENDINGS.get(script, "").split())
+
+
 def unspaced_forms(name: str) -> Iterator[str]:
     """Names in scripts that put no spaces between words cannot be found as words."""
-    name = _ASIDE.sub(" ", name).strip()
-    if not _UNSPACED.search(name):
+    name = INVISIBLE.sub("", _ASIDE.sub(" ", unicodedata.normalize("NFC", name))).strip()
+    if not UNSPACED.search(name):
         return
     parts = name.split()
     forms = {name, "".join(parts), *parts}
+    decomposed = unicodedata.normalize("NFD", name)
+    if decomposed != name:
+        forms |= {decomposed, "".join(decomposed.split()), *decomposed.split()}
     if len(parts) == 1 and len(name) <= 6:  # nothing tells the family name from the given one
         forms |= {cut for size in (1, 2, 3) for cut in (name[:size], name[-size:]) if size < len(name)}
     # One character alone is a word like any other; with what people add to names it is one.
@@ -316,14 +415,16 @@ def _spellings(groups: list[str]) -> Iterator[list[tuple[str, ...]]]:
     """The name's words as written, with two letters for an umlaut, and in Latin letters."""
     written = [group.casefold() for group in groups]
     umlauts = [group.translate(_UMLAUTS) for group in written]
+    rings = [group.translate(_RINGS) for group in written]
     # Folded between, for accented vowels of Greek; not before, for "й" is no accented "и".
     latin = [fold(group.translate(_ROMAN)).translate(_ROMAN) for group in written]
     seen: list[list[tuple[str, ...]]] = []
-    for spelling in (written, umlauts, latin):
+    for spelling in (written, umlauts, rings, latin):
         folded = [tuple(words(group)) for group in spelling]
         if folded not in seen and all(folded):
             seen.append(folded)
             yield folded
+    seen = [seen[0], seen[-1]] if fold("".join(latin)) != fold("".join(written)) else seen[:1]
     for ending, other in (("iy", "y"), ("iy", "i"), ("ey", "ei")):
         if len(seen) > 1 and any(part.endswith(ending) for group in seen[-1] for part in group):
             yield [tuple(p.removesuffix(ending) + other if p.endswith(ending) else p for p in g) for g in seen[-1]]
@@ -341,7 +442,11 @@ def _spoken(groups: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
             yield given + last
             yield last + given
         yield (first[0], *last)
-        if len(groups) > 2:  # "Dos Santos", "A. Dos Santos"
+        if len(groups) > 2:  # "Dos Santos", "A. Dos Santos", "Ruiz" of Carla Ruiz Soto
+            for middle in groups[1:-1]:
+                if len("".join(middle)) > 3:
+                    yield middle
+                    yield first + middle
             family = tuple(word for group in groups[1:] for word in group)
             yield family
             yield (first[0][0], *family)
@@ -353,6 +458,8 @@ def _spoken(groups: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
     for group in (*called, last):
         yield group
         yield from ((word,) for word in group if len(word) > 1)
+        if len(group) > 1:  # "OBrien", "AnnaLena"
+            yield ("".join(group),)
 
 
 def _is_guarded(form: tuple[str, ...]) -> bool:
