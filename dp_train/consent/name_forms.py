@@ -14,18 +14,9 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
-import regex
+from dp_train.consent.name_letters import INVISIBLE, UNSPACED, fold, words
 
-WORD = regex.compile(r"[\p{L}\p{N}][\p{L}\p{N}\p{M}]*")  # marks are vowels in half of the world's scripts
-PLAIN_WORD = re.compile(r"[a-z0-9]+")  # the same in lower-case ASCII, three times as fast
 HONORIFICS = ("さん", "様", "くん", "君", "ちゃん", "氏", "先生", "씨", "님")
-UNSPACED = re.compile(  # Thai, Lao, Burmese, Khmer, Chinese, Japanese, Korean
-    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]"
-)
-INVISIBLE = re.compile(
-    r"[\u00ad\u034f\u061c\u115f\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
-)
-"""Soft hyphens, joiners, marks of direction, selectors: what a reader does not see does not part a name."""
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]")
 _CAMEL = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z]?[a-z]{2,}")
 _TITLES_TEXT = "mr mrs ms miss mx dr prof professor sir herr frau mme m jr sr ii iii iv phd md"
@@ -216,8 +207,7 @@ _NICKNAMES: dict[str, str] = {
     "wolfgang": "wolfi",
     "zachary": "zach zack",
 }
-# What the decomposition of Unicode leaves whole, and how alphabets that write a name letter by letter are romanised.
-_LATIN_TEXT = "ø:o ł:l đ:d ð:d þ:th æ:ae œ:oe ı:i ħ:h ŧ:t"
+# How alphabets that write a name letter by letter are romanised, and letters that people write as two.
 _ROMAN_TEXT = """
     а:a б:b в:v г:g д:d е:e ж:zh з:z и:i й:y к:k л:l м:m н:n о:o п:p р:r с:s т:t у:u ф:f х:kh ц:ts ч:ch ш:sh щ:shch
     ъ: ы:y ь: э:e ю:yu я:ya і:i ї:i є:ye ґ:g
@@ -225,18 +215,9 @@ _ROMAN_TEXT = """
     """
 _UMLAUTS_TEXT = "ä:ae ö:oe ü:ue ø:oe æ:ae å:aa đ:dj"
 _RINGS_TEXT = "å:aa"
-_CONFUSABLE_TEXT = """
-    А:A В:B Е:E З:3 І:I Ј:J К:K М:M Н:H О:O Р:P Ѕ:S С:C Т:T У:Y Х:X а:a в:b е:e і:i ј:j к:k м:m о:o р:p с:c т:t у:y х:x
-    ѕ:s ԁ:d ԛ:q ԝ:w һ:h ѵ:v г:r п:n ӏ:l
-    Α:A Β:B Ε:E Ζ:Z Η:H Ι:I Κ:K Μ:M Ν:N Ο:O Ρ:P Τ:T Υ:Y Χ:X α:a ε:e η:n ι:i κ:k ν:v ο:o ρ:p τ:t υ:u χ:x
-    ո:n օ:o ս:u հ:h ք:p ց:g ɑ:a ɡ:g ɩ:i ʏ:y ᴀ:a ʙ:b ᴄ:c ᴅ:d ᴇ:e ɢ:g ʜ:h ɪ:i ᴊ:j
-    ᴋ:k ʟ:l ᴍ:m ɴ:n ᴏ:o ᴘ:p ʀ:r ᴛ:t ᴜ:u ᴠ:v ᴡ:w ᴢ:z
-    """
-_LATIN, _ROMAN, _UMLAUTS, _RINGS, _CONFUSABLE = (
-    {ord(pair[0]): pair[2:] for pair in text.split()}
-    for text in (_LATIN_TEXT, _ROMAN_TEXT, _UMLAUTS_TEXT, _RINGS_TEXT, _CONFUSABLE_TEXT)
+_ROMAN, _UMLAUTS, _RINGS = (
+    {ord(pair[0]): pair[2:] for pair in text.split()} for text in (_ROMAN_TEXT, _UMLAUTS_TEXT, _RINGS_TEXT)
 )
-_ASCII_LETTER = re.compile(r"[A-Za-z]")
 
 
 class Form(NamedTuple):
@@ -253,24 +234,6 @@ class Form(NamedTuple):
     exact: str = ""
     guarded: bool = False
     whole: bool = False
-
-
-def fold(word: str) -> str:
-    """Case, accents and look-alikes taken away: "JOSÉ", "Jose" and "𝐉𝐨sе" are one name, "Søren" and "Soren" too."""
-    if word.isascii():
-        return word.lower()
-    plain = unicodedata.normalize("NFKD", word)
-    if _ASCII_LETTER.search(plain):  # letters of other alphabets among Latin ones stand for what they look like
-        plain = plain.translate(_CONFUSABLE)
-    plain = plain.casefold().translate(_LATIN)
-    return "".join(char for char in plain if not unicodedata.combining(char) and not INVISIBLE.match(char))
-
-
-def words(text: str) -> list[str]:
-    """Folded words of a text, in order."""
-    if text.isascii():
-        return PLAIN_WORD.findall(text.lower())
-    return [fold(word) for word in WORD.findall(text)]
 
 
 @lru_cache(maxsize=4096)
@@ -294,81 +257,6 @@ def forms_of(person_id: str, name: str) -> tuple[Form, ...]:
     if len(person_id) >= 4 and spelled and spelled not in found:
         forms.append(Form(spelled, person_id, folded=person_id.strip("@").casefold(), whole=True))
     return tuple(forms)
-
-
-_VOWEL_ENDS = "aeoyiаяеоийьαηοσ"
-_ENDINGS = {
-    "LATIN": """
-        s es en n an in on e i u y a o om em ou ie ii iem owi owie ovi ovej ovy ova ove ovu ov ego iego emu
-        iemu ej ą ę ach ami ech ih im oj ja jem lle lla llä lta ltä ssa ssä sta stä ksi na nä ta tä tta ttä
-        nak nek nal nel val vel ban ben bol hoz hez höz rol tol t ot et at ert nin nun nın un ya ye yi yu da
-        de dan den tan ten la le lar ler as os us is ai ui ams ims
-        """,
-    "CYRILLIC": "а у ом ем ём е и ы ою ею ой ей я ю ям ями ях ам ами ах ов ев ову еві ові ом ій ії ою єю ї є",
-    "GREEK": "ς σ υ ου ο ον ω α ας η ης ε",
-}  # fmt: skip
-_AGGLUTINATING_TEXT = "BENGALI GUJARATI GURMUKHI DEVANAGARI TAMIL TELUGU KANNADA MALAYALAM SINHALA ORIYA"
-_ENDING_FREELY_TEXT = "GEORGIAN ARMENIAN HEBREW ARABIC ETHIOPIC"
-_AGGLUTINATING, _ENDING_FREELY = (frozenset(text.split()) for text in (_AGGLUTINATING_TEXT, _ENDING_FREELY_TEXT))
-_PREFIXES = {
-    "HEBREW": ("ו", "ה", "ב", "ל", "מ", "ש", "כ", "וה", "וב", "ול", "שה", "מה", "כש", "של"),
-    "ARABIC": ("و", "ف", "ب", "ل", "ك", "ال", "وال", "بال", "لل", "ول", "وب"),
-}
-
-
-# Short common words that end as a declined name does.
-_NO_CASES_TEXT = """
-    are bare care cares come comes danes done fine fire gone here hire hose line lines mare mine more nine nose ones
-    pose rare same some sure taken there time times very wine were where
-    """
-_NO_CASES = frozenset(_NO_CASES_TEXT.split())
-
-
-@lru_cache(maxsize=1 << 16)
-def stems(word: str) -> tuple[str, ...]:
-    """What a folded word of a text may be a form of: without case endings and prefixes, longest first.
-
-    "annalle" may be Anna's, "анны" Анна's (as "анн"), "לדנה" דנה's. Which stem is a name is the roster's to say.
-    """
-    if word in _NO_CASES:
-        return ()
-    script = script_of(word)
-    found: list[str] = []
-    prefixes = (prefix for prefix in _PREFIXES.get(script, ()) if word.startswith(prefix))
-    bare = [word, *(word[len(prefix) :] for prefix in prefixes if len(word) > len(prefix) + 1)]
-    found += bare[1:]
-    most = 7 if script in _AGGLUTINATING else 3 if script in _ENDING_FREELY else 4
-    for one in bare:
-        for size in range(len(one) - 1, max(2, len(one) - most - 1), -1):
-            ending = one[size:]
-            if script in _AGGLUTINATING or script in _ENDING_FREELY or ending in _endings(script):
-                found.append(one[:size])
-    return tuple(dict.fromkeys(found))
-
-
-@lru_cache(maxsize=4096)
-def declined_forms(person_id: str, name: str) -> tuple[Form, ...]:
-    """What endings may follow: single words that are no common ones, whole and without their last vowel ("анн")."""
-    found: dict[str, Form] = {}
-    for form in forms_of(person_id, name):
-        key = form.words[0]
-        if len(form.words) > 1 or form.guarded or form.exact or form.folded or len(key) < 3:
-            continue
-        # "Time" need not be Tim's, nor "Very" Vera's.
-        found.setdefault(key, form._replace(guarded=len(key) <= 3))
-        if len(key) >= 4 and key[-1] in _VOWEL_ENDS:
-            found.setdefault(key[:-1], form._replace(words=(key[:-1],), guarded=True))
-    return tuple(found.values())
-
-
-def script_of(word: str) -> str:
-    """Name of the script of the first letter, as Unicode calls it."""
-    return "LATIN" if word[:1].isascii() else unicodedata.name(word[0], "LATIN").partition(" ")[0]
-
-
-@cache
-def _endings(script: str) -> frozenset[str]:
-    return frozenset(fold(ending) for ending in _ENDINGS.get(script, "").split())
 
 
 def unspaced_forms(name: str) -> Iterator[str]:

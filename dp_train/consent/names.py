@@ -9,22 +9,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, insort
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
-from dp_train.consent.name_forms import (
-    HONORIFICS,
-    INVISIBLE,
-    PLAIN_WORD,
-    WORD,
-    Form,
-    declined_forms,
-    fold,
-    forms_of,
-    stems,
-    unspaced_forms,
-    words,
-)
+from dp_train.consent.name_cases import declined_begins, declined_forms, stems
+from dp_train.consent.name_forms import HONORIFICS, Form, forms_of, unspaced_forms
+from dp_train.consent.name_letters import INVISIBLE, PLAIN_WORD, WORD, fold, words
 
 _GAP = re.compile(r"[\s.,'’_\-]{0,3}")
 _MONTHS = "jan april may june august march"
@@ -78,13 +69,10 @@ class NameIndex:
                     self._forms.setdefault(form.words[0], []).append(form)
             length = len(name.replace(" ", "")) if whole else 0
             self._unspaced.extend((form, person_id) for form in unspaced_forms(name) if len(form) >= length)
-        self._stems: dict[str, list[Form]] = {}
-        for person_id, name in names.items():
-            for form in declined_forms(person_id, name):
-                if not whole or form.whole:
-                    self._stems.setdefault(form.words[0], []).append(form)
-        self._begins = frozenset(stem[:3] for stem in self._stems)
-        self._prefixed = any(not stem[0].isascii() for stem in self._stems)
+        self._people = tuple(names.items())
+        self._whole = whole
+        self._begins = frozenset().union(*(declined_begins(*person) for person in self._people))
+        self._prefixed = not all(map(str.isascii, self._begins))
         for forms in self._forms.values():
             if len(forms) > 1:
                 forms.sort(key=lambda form: -len(form.words))
@@ -158,7 +146,7 @@ class NameIndex:
         """Forms that stand at a word, longest first; where there is none, what it may be a case of."""
         word = found[index]
         whole = [form for form in self._forms.get(word.folded, ()) if _matches(form, text, found, index)]
-        if whole or not self._stems or text[word.start].islower():  # scripts without case have no lower one
+        if whole or text[word.start].islower():  # scripts without case have no lower one
             return whole
         if word.folded[:3] not in self._begins and (word.folded.isascii() or not self._prefixed):
             return []
@@ -166,6 +154,16 @@ class NameIndex:
             if stem in self._stems:
                 return self._stems[stem]
         return []
+
+    @cached_property
+    def _stems(self) -> dict[str, list[Form]]:
+        """Forms by what case endings may follow; few conversations need them."""
+        stems_: dict[str, list[Form]] = {}
+        for person in self._people:
+            for form in declined_forms(*person):
+                if not self._whole or form.whole:
+                    stems_.setdefault(form.words[0], []).append(form)
+        return stems_
 
     def _disjoint(self, text: str) -> bool:
         """Whether no word of the text can begin a name."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dp_train.consent.decisions import Reason
 from dp_train.consent.events import Purpose
-from dp_train.consent.name_forms import INVISIBLE, UNSPACED, words
+from dp_train.consent.name_letters import INVISIBLE, UNSPACED, words
 from dp_train.consent.names import FullNames, NameIndex
 from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.conversations import ContentKind, Conversation, Turn
