@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dp_train.anonymize.patterns import REGIONS, TOKENS, PatternSpan, find_patterns
-from dp_train.consent.name_forms import fold
+from dp_train.consent.name_letters import fold
 from dp_train.consent.names import NameIndex, is_free
 from dp_train.conversations import Conversation
 

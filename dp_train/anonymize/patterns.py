@@ -163,6 +163,8 @@ _SSN_NAMED = re.compile(
 _IPV4 = re.compile(r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?!\d|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,8}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4})(?![\w:])")
 
+_MAC = re.compile(r"(?<![\w:\-])(?:[0-9A-Fa-f]{2}(?:[:\-](?=[0-9A-Fa-f]{2})|(?![\w:\-]))){6}(?![\w:\-])")
+
 _MEETING_WORD = (
     r"(?:meet|meeting|join|webinar|zoom|conference|teams|webex|besprechung|konferenz|réunion|reunión|reunião|riunione"
     r"|会議|ミーティング)"
@@ -290,6 +292,7 @@ def _social_security(text: str) -> Iterator[Place]:
 
 def _addresses(text: str) -> Iterator[Place]:
     yield from (match.span() for match in _IPV4.finditer(text))
+    yield from (match.span() for match in _MAC.finditer(text))
     for match in _IPV6.finditer(text):
         try:
             ipaddress.IPv6Address(match.group())
@@ -409,7 +412,12 @@ _KINDS: tuple[tuple[str, Callable[[_Seen], bool], Callable[[str], Iterator[Place
     (SSN, lambda seen: seen.digits >= 9, _social_security),
     (
         IP,
-        lambda seen: (seen.dot and seen.digits >= 4) or ("::" in seen.lowered) or seen.lowered.count(":") >= 7,
+        lambda seen: (
+            (seen.dot and seen.digits >= 4)
+            or ("::" in seen.lowered)
+            or seen.lowered.count(":") >= 5
+            or seen.lowered.count("-") >= 5
+        ),
         _addresses,
     ),
     (MEETING_ID, _may_hold_meeting, _meetings),

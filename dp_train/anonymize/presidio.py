@@ -6,6 +6,7 @@ people are found by the roster alone, as without it. Slower than everything else
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -26,6 +27,15 @@ _TOKENS = {
     "US_SSN": SSN,
 }
 _LEFT_ALONE = {"DATE_TIME", "PERSON", "LOCATION", "NRP", "ORGANIZATION"}
+
+
+# Presidio takes a full stop between two words for a host: "it.So", "os.system".
+_LINK = re.compile(r"[a-z][a-z0-9+.\-]*://|www\.|[\w.\-]+\.[a-z]{2,}(?::\d+)?[/?#]", re.IGNORECASE)
+
+
+def _is_link(text: str) -> bool:
+    """Whether what is taken for a link says so itself; bare hosts are for `patterns` to tell."""
+    return _LINK.match(text) is not None
 
 
 @cache
@@ -60,7 +70,11 @@ def presidio_finder() -> Finder:
 
     def presidio(text: str) -> list[PatternSpan]:
         found: list[Any] = analyzer.analyze(text, language="en", entities=wanted, score_threshold=MIN_SCORE)
-        return [PatternSpan(each.start, each.end, _TOKENS.get(each.entity_type, SECRET)) for each in found]
+        return [
+            PatternSpan(each.start, each.end, _TOKENS.get(each.entity_type, SECRET))
+            for each in found
+            if each.entity_type != "URL" or _is_link(text[each.start : each.end])
+        ]
 
     return presidio
 

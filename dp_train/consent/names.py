@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, insort
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
-from dp_train.consent.name_forms import HONORIFICS, PLAIN_WORD, WORD, Form, fold, forms_of, unspaced_forms, words
+from dp_train.consent.name_cases import declined_begins, declined_forms, stems
+from dp_train.consent.name_forms import HONORIFICS, Form, forms_of, unspaced_forms
+from dp_train.consent.name_letters import INVISIBLE, PLAIN_WORD, WORD, fold, words
 
 _GAP = re.compile(r"[\s.,'’_\-]{0,3}")
 _MONTHS = "jan april may june august march"
@@ -66,6 +69,10 @@ class NameIndex:
                     self._forms.setdefault(form.words[0], []).append(form)
             length = len(name.replace(" ", "")) if whole else 0
             self._unspaced.extend((form, person_id) for form in unspaced_forms(name) if len(form) >= length)
+        self._people = tuple(names.items())
+        self._whole = whole
+        self._begins = frozenset().union(*(declined_begins(*person) for person in self._people))
+        self._prefixed = not all(map(str.isascii, self._begins))
         for forms in self._forms.values():
             if len(forms) > 1:
                 forms.sort(key=lambda form: -len(form.words))
@@ -77,17 +84,19 @@ class NameIndex:
 
         For those who did not agree: a false hit costs a turn, a miss trains on what was said of them.
         """
+        text = _visible(text)[0]
         if any(written in text for written, _ in self._unspaced):
             return True
-        if self._forms.keys().isdisjoint(words(text)):
+        if self._disjoint(text):
             return False
         found = _words_of(text, ())
         return any(self._forms_at(text, found, index) for index in range(len(found)))
 
     def people_in(self, text: str) -> set[str]:
         """Everybody of whom any form stands in the text, in any case."""
+        text = _visible(text)[0]
         people = {person_id for written, person_id in self._unspaced if written in text}
-        if not self._forms.keys().isdisjoint(words(text)):
+        if not self._disjoint(text):
             found = _words_of(text, ())
             people |= {form.person_id for index in range(len(found)) for form in self._forms_at(text, found, index)}
         return people
@@ -112,14 +121,19 @@ class NameIndex:
           covered: spans to leave alone, sorted, without overlap.
           declarative: the text asks and orders nothing, so a capital at the start of a sentence counts too.
         """
-        if not self._unspaced and self._forms.keys().isdisjoint(words(text)):
+        text, places = _visible(text)
+        if places:
+            here = [(bisect_left(places, start), bisect_left(places, end)) for start, end in covered]
+            spans = self.find(text, hints=hints, covered=here, declarative=declarative)
+            return [NameSpan(places[s.start], places[s.end - 1] + 1, s.person_id) for s in spans]
+        if not self._unspaced and self._disjoint(text):
             return []
         taken = list(covered)
         spans = list(self._find_unspaced(text, taken))
         found = _words_of(text, taken)
         reached = 0
         for index, word in enumerate(found):
-            if word.start < reached or word.folded not in self._forms:
+            if word.start < reached:
                 continue
             for form in _preferred(self._forms_at(text, found, index), hints):
                 if _is_name(text, found, index, form, form.person_id in hints or declarative):
@@ -129,8 +143,36 @@ class NameIndex:
         return sorted(spans)
 
     def _forms_at(self, text: str, found: Sequence[_Word], index: int) -> list[Form]:
-        """Forms that stand at a word, longest first."""
-        return [form for form in self._forms.get(found[index].folded, ()) if _matches(form, text, found, index)]
+        """Forms that stand at a word, longest first; where there is none, what it may be a case of."""
+        word = found[index]
+        whole = [form for form in self._forms.get(word.folded, ()) if _matches(form, text, found, index)]
+        if whole or text[word.start].islower():  # scripts without case have no lower one
+            return whole
+        if word.folded[:3] not in self._begins and (word.folded.isascii() or not self._prefixed):
+            return []
+        for stem in (word.folded, *stems(word.folded)):
+            if stem in self._stems:
+                return self._stems[stem]
+        return []
+
+    @cached_property
+    def _stems(self) -> dict[str, list[Form]]:
+        """Forms by what case endings may follow; few conversations need them."""
+        stems_: dict[str, list[Form]] = {}
+        for person in self._people:
+            for form in declined_forms(*person):
+                if not self._whole or form.whole:
+                    stems_.setdefault(form.words[0], []).append(form)
+        return stems_
+
+    def _disjoint(self, text: str) -> bool:
+        """Whether no word of the text can begin a name."""
+        found = words(text)
+        if not self._forms.keys().isdisjoint(found):
+            return False
+        if self._prefixed and not text.isascii():
+            return False
+        return self._begins.isdisjoint([word[:3] for word in found])
 
     def _find_unspaced(self, text: str, taken: list[tuple[int, int]]) -> Iterator[NameSpan]:
         """Occurrences in scripts without spaces; each is added to the taken spans."""
@@ -159,6 +201,14 @@ class FullNames:
     def people_in(self, text: str) -> set[str]:
         """Everybody whose full name stands in the text."""
         return self._index.people_in(text)
+
+
+def _visible(text: str) -> tuple[str, list[int]]:
+    """The text without what nobody sees, and where each character stood; no places if nothing was taken out."""
+    if text.isascii() or not INVISIBLE.search(text):
+        return text, []
+    places = [place for place, char in enumerate(text) if not INVISIBLE.match(char)]
+    return "".join(text[place] for place in places), [*places, len(text)]
 
 
 def _words_of(text: str, taken: Sequence[tuple[int, int]]) -> list[_Word]:
@@ -207,9 +257,9 @@ def _is_name(text: str, found: Sequence[_Word], index: int, form: Form, expected
     start, end = stretch[0].start, stretch[-1].end
     if text[start - 1 : start] == "@":
         return True
-    if not all(text[word.start : word.end].istitle() for word in stretch):
+    if not all(_written_large(text[word.start : word.end]) for word in stretch):
         return False
-    if len(stretch) > 1:
+    if len(stretch) > 1 or not text[start:end].istitle():
         return True
     if text[end : end + 2] in ("'t", "’t"):  # "Don't" is not Don
         return False
@@ -221,6 +271,11 @@ def _is_name(text: str, found: Sequence[_Word], index: int, form: Form, expected
         return True
     follows = found[index + 1].folded if index + 1 < len(found) else ""
     return bool(_ADDRESSED.match(text, end)) or follows in _VERB_WORDS
+
+
+def _written_large(word: str) -> bool:
+    """Whether a word begins with a capital, where there are any."""
+    return word.istitle() or word.lower() == word.upper()
 
 
 _HANDLE_REST = re.compile(r"[\w\-]*\w(?:\.\w{1,2}\b)?|\.\w{1,2}\b")

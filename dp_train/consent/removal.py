@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dp_train.consent.decisions import Reason
 from dp_train.consent.events import Purpose
-from dp_train.consent.name_forms import words
+from dp_train.consent.name_letters import INVISIBLE, UNSPACED, words
 from dp_train.consent.names import FullNames, NameIndex
 from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.conversations import ContentKind, Conversation, Turn
@@ -312,24 +312,51 @@ def says_of_nobody(text: str) -> bool:
 
 
 class Echoes:
-    """Runs of words of turns that were left out, to know them again where no link says so."""
+    """What was said in turns that were left out, to know it again where no link says so.
+
+    Known again are `RUN_OF_WORDS` words in a row; all of a shorter turn of three words, or of twelve letters, or more;
+    and of what a text itself marks as quoted ("> …", “…”, 「…」), any `_QUOTED` letters that stood in such a turn.
+    A sign of a script without spaces counts as a word.
+    """
 
     def __init__(self) -> None:
         self._runs: set[tuple[str, ...]] = set()
         self._lengths: set[int] = set()
+        self._said: list[str] = []
 
     def add(self, text: str) -> None:
-        said = words(text)
+        said = _signs(text)
+        if not said:
+            return
+        self._said.append("".join(said))
         length = min(len(said), RUN_OF_WORDS)
-        if length >= 3:
+        if length >= 3 or sum(map(len, said)) >= _LETTERS:
             self._lengths.add(length)
             self._runs.update(_runs(said, length))
 
     def repeated_in(self, text: str) -> bool:
-        if not self._runs:
+        if not self._said:
             return False
-        said = words(text)
-        return any(not self._runs.isdisjoint(_runs(said, length)) for length in self._lengths)
+        said = _signs(text)
+        if any(not self._runs.isdisjoint(_runs(said, length)) for length in self._lengths):
+            return True
+        quoted = ("".join(_signs(next(filter(None, match.groups())))) for match in _MARKED.finditer(text))
+        return any(len(part) >= _QUOTED and part in whole for part in quoted for whole in self._said)
+
+
+_LETTERS, _QUOTED = 12, 4
+_MARKED = re.compile(
+    r"^\s*>+\s*(.+)$|[\"“„”«»]([^\"“„”«»]+)[\"“”«»]|[「『《]([^」』》]+)[」』》]|(?<!\w)[‘']([^’']{4,})[’'](?!\w)",
+    re.MULTILINE,
+)
+
+
+def _signs(text: str) -> list[str]:
+    """Folded words; of scripts without spaces, the letters."""
+    found: list[str] = []
+    for word in words(INVISIBLE.sub("", text)):
+        found.extend(word if UNSPACED.search(word) else (word,))
+    return found
 
 
 def _runs(said: list[str], length: int) -> set[tuple[str, ...]]:

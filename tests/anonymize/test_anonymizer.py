@@ -106,6 +106,8 @@ PATTERNS: list[tuple[str, str]] = [
     ("+91 98765 43210 4111 1111 1111 1111 12", "[PHONE] [CARD] 12"),
     ("call 89301234567 or +91 98765 43210", "call [PHONE] or [PHONE]"),
     ("192.168.1.1 and 2001:db8::ff00:42:8329 and ::1", "[IP] and [IP] and [IP]"),
+    ("host 00:1B:44:11:3A:B7, 00-1b-44-11-3a-b7", "host [IP], [IP]"),
+    ("Server=db;Password=hunter22;", "Server=db;Password=[PASSCODE];"),
     ("4111 1111 1111 1111, 378282246310005", "[CARD], [CARD]"),
     ("IBAN DE89 3704 0044 0532 0130 00 please gb82WEST12345698765432", "IBAN [IBAN] please [IBAN]"),
     ("SSN 123-45-6789, social security number is 123 45 6789", "SSN [SSN], social security number is [SSN]"),

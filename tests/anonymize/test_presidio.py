@@ -9,7 +9,7 @@ from test_anonymizer import talk
 
 from dp_train.anonymize import Anonymizer
 from dp_train.anonymize.patterns import SECRET, PatternSpan
-from dp_train.anonymize.presidio import presidio_finder
+from dp_train.anonymize.presidio import _is_link, presidio_finder
 from dp_train.errors import ConfigError
 
 
@@ -42,3 +42,18 @@ def test_presidio_finds_more_and_calls_nobody(monkeypatch: pytest.MonkeyPatch) -
     anonymizer = Anonymizer(finders=(presidio_finder(),))
     (turn,) = anonymizer(talk("Bob pays to 16Yeky6GMjeNkAiNcBY7ZhrLoMSgg1BoyZ, write to bob@example.org")).turns
     assert turn.text == "[P2] pays to [SECRET], write to [EMAIL]"
+
+
+def test_a_full_stop_between_words_is_no_link() -> None:
+    pytest.importorskip("presidio_analyzer", reason="the extra presidio is not installed: pip install -e '.[presidio]'")
+    anonymizer = Anonymizer(finders=(presidio_finder(),))
+    text = "ship it.So we call os.system and self.go, then see bob.co/x"
+    (turn,) = anonymizer(talk(text)).turns
+    assert turn.text == "ship it.So we call os.system and self.go, then see [URL]"
+
+
+@pytest.mark.parametrize(
+    ("text", "link"), [("it.So", False), ("os.system", False), ("https://a.b", True), ("a.co/x", True)]
+)
+def test_a_link_says_so_itself(text: str, link: bool) -> None:
+    assert _is_link(text) is link
