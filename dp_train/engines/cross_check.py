@@ -100,8 +100,8 @@ def cross_check(plan: PrivacyPlan, *, history: Sequence[tuple[float, float, int]
     steps = sampled_gaussian(plan.event())
     if steps is None:
         raise PlanError(
-            f"cross-check: max_contributions={plan.max_contributions}, max_batch_units={plan.max_batch_units}; Opacus' "
-            "accountants know Poisson sampling with neither; leave both out, or go by the PLD alone"
+            f"cross-check: {type(plan.mechanism).__name__} steps; Opacus' accountants know Poisson-sampled Gaussians; "
+            "go by the PLD alone, or leave out max_contributions and max_batch_units"
         )
     ran = list(history) if history is not None else [steps]
     prv, rdp = PRVAccountant(), RDPAccountant()

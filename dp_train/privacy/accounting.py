@@ -218,10 +218,10 @@ def _step_loss(text: str, relation: NeighboringRelation, interval: float) -> Any
     from dp_accounting import dp_event
     from dp_accounting.pld import privacy_loss_distribution as pld
 
+    from dp_train.privacy.mixtures import mixture_loss, sampled_gaussian_loss
+
     step = event_from_json(text)
     if isinstance(step, dp_event.MixtureOfGaussiansDpEvent):
-        from dp_train.privacy.mixtures import mixture_loss
-
         return mixture_loss(step.standard_deviation, step.sensitivities, step.sampling_probs, interval)
     if isinstance(step, dp_event.TruncatedSubsampledGaussianDpEvent):
         return pld.from_truncated_subsampled_gaussian_mechanism(
@@ -232,9 +232,10 @@ def _step_loss(text: str, relation: NeighboringRelation, interval: float) -> Any
             value_discretization_interval=interval,
             neighboring_relation=Relation[relation.name],
         )
+    if step.sampling_probability < 1:  # adding or removing a unit, and replacing it by nothing, lose the same
+        return sampled_gaussian_loss(step.event.noise_multiplier, step.sampling_probability, interval)
     return pld.from_gaussian_mechanism(
         step.event.noise_multiplier,
-        sampling_prob=step.sampling_probability,
         value_discretization_interval=interval,
         neighboring_relation=Relation[relation.name],
     )

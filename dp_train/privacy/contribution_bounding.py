@@ -59,7 +59,7 @@ def bounded_contributions(examples: Iterable[Example], max_contributions: int) -
     add nothing to any sum. (Examples that say something *else* instead are two such steps apart.) The selection is a
     function f(ids, owners), however clever f is, so both sets keep *the same* examples, and the person owns at most k
     of them. Each kept example enters a step by a coin of its own, so the number of the person's examples in a step is
-    Binomial(k, q) at most, and that mixture is what `accounting.event` charges. Under a relation in which a person
+    Binomial(k, q) at most, and `mechanisms.multi_owner` charges that mixture. Under a relation in which a person
     may *join* or leave this fails for any f, greedy or not: one more meeting may push others out. That is
     the reason why the claim says "fixed meeting graph".
 

@@ -76,7 +76,8 @@ def rough_epsilon(shapes: Sequence[Shape], delta: float) -> float:
 def interval_for(shapes: Sequence[Shape], delta: float) -> float:
     """Length of the interval: as fine as one step's loss needs, as coarse as the range of all losses allows.
 
-    1e-4 (1e-3 with mixtures) is usual; it is shorter where a step loses less than that and longer where losses pass 50.
+    1e-4 (1e-3 with mixtures) is usual; it is shorter where a step loses less than that and longer where losses pass 50
+    or where steps of many kinds have a distribution each.
     """
     mixed = any(shape.mixed for shape in shapes)
     usual, points = (1e-3, _POINTS_OF_MIXTURES) if mixed else (1e-4, _POINTS)
@@ -84,6 +85,8 @@ def interval_for(shapes: Sequence[Shape], delta: float) -> float:
     affordable = max(rough_epsilon(shapes, delta), largest, 1e-12) / points
     if affordable > 10 * usual:
         return min(_power_of_ten(math.floor(math.log10(affordable))), 1.0)
+    if len(shapes) > 1:  # as many points in all as the usual interval may take for one
+        usual = max(usual, _power_of_ten(math.floor(math.log10(affordable * len(shapes) / 10))))
     least = min(_loss(shape) for shape in shapes)
     fine = math.floor(math.log10(max(least, 1e-12) / 5))
     return max(min(usual, _power_of_ten(max(fine, math.ceil(math.log10(affordable))))), 1e-7)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.runs.names import PrivacyMode
 from dp_train.runs.recipe import Recipe
@@ -10,22 +12,11 @@ from dp_train.runs.recipe import Recipe
 def make_plan(config: Recipe) -> PrivacyPlan:
     """The plan of a configuration: calibrated to ε, with the given σ, or without privacy."""
     privacy, trainer = config.privacy, config.trainer
-    plan = PrivacyPlan(
-        sample_rate=trainer.rate,
-        expected_units=trainer.expected_units,
-        steps=trainer.steps,
-        delta=privacy.delta,
-        clip_norm=privacy.clip_norm,
-        noise_multiplier=privacy.noise_multiplier,
-        unit=privacy.unit,
-        max_contributions=privacy.max_contributions,
-        rows_per_unit=privacy.rows_per_unit,
-        bands=privacy.bands,
-        max_batch_units=trainer.max_batch_units,
-        population=None if trainer.max_batch_units is None else trainer.population,
-        loss_noise_ratio=privacy.loss_noise_ratio,
-        loss_bound=privacy.loss_bound,
-    )
+    # A field of the plan that a recipe names the same passes as it is, so that a new mechanism's field needs no line.
+    names = {field.name for field in fields(PrivacyPlan)}
+    same = {name: value for group in (trainer, privacy) for name, value in vars(group).items() if name in names}
+    rate = {"sample_rate": trainer.rate, "population": trainer.population if trainer.max_batch_units else None}
+    plan = PrivacyPlan(**{**same, **rate})
     if privacy.mode is PrivacyMode.NONE:
         return plan.without_privacy()
     return plan if privacy.epsilon is None else plan.calibrate(epsilon=privacy.epsilon)

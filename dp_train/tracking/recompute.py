@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from dp_train.privacy.composition import Price, compose, event_from_json
-from dp_train.privacy.ledger.budget import standing
+from dp_train.privacy.joint import JointClaim, joint_claim
+from dp_train.privacy.ledger.budget import spent_of, standing
 from dp_train.privacy.ledger.lines import Book, State
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.relations import strictest
 
 _SAME = 1e-6
 """Relative difference that rounding to six digits may leave."""
+
+_NO_BOUND = "no bound per person"
 
 EARLIER = "events of earlier runs that trained the model"
 
@@ -52,10 +55,8 @@ def ledger_section(book: Book, reservation: str) -> dict[str, Any]:
     line = book.lines[reservation]
     stands = standing(book, line.population)
     together = [other for other in book.lines.values() if other.procedure == line.procedure]
-    bounded = [other for other in together if other.bounded]
-    procedure = compose(
-        [event_from_json(other.event) for other in bounded], strictest(one.relation for one in bounded), line.delta
-    )
+    procedure = joint_claim([spent_of(other) for other in together])
+    of_all = stands.joint
     unbounded = len(stands.lines) - sum(other.bounded for other in stands.lines)
     valid = (
         "the parameters of all of them were declared before the first began: composed exactly"
@@ -73,8 +74,10 @@ def ledger_section(book: Book, reservation: str) -> dict[str, Any]:
         "head": book.head,
         "steps run": f"{line.steps} of {line.planned_steps} ({_STATES[line.state]})",
         "ε of this run": _price(line.price),
-        f"ε of the procedure, {len(together)} run{'s' * (len(together) > 1)} declared together": _price(procedure),
-        f"ε of all {len(stands.lines)} runs on these people": number(stands.spent),
+        f"ε of the procedure, {len(together)} run{'s' * (len(together) > 1)} declared together": _joint(procedure),
+        f"ε of all {len(stands.lines)} runs on these people": number(stands.spent)
+        if of_all.epsilon is not None and of_all.unit is Unit.USER
+        else _joint(of_all),
         "δ of all runs": stands.delta,
         "that sum is valid because": valid,
         "budget": f"ε={budget.epsilon:g}, δ={budget.delta:g}" if budget else "none declared",
@@ -141,8 +144,14 @@ def number(value: float) -> float | str:
     return round(value, 6) if math.isfinite(value) else "unbounded"
 
 
+def _joint(claim: JointClaim) -> float | str:
+    if claim.epsilon is None:
+        return "none: " + "; ".join(claim.why_none)
+    return number(claim.epsilon) if claim.unit is Unit.USER else _NO_BOUND
+
+
 def _price(price: Price | None) -> float | str:
-    return "no bound per person" if price is None else number(price.epsilon)
+    return _NO_BOUND if price is None else number(price.epsilon)
 
 
 def _same(there: Any, value: Any) -> bool:

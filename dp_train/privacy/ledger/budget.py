@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dp_train.privacy.composition import Price, RenyiFilter, compose, event_from_json
+from dp_train.privacy.joint import JointClaim, Spent, joint_claim
 from dp_train.privacy.ledger.lines import Book, Budget, Line, State
 from dp_train.privacy.plan import PrivacyPlan
-from dp_train.privacy.relations import strictest
+from dp_train.privacy.relations import Unit, strictest
 
 _ROUNDS = 12
 """Halvings on the way to what would fit."""
@@ -73,9 +74,29 @@ class Standing:
         return sum(not line.bounded for line in self.lines)
 
     @property
+    def joint(self) -> JointClaim:
+        """ε of all runs on these people, as if declared together: none where one of them bounds nothing for a person.
+
+        A budget counts the runs that bound something (`spent`); what may be said of all runs is this.
+        """
+        return joint_claim([spent_of(line) for line in self.lines], delta=self.delta)
+
+    @property
     def open_lines(self) -> int:
         """How many reservations are not settled, and count in full."""
         return sum(line.state is State.OPEN for line in self.lines)
+
+
+def spent_of(line: Line) -> Spent:
+    """What a line spent, for a joint ε."""
+    private = line.plan.get("noise_multiplier") != 0
+    return Spent(
+        event=line.event if private or line.steps == 0 else None,
+        why_none="" if private or line.steps == 0 else "had no privacy",
+        relation=line.relation,
+        delta=line.delta,
+        unit=Unit(line.plan["unit"]),
+    )
 
 
 def standing(book: Book, population: str) -> Standing:

@@ -7,10 +7,12 @@ import signal
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from dp_accounting.pld import PLDAccountant
 
 from dp_train.errors import BudgetError, PrivacyError, StoreError
 from dp_train.privacy.ledger.ledger import Ledger, Request
@@ -145,6 +147,53 @@ def test_runs_without_a_bound_per_person_are_recorded_apart(ledger: Ledger) -> N
     ledger.reserve(TWO.replace(unit=Unit.EXAMPLE), PEOPLE).commit(1000)
     standing = ledger.standing(PEOPLE)
     assert (standing.without_bound, standing.spent) == (2, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [(TWO.without_privacy(), "had no privacy"), (TWO.replace(unit=Unit.EXAMPLE), "per person and some per example")],
+)
+def test_a_run_without_a_bound_leaves_all_runs_on_these_people_without_an_epsilon(
+    ledger: Ledger, other: PrivacyPlan, reason: str
+) -> None:
+    ledger.reserve(TWO, PEOPLE).commit(1000)
+    assert ledger.standing(PEOPLE).joint.epsilon == ledger.standing(PEOPLE).declared.epsilon
+    ledger.reserve(other, PEOPLE).abort(0)
+    assert ledger.standing(PEOPLE).joint.epsilon is not None
+    ledger.reserve(other, PEOPLE).commit(1000)
+    (why,) = ledger.standing(PEOPLE).joint.why_none
+    assert reason in why
+
+
+def test_a_line_costs_what_its_run_claims(ledger: Ledger) -> None:
+    for plan in (TWO, TWO.replace(max_contributions=3, noise_multiplier=9.0), TWO.replace(noise_multiplier=0.2)):
+        ledger.reserve(plan, PEOPLE)
+        price = ledger.standing(PEOPLE).lines[-1].price
+        assert price is not None
+        assert price.epsilon == plan.epsilon()
+
+
+def test_equal_runs_among_unlike_ones_are_priced_a_kind_at_a_time(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dp_train.privacy import accounting
+
+    unlike = [TWO.replace(noise_multiplier=sigma, steps=50) for sigma in (2.5, 4.0)]
+    ledger.reserve_together([Request(plan=plan) for plan in [TWO] * 30 + unlike], PEOPLE)
+    made: list[str] = []
+    inner = accounting._step_loss.__wrapped__
+    accounting._price.cache_clear()
+    monkeypatch.setattr(
+        accounting,
+        "_step_loss",
+        lru_cache(lambda text, relation, interval: made.append(text) or inner(text, relation, interval)),
+    )
+    declared = ledger.standing(PEOPLE).declared
+    assert len(made) == 3
+    accountant = PLDAccountant(value_discretization_interval=declared.interval)
+    for plan in [TWO] * 30 + unlike:
+        accountant.compose(plan.event())
+    assert declared.epsilon == pytest.approx(accountant.get_epsilon(TWO.delta), rel=1e-6)
 
 
 def test_a_run_that_was_killed_and_goes_on_spends_once(ledger: Ledger) -> None:
