@@ -35,7 +35,7 @@ from dp_train.privacy.monitor import RunMonitor
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.sampling import CyclicPoissonSampler, Sampler, TruncatedPoissonSampler, sampler_of
 from dp_train.privacy.units import Units
-from dp_train.tasks.base import PacksRows, Task
+from dp_train.tasks.base import PacksRows, Row, Task
 from dp_train.training.averaging import WeightAverage
 from dp_train.training.batches import Batches, PackedBatches, Packing, UnitBatches
 from dp_train.training.callbacks import Callback, Result, RunStart, RunStatus, StepEnd
@@ -44,6 +44,7 @@ from dp_train.training.optimizers import OptimizerFactory, Schedule, constant
 from dp_train.training.phases import Phase, note, phase, phases_of, together
 from dp_train.training.seeds import Seeds
 from dp_train.training.signals import StopSignals
+from dp_train.training.watch import RunWatch
 
 _CURVE_POINTS = 8
 _PUBLIC_ROWS = tuple(
@@ -223,17 +224,28 @@ class Trainer:
             self._scaling.load_state_dict(state.scaling)
         if self._self_check:
             self._try_engine()
+        watch = RunWatch(
+            model=self.model,
+            optimizer=optimizer,
+            schedule=self._schedule,
+            plan=self.plan,
+            units=units,
+            task=self.task,
+            seed=seeds.sampling,
+            lay_out=self._lay_out,
+            monitor=monitor,
+        )
         engine = build_engine(
             self.engine_name,
             model=self.model,
             row_losses=self._row_losses,
             plan=self.plan,
-            noise=self._noise or _seeded_noise(self.plan, seeds, cohort),
+            noise=watch.counted(self._noise or _seeded_noise(self.plan, seeds, cohort)),
             optimizer=optimizer,
             clipping=self._clipping,
             scaling=self._scaling,
         )
-        run = _Run(self, units, cohort, optimizer, engine, monitor, seeds, average)
+        run = _Run(self, units, cohort, optimizer, engine, monitor, seeds, average, watch)
         self._tell_start(units, seeds, trainable, first_step=state.step if state else 0)
         try:
             result = run.loop(state, reservation)
@@ -242,6 +254,7 @@ class Trainer:
             raise
         finally:
             engine.detach()
+            watch.detach()
         self._tell_end(result)
         return result
 
@@ -282,6 +295,13 @@ class Trainer:
             return UnitBatches(units, self.task, rows=self._microbatch_rows, device=device)
         assert isinstance(self.task, PacksRows)
         return PackedBatches(units, self.task, packing=self._packing, tokens=self._microbatch_tokens, device=device)
+
+    def _lay_out(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
+        """The rows of one unit, as they enter a model."""
+        if self._packing is Packing.NONE:
+            return self.task.collate(rows)
+        assert isinstance(self.task, PacksRows)
+        return self.task.collate_packed([rows], [[1.0] * len(rows)])
 
     def _resume(self, cohort: str) -> TrainState | None:
         state = self._checkpoint.load() if self._checkpoint else None
@@ -365,6 +385,7 @@ class _Run:
         monitor: RunMonitor,
         seeds: Seeds,
         average: WeightAverage | None,
+        watch: RunWatch,
     ) -> None:
         self._trainer = trainer
         self._units = units
@@ -374,6 +395,7 @@ class _Run:
         self._monitor = monitor
         self._seeds = seeds
         self._average = average
+        self._watch = watch
         self._base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         self._started = time.monotonic()
         self._seconds_before = 0.0
@@ -402,25 +424,31 @@ class _Run:
             trainer._has_begun = True
             while self.step < plan.steps and stop.received is None:
                 trainer._steps_begun = max(trainer._steps_begun, self.step + 1)
+                self._watch.begin()
                 with _step_randomness(self._seeds, self.step):
                     draw = sampler.draw(self.step, len(self._units), self._seeds.sampling)
                     for batch in batches(draw):
                         self._engine.accumulate(batch)
+                        self._watch.took(batch)
                     record = self._engine.release(self.step)
                 if trainer._packing is Packing.ACROSS_UNITS:
                     record = replace(record, units=len(draw))  # the engine knows sequences alone
                 if trainer._scaling is not None:
                     trainer._scaling.observe()
                 rate = self._set_learning_rate()
+                self._watch.released(record, draw)
                 self._optimizer.step()
+                self._watch.stepped()
                 self._optimizer.zero_grad(set_to_none=True)
                 if self._average is not None:
                     self._average.take()
                 self._note(record, sampler)
                 self.step += 1
                 if self.step % trainer._checkpoint_every == 0:
+                    self._watch.checkpoint()
                     self._save()
                 self._tell(record, rate, curve.get(self.step))
+        self._watch.finish()
         finished = self.step == plan.steps
         if finished and self._average is not None:
             self._average.write()
