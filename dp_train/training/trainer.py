@@ -38,7 +38,16 @@ from dp_train.privacy.units import Units
 from dp_train.tasks.base import PacksRows, Row, Task
 from dp_train.training.averaging import WeightAverage
 from dp_train.training.batches import Batches, PackedBatches, Packing, UnitBatches
-from dp_train.training.callbacks import Callback, Result, RunStart, RunStatus, StepEnd
+from dp_train.training.callbacks import (
+    Callback,
+    PrivateStep,
+    ReadsPrivateSteps,
+    Result,
+    RunStart,
+    RunStatus,
+    StepEnd,
+    public_points,
+)
 from dp_train.training.checkpoint import CheckpointFolder, TrainState
 from dp_train.training.optimizers import OptimizerFactory, Schedule, constant
 from dp_train.training.phases import Phase, note, phase, phases_of, together
@@ -46,7 +55,6 @@ from dp_train.training.seeds import Seeds
 from dp_train.training.signals import StopSignals
 from dp_train.training.watch import RunWatch
 
-_CURVE_POINTS = 8
 _PUBLIC_ROWS = tuple(
     Example(example_id=target, prompt=prompt, target=target, owners=frozenset({"nobody"}))
     for prompt, target in (
@@ -63,8 +71,8 @@ class Trainer:
 
     Guarantee: with a private plan, fresh seeds and a claim that is not withheld, everything that `fit`
     changes in the model is (ε, δ)-differentially private in the unit of the plan, under the
-    neighbouring relation of the plan. The claim says ε; what the run logs of `StepEnd.private` is not
-    covered by it.
+    neighbouring relation of the plan. The claim says ε; what a callback makes of a `PrivateStep` is
+    not covered by it.
 
     Args:
       model: a transformers model (or any module that the engine can clip) on the device to train on.
@@ -250,6 +258,7 @@ class Trainer:
         try:
             result = run.loop(state, reservation)
         except BaseException:
+            watch.finish()
             self._tell_end(self._result(RunStatus.FAILED, run.step, monitor, len(units), run.seconds))
             raise
         finally:
@@ -279,12 +288,14 @@ class Trainer:
         """On two public units, the second of two rows where the plan has such."""
         several = self.plan.rows_per_unit > 1
         units = [_PUBLIC_ROWS[:1], _PUBLIC_ROWS[1:] if several else _PUBLIC_ROWS[1:2]]
+        batches = self._batches(units)
         self_check(
             self.engine_name,
             model=self.model,
             row_losses=self._row_losses,
             plan=self.plan,
-            batches=list(self._batches(units)(np.arange(len(units)))),
+            batches=list(batches(np.arange(len(units)))),
+            alone=[list(batches(np.array([unit]))) for unit in range(len(units))],
             clipping=self._clipping,
             scaling=self._scaling,
         )
@@ -351,6 +362,7 @@ class Trainer:
             epsilon=replace(claim, in_ledger=self._in_ledger, fixed_seed=self._seed_is_fixed),
             seconds=seconds,
             checkpoint=self._checkpoint.path if self._checkpoint else None,
+            peak_rss_bytes=_peak_rss_bytes(),
             stopped_by=stopped_by,
         )
 
@@ -494,15 +506,15 @@ class _Run:
         event = StepEnd(
             step=self.step,
             learning_rate=rate,
-            seconds=self.seconds,
-            peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             epsilon=epsilon,
-            private=record,
             noisy_loss=record.noisy_loss,
         )
+        private = PrivateStep(step=self.step, seconds=self.seconds, peak_rss_bytes=_peak_rss_bytes(), record=record)
         try:
             with nullcontext() if self._average is None else self._average.shown():
                 for callback in self._trainer._callbacks:
+                    if isinstance(callback, ReadsPrivateSteps):
+                        callback.on_private_step(private)
                     callback.on_step(event)
         except BaseException:
             self._save()  # the step is whole; what failed was the telling of it
@@ -540,11 +552,15 @@ def _seeded_noise(plan: PrivacyPlan, seeds: Seeds, cohort: str) -> NoiseSource:
     return noise if plan.bands == 1 else CorrelatedNoise(noise, bands=plan.bands, steps=plan.steps)
 
 
+def _peak_rss_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def _epsilon_curve(plan: PrivacyPlan) -> dict[int, float]:
     """ε after some of the steps, the last among them, for the curve within a run."""
     if not plan.private:
         return {}
-    points = sorted({max(1, round(plan.steps * point / _CURVE_POINTS)) for point in range(1, _CURVE_POINTS + 1)})
+    points = public_points(plan.steps)
     return dict(zip(points, epsilon_schedule(plan, points), strict=True))
 
 
