@@ -38,6 +38,7 @@ _SECOND_STEP = 4.0  # what the weights were rounded by comes back in the gradien
 _TF32 = 2.0**-10
 _LESS_LOSS = 0.02  # share of the loss that the first step takes away: enough to see that the second saw new weights
 _WAKE = 0.02  # what stands in for zeros, see `_woken`
+_HEAVY = 3.0
 _STABILITY = 0.01  # γ of `Clipping.AUTOMATIC`
 
 Values = Mapping[str, Tensor]
@@ -149,8 +150,12 @@ class _Check:
         )
 
     def against_units_alone(self, clipping: Clipping, gradients: Values) -> None:
-        """One clipped step. The clip norm is the run's, or so much smaller that every unit is clipped."""
-        units = [self._of_unit(cut) for batch in self._batches for cut in units_apart(batch)]
+        """One clipped step. The clip norm is the run's, or so much smaller that every unit is clipped.
+
+        The first unit's losses count more, so that a clip by another norm than a unit's own is seen.
+        """
+        losses = _uneven(self._row_losses, self._batches[0])
+        units = [self._of_unit(cut, losses) for batch in self._batches for cut in units_apart(batch)]
         least = min(_norm(unit.values()) for unit in units)
         plan = self._plan.replace(clip_norm=min(self._plan.clip_norm, 0.5 * least or self._plan.clip_norm))
         expected = {
@@ -158,7 +163,7 @@ class _Check:
             / plan.expected_units
             for key in self.parameters
         }
-        found = self._step(self._name, plan, clipping)
+        found = self._step(self._name, plan, clipping, losses)
         whole, all_of_it = _norm(expected.values()), _norm(gradients.values())
         apart = {}
         for key, gradient in expected.items():
@@ -173,9 +178,9 @@ class _Check:
                 apart[key] = off, max(_AGREEMENT, self._rounding) * size + self._rounding * whole
         self._refuse_the_worst(apart, "its clipped gradient is", "that of the units alone")
 
-    def _of_unit(self, unit: MicroBatch) -> Values:
+    def _of_unit(self, unit: MicroBatch, losses: RowLosses) -> Values:
         """Gradient of the unit's mean loss, by autograd, stretched as the run stretches; float64."""
-        loss = check_losses(self._row_losses(self._model, unit.inputs), unit).mean()
+        loss = check_losses(losses(self._model, unit.inputs), unit).mean()
         found = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
         scales = {} if self._scaling is None else self._scaling.scales
         gradients = {}
@@ -250,8 +255,8 @@ class _Check:
             found[key], parameter.grad = parameter.grad, None
         return total, found
 
-    def _step(self, name: EngineName, plan: PrivacyPlan, clipping: Clipping) -> Values:
-        with self._attached(name, plan, self._sgd(0.0), clipping) as engine:
+    def _step(self, name: EngineName, plan: PrivacyPlan, clipping: Clipping, losses: RowLosses) -> Values:
+        with self._attached(name, plan, self._sgd(0.0), clipping, losses) as engine:
             self._accumulate(engine, 0)
             released = {key: parameter.grad for key, parameter in self.parameters.items()}
         for key, parameter in self.parameters.items():
@@ -265,12 +270,17 @@ class _Check:
 
     @contextmanager
     def _attached(
-        self, name: EngineName, plan: PrivacyPlan, optimizer: torch.optim.Optimizer, clipping: Clipping = Clipping.FLAT
+        self,
+        name: EngineName,
+        plan: PrivacyPlan,
+        optimizer: torch.optim.Optimizer,
+        clipping: Clipping = Clipping.FLAT,
+        losses: RowLosses | None = None,
     ) -> Iterator[Engine]:
         engine = build_engine(
             name,
             model=self._model,
-            row_losses=self._row_losses,
+            row_losses=losses or self._row_losses,
             plan=plan,
             noise=SeededNoise(bytes(16)),  # none is drawn: σ is 0
             optimizer=optimizer,
@@ -411,3 +421,26 @@ def _factor(norm: float, bound: float, clipping: Clipping) -> float:
     if clipping is Clipping.AUTOMATIC:
         return bound / (norm + _STABILITY)
     return min(1.0, bound / norm) if norm > 0 else 1.0
+
+
+def _uneven(row_losses: RowLosses, batch: MicroBatch) -> RowLosses:
+    """The losses, those of the first unit's rows three times as large: known by what is in them, wherever they lie."""
+    heavy = _fingerprints(batch.inputs)[batch.units == 0]
+
+    def losses(model: nn.Module, inputs: Values) -> Tensor:
+        found = row_losses(model, inputs)
+        return torch.where(torch.isin(_fingerprints(inputs), heavy), _HEAVY * found, found)
+
+    return losses
+
+
+def _fingerprints(inputs: Values) -> Tensor:
+    """(rows,) int64: of the whole numbers in each row, such as tokens."""
+    found = torch.zeros(
+        next(iter(inputs.values())).shape[0], dtype=torch.int64, device=next(iter(inputs.values())).device
+    )
+    for name in sorted(inputs):
+        if not inputs[name].is_floating_point():
+            flat = inputs[name].reshape(len(found), -1).long()
+            found = 31 * found + (flat * torch.arange(1, flat.shape[1] + 1, device=flat.device)).sum(1)
+    return found

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -556,7 +557,8 @@ def _peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _epsilon_curve(plan: PrivacyPlan) -> dict[int, float]:
+@lru_cache(maxsize=8)
+def _epsilon_curve(plan: PrivacyPlan) -> Mapping[int, float]:
     """ε after some of the steps, the last among them, for the curve within a run."""
     if not plan.private:
         return {}
