@@ -17,15 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dp_train.engines.as_found import as_found, noted_precision, put, woken
 from dp_train.engines.base import Clipping, Engine, EngineName, MicroBatch, RowLosses, StepRecord
 from dp_train.engines.build import build_engine
 from dp_train.engines.company_check import company_check, units_apart
-from dp_train.engines.leaving import tensor_digest
 from dp_train.engines.noise import SeededNoise
 from dp_train.engines.scaling import Scaling
 from dp_train.engines.units import check_losses, row_weights, trainable_parameters
@@ -35,9 +34,7 @@ from dp_train.privacy.plan import PrivacyPlan
 _AGREEMENT = 1e-3  # between two float32 ways to one gradient; a wrong one is off by far more
 _ROUNDING = 8.0
 _SECOND_STEP = 4.0  # what the weights were rounded by comes back in the gradients of the next step
-_TF32 = 2.0**-10
 _LESS_LOSS = 0.02  # share of the loss that the first step takes away: enough to see that the second saw new weights
-_WAKE = 0.02  # what stands in for zeros, see `_woken`
 _HEAVY = 3.0
 _STABILITY = 0.01  # γ of `Clipping.AUTOMATIC`
 
@@ -72,10 +69,10 @@ def self_check(
       PlanError: engine and plan do not go together.
     """
     check = _Check(name, model, row_losses, plan.replace(noise_multiplier=0.0, bands=1), batches, scaling)
-    with _as_found(name, model), _woken(check.parameters):
+    with as_found(name, model), woken(check.parameters):
         start = {key: parameter.detach().clone() for key, parameter in check.parameters.items()}
         plain = check.by_autograd(start)
-        _put(check.parameters, start)
+        put(check.parameters, start)
         check.each_alone(alone)
         check.against_units_alone(clipping, plain.gradients)
         check.against_plain_sgd(start, plain)
@@ -115,7 +112,7 @@ class _Check:
 
     def by_autograd(self, start: Values) -> _Plain:
         """Two steps with nothing attached to the model."""
-        with _noted_precision() as coarsest:
+        with noted_precision() as coarsest:
             first, gradients = self._autograd()
         self._rounding = _ROUNDING * max(coarsest)
         norm = _norm(gradients.values())
@@ -299,114 +296,6 @@ class _Check:
 
     def _sgd(self, rate: float) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters.values(), lr=rate)
-
-
-@contextmanager
-def _noted_precision() -> Iterator[list[float]]:
-    """Steps between numbers of the types that layers compute in meanwhile, under autocast too."""
-    found = [torch.finfo(torch.float32).eps]
-    if torch.backends.cuda.matmul.allow_tf32 and torch.cuda.is_available():
-        found.append(_TF32)
-
-    def note(_module: nn.Module, _inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.is_floating_point():
-            found.append(torch.finfo(output.dtype).eps)
-
-    handle = nn.modules.module.register_module_forward_hook(note)
-    try:
-        yield found
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _woken(parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
-    """Tensors that are all zeros get small values: LoRA's B begins so, and hides A's gradient as long as it is 0.
-
-    What the parameters hold on entry is put back.
-    """
-    held = {key: parameter.detach().clone() for key, parameter in parameters.items()}
-    try:
-        for number, parameter in enumerate(parameters.values()):
-            if not bool(parameter.detach().any()):
-                random = torch.Generator().manual_seed(number)
-                values = _WAKE * torch.randn(parameter.shape, generator=random)
-                with torch.no_grad():
-                    parameter.copy_(values)
-        yield
-    finally:
-        _put(parameters, held)
-
-
-@contextmanager
-def _as_found(name: EngineName, model: nn.Module) -> Iterator[None]:
-    """In evaluation mode inside; afterwards as it was, and if the engine left something changed that is told.
-
-    Trainable values are looked after by `_woken`.
-
-    Raises:
-      ModelError: a layer has other attributes, hooks or parameters, or a frozen tensor other values.
-    """
-    layers = [(path or type(model).__name__, module, _Attributes(module)) for path, module in model.named_modules()]
-    parameters = dict(model.named_parameters())
-    tensors = [(key, parameter, _Attributes(parameter), parameter.grad) for key, parameter in parameters.items()]
-    frozen = {key: tensor_digest(parameter) for key, parameter in parameters.items() if not parameter.requires_grad}
-    buffers = [(key, buffer, buffer.clone()) for key, buffer in model.named_buffers()]
-    devices = {tensor.device for tensor in model.parameters() if tensor.device.type == "cuda"}
-    left: list[str] = []
-    with torch.random.fork_rng(list(devices)):
-        try:
-            model.eval()
-            for parameter in parameters.values():
-                parameter.grad = None
-            yield
-        finally:
-            left += [f"layer {path}" for path, _, attributes in layers if attributes.put_back()]
-            for key, parameter, attributes, gradient in tensors:
-                left += [key] if attributes.put_back() else []
-                parameter.grad = gradient
-            left += [key for key, digest in frozen.items() if tensor_digest(parameters[key]) != digest]
-            for key, buffer, values in buffers:
-                if not torch.equal(buffer, values):
-                    left.append(key)
-                    buffer.copy_(values)
-    if left:
-        raise ModelError(
-            f"self-check: engine {name.value} leaves {left[0]} changed ({len(left)} such); expected the model as it "
-            "was found; use engine naive"
-        )
-
-
-class _Attributes:
-    """What hangs on a layer or a parameter, hooks and tensors by identity."""
-
-    def __init__(self, owner: nn.Module | nn.Parameter) -> None:
-        self._values: dict[str, Any] = vars(owner)
-        self._before = dict(self._values)
-        self._inner = {key: dict(value) for key, value in self._before.items() if isinstance(value, dict)}
-
-    def put_back(self) -> bool:
-        """Restore all of it; whether something was otherwise, but for the mode that `_as_found` set."""
-        changed = not _same(self._values, self._before, but="training")
-        for key, inner in self._inner.items():
-            held: dict[Any, Any] = self._before[key]
-            if not _same(held, inner):
-                changed = True
-                held.clear()
-                held.update(inner)
-        self._values.clear()
-        self._values.update(self._before)
-        return changed
-
-
-def _same(one: Mapping[Any, Any], other: Mapping[Any, Any], *, but: str | None = None) -> bool:
-    return one.keys() == other.keys() and all(value is other[key] for key, value in one.items() if key != but)
-
-
-def _put(parameters: Mapping[str, nn.Parameter], values: Values) -> None:
-    with torch.no_grad():
-        for key, parameter in parameters.items():
-            parameter.copy_(values[key])
 
 
 def _moved(parameters: Mapping[str, nn.Parameter], start: Values) -> dict[str, Tensor]:
