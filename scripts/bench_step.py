@@ -4,6 +4,7 @@
     python scripts/bench_step.py                        # every case, every engine, a table
     python scripts/bench_step.py --json                 # the same as a list of objects
     python scripts/bench_step.py --case lora --engine bookkeeping --rounds 9
+    python scripts/bench_step.py --watching --case decoder --rounds 15   # what the checks of a run cost it
 
 1. a process a case holds a model for each engine and takes their steps by turns; a ratio is the median over
    rounds of the engine's time ÷ the non-private time of the same round, so that a noisy machine is noisy to both;
@@ -285,6 +286,90 @@ def measure_times(name: str, engines: list[str], args: argparse.Namespace, devic
     return {"seconds": seconds, "products": products, "failed": failed, "trainable": trainable}
 
 
+def measure_watching(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """CPU seconds of book-keeping steps, watched and not by turns, on one model; what a run's checks cost.
+
+    Watched is all that `training.watch` does to a step but for the rows of the drawn people, which it encodes once more
+    at the first steps and one in sixteen.
+    """
+    from unittest.mock import patch
+
+    import torch
+
+    from dp_train.engines import units as engine_units
+    from dp_train.engines.base import EngineName, MicroBatch
+    from dp_train.engines.build import build_engine
+    from dp_train.engines.leaving import LeavingWatch, StillTensors, look_closely
+    from dp_train.engines.noise import SeededNoise
+    from dp_train.engines.noise_probe import NoiseWatch
+    from dp_train.privacy.draw_check import planned_draw
+    from dp_train.privacy.plan import PrivacyPlan
+
+    torch.manual_seed(0)
+    model = build_model(CASES[name])
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    per_step, seed, found = ROWS * args.microbatches, os.urandom(32), []
+    plan = PrivacyPlan(
+        sample_rate=0.01, expected_units=per_step, steps=10_000, delta=1e-6, clip_norm=1.0, noise_multiplier=1.0
+    )
+    watch = LeavingWatch(optimizer, rates=[1.0] * plan.steps, releases_curve=False, notice=found.append)
+    still = StillTensors(model, found.append)
+    engine = build_engine(
+        EngineName.BOOKKEEPING,
+        model=model,
+        row_losses=row_losses,
+        plan=plan,
+        noise=watch.counted(SeededNoise(seed)),
+        optimizer=optimizer,
+    )
+    units = torch.arange(ROWS)
+    batches = [
+        MicroBatch(inputs=make_inputs(CASES[name], index, "cpu"), units=units, num_units=ROWS)
+        for index in range(args.microbatches)
+    ]
+    taken = 0
+
+    def step(*, watched: bool) -> float:
+        nonlocal taken
+        start = time.process_time()
+        for batch in batches:
+            engine.accumulate(batch)
+        record = engine.release(taken)
+        if watched:
+            if look_closely(taken):
+                planned_draw(plan, taken, 100 * per_step, seed)
+                still.glance()
+            watch.released(record)
+        optimizer.step()
+        if watched:
+            watch.stepped()
+        optimizer.zero_grad(set_to_none=True)
+        taken += 1
+        return time.process_time() - start
+
+    def blind() -> Any:
+        return patch.multiple(NoiseWatch, before=lambda *_: None, after=lambda *_: None)
+
+    for _ in range(10):  # the first steps of a run are looked at more closely
+        step(watched=True)
+    watch_times, plain_times = [], []
+    for _ in range(args.rounds):
+        watch._weights = None  # unwatched steps came between
+        watch_times.append(step(watched=True))
+        with blind(), patch.object(engine_units, "released_sample", lambda *_, **__: None):
+            watch._noise.calls.clear()  # type: ignore[union-attr]
+            plain_times.append(step(watched=False))
+            watch._noise.calls.clear()  # type: ignore[union-attr]
+    if found:
+        print(f"{name}: {found}", file=sys.stderr)
+    return {
+        "case": name,
+        "watched": statistics.median(watch_times),
+        "unwatched": statistics.median(plain_times),
+        "ratio": round(statistics.median(a / b for a, b in zip(watch_times, plain_times, strict=True)), 4),
+    }
+
+
 def measure_memory(name: str, engine: str, args: argparse.Namespace, device: str) -> dict[str, Any]:
     """Peak bytes of a process that takes steps with one engine alone."""
     import torch
@@ -385,6 +470,7 @@ def main() -> None:
     parser.add_argument("--microbatches", type=int, default=8, help=f"microbatches of {ROWS} rows a step")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--no-allocator", action="store_true", help="leave glibc's allocator as it is")
+    parser.add_argument("--watching", action="store_true", help="what the checks of a run cost it, instead")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", choices=("times", "memory"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -393,6 +479,12 @@ def main() -> None:
         child(args)
         return
     import torch
+
+    if args.watching:
+        torch.set_num_threads(args.threads)
+        for case in args.case or CASES:
+            print(json.dumps(measure_watching(case, args)))
+        return
 
     cases = GPU_CASES if torch.cuda.is_available() else CASES
     rows = [row for case in args.case or cases for row in compare(case, args)]

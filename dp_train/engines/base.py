@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from dp_train.engines.noise_probe import ReleasedSample
 from dp_train.privacy.noise_check import NoiseObservation
 
 RowLosses = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
@@ -64,7 +65,8 @@ class StepRecord:
     stay in the private checkpoint unless the user asks otherwise.
     `noisy_loss` is the sum of the units' losses, cut and noised as the plan says, ÷ `divisor`: a release that the
     plan's event pays for; None where the plan has no curve. `loss_noise_std` is what it was noised with.
-    `noise_seen` is what became of a few elements, and private; None where nobody looked, or without noise.
+    `noise_seen` is what became of random elements, and `released` what the optimizer has to read there; both private,
+    and None without noise.
     """
 
     step: int
@@ -80,6 +82,7 @@ class StepRecord:
     noisy_loss: float | None = None
     loss_noise_std: float = 0.0
     noise_seen: NoiseObservation | None = None
+    released: ReleasedSample | None = None
 
 
 class Engine(Protocol):

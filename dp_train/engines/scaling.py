@@ -36,6 +36,11 @@ class Scale:
         """The factor of each coordinate, in the parameter's shape."""
         return self.rows.view(-1, *[1] * self.columns.dim()) * self.columns
 
+    def at(self, elements: Tensor) -> Tensor:
+        """The factors of some coordinates: (n,) positions in the flat parameter → (n,)."""
+        width = max(self.columns.numel(), 1)
+        return self.rows[elements // width] * self.columns.reshape(-1)[elements % width]
+
     def stretch(self, gradients: Tensor) -> Tensor:
         """(…, *shape) → the same, each coordinate times its factor."""
         return gradients * self.full()

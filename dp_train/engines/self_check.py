@@ -1,9 +1,12 @@
 """Before a private run draws anything: does its engine do to this very model what plain autograd does?
 
-1. two SGD steps by autograd alone, with nothing attached, say how the weights have to move;
-2. one step of the engine, clipped and scaled as configured, is held against the loop over units (`naive`);
-3. two of its steps without noise, under a clip norm that nothing reaches, have to move the weights like 1;
-4. all is as it was found, bit for bit: weights, gradients, buffers, hooks, modes, random states.
+1. in training mode and before any clip, each unit's loss and gradient are those that it has alone, whoever else is in
+   the microbatch, and no forward pass changes the model (`engines.company_check`);
+2. two SGD steps by autograd alone, with nothing attached, say how the weights have to move;
+3. one step of the engine, clipped and scaled as configured, is compared with the units' own gradients, clipped by norms
+   in float64 that share no code with any engine;
+4. two of its steps without noise, under a clip norm that nothing reaches, have to move the weights like 2;
+5. all is as it was found, bit for bit: weights, gradients, buffers, hooks, modes, random states.
 
 Rows are public and nothing is released, so it spends no ε. Opacus' issue 820, silently corrupted LoRA weights, is
 what it is there for. Dropout is off meanwhile, as autograd and an engine would draw other masks.
@@ -11,17 +14,17 @@ what it is there for. Dropout is off meanwhile, as autograd and an engine would 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dp_train.engines.as_found import as_found, noted_precision, put, woken
 from dp_train.engines.base import Clipping, Engine, EngineName, MicroBatch, RowLosses, StepRecord
 from dp_train.engines.build import build_engine
+from dp_train.engines.company_check import company_check, units_apart
 from dp_train.engines.noise import SeededNoise
 from dp_train.engines.scaling import Scaling
 from dp_train.engines.units import check_losses, row_weights, trainable_parameters
@@ -31,10 +34,9 @@ from dp_train.privacy.plan import PrivacyPlan
 _AGREEMENT = 1e-3  # between two float32 ways to one gradient; a wrong one is off by far more
 _ROUNDING = 8.0
 _SECOND_STEP = 4.0  # what the weights were rounded by comes back in the gradients of the next step
-_TF32 = 2.0**-10
 _LESS_LOSS = 0.02  # share of the loss that the first step takes away: enough to see that the second saw new weights
-_WAKE = 0.02  # what stands in for zeros, see `_woken`
-_TRIES = 12
+_HEAVY = 3.0
+_STABILITY = 0.01  # γ of `Clipping.AUTOMATIC`
 
 Values = Mapping[str, Tensor]
 
@@ -48,6 +50,7 @@ def self_check(
     batches: Sequence[MicroBatch],
     clipping: Clipping = Clipping.FLAT,
     scaling: Scaling | None = None,
+    alone: Sequence[Sequence[MicroBatch]] = (),
 ) -> None:
     """Try the engine of that name on the model that will train.
 
@@ -56,19 +59,22 @@ def self_check(
     Args:
       model: with what is trainable already decided. batches: of a few *public* rows, one step together.
       plan, clipping, scaling: as the run has them; no noise is drawn.
+      alone: for each unit of `batches`, in any order, the microbatches that the run would make of it alone: padded to
+        its own length. Cut out of `batches` if not given.
 
     Raises:
-      ModelError: engine and autograd disagree, by how much and about which parameter; a trainable parameter that the
-        loss never reaches; something of the model was left changed.
+      ModelError: rows depend on each other, or a forward pass changes the model; engine and autograd disagree, by how
+        much and about which parameter; a trainable parameter that the loss never reaches; something of the model was
+        left changed.
       PlanError: engine and plan do not go together.
     """
     check = _Check(name, model, row_losses, plan.replace(noise_multiplier=0.0, bands=1), batches, scaling)
-    with _as_found(name, model), _woken(check.parameters):
+    with as_found(name, model), woken(check.parameters):
         start = {key: parameter.detach().clone() for key, parameter in check.parameters.items()}
         plain = check.by_autograd(start)
-        _put(check.parameters, start)
-        if name is not EngineName.NAIVE:
-            check.against_the_loop(clipping, plain.gradients)
+        put(check.parameters, start)
+        check.each_alone(alone)
+        check.against_units_alone(clipping, plain.gradients)
         check.against_plain_sgd(start, plain)
 
 
@@ -106,7 +112,7 @@ class _Check:
 
     def by_autograd(self, start: Values) -> _Plain:
         """Two steps with nothing attached to the model."""
-        with _noted_precision() as coarsest:
+        with noted_precision() as coarsest:
             first, gradients = self._autograd()
         self._rounding = _ROUNDING * max(coarsest)
         norm = _norm(gradients.values())
@@ -129,28 +135,69 @@ class _Check:
                 losses.append(second)
         return _Plain(gradients, _moved(self.parameters, start), losses, rate)
 
-    def against_the_loop(self, clipping: Clipping, gradients: Values) -> None:
-        """One clipped step. The clip norm is the run's, or so much smaller that every unit is clipped."""
-        plan = self._plan.replace(clip_norm=min(self._plan.clip_norm, 0.5 * _norm(gradients.values())))
-        for _ in range(_TRIES):
-            expected, record = self._step(EngineName.NAIVE, plan, clipping)
-            if record.clipped_units == record.units:
-                break
-            plan = plan.replace(clip_norm=plan.clip_norm / 4)
-        found, _ = self._step(self._name, plan, clipping)
+    def each_alone(self, alone: Sequence[Sequence[MicroBatch]]) -> None:
+        """Losses and gradients of each unit, in company and alone."""
+        company_check(
+            self._model,
+            self._row_losses,
+            self._batches,
+            alone or [[cut] for batch in self._batches for cut in units_apart(batch)],
+            parameters=self.parameters,
+            rounding=max(self._rounding, _AGREEMENT),
+        )
+
+    def against_units_alone(self, clipping: Clipping, gradients: Values) -> None:
+        """One clipped step. The clip norm is the run's, or so much smaller that every unit is clipped.
+
+        The first unit's losses count more, so that a clip by another norm than a unit's own is seen.
+        """
+        losses = _uneven(self._row_losses, self._batches[0])
+        units = [self._of_unit(cut, losses) for batch in self._batches for cut in units_apart(batch)]
+        least = min(_norm(unit.values()) for unit in units)
+        plan = self._plan.replace(clip_norm=min(self._plan.clip_norm, 0.5 * least or self._plan.clip_norm))
+        expected = {
+            key: sum((unit[key] for unit in self._clipped(units, plan.clip_norm, clipping)), torch.zeros(()))
+            / plan.expected_units
+            for key in self.parameters
+        }
+        found = self._step(self._name, plan, clipping, losses)
         whole, all_of_it = _norm(expected.values()), _norm(gradients.values())
         apart = {}
         for key, gradient in expected.items():
             # Rounding errors alone, as of a bias that a softmax cancels: clipped by themselves they are anything.
             if _norm([gradients[key]]) > self._rounding * all_of_it:
-                off, size = _norm([found[key].float() - gradient.float()]), _norm([gradient])
+                off, size = _norm([found[key].double() - gradient]), _norm([gradient])
                 if size > 0 and not bool(found[key].any()):
                     raise ModelError(
-                        f"self-check: engine {self._name.value} gives {key} no gradient; the loop over units finds one "
+                        f"self-check: engine {self._name.value} gives {key} no gradient; the units alone have one "
                         f"of norm {size:.2g}; use engine naive, or mend what keeps its layer from being seen"
                     )
                 apart[key] = off, max(_AGREEMENT, self._rounding) * size + self._rounding * whole
-        self._refuse_the_worst(apart, "its clipped gradient is", "the loop over units")
+        self._refuse_the_worst(apart, "its clipped gradient is", "that of the units alone")
+
+    def _of_unit(self, unit: MicroBatch, losses: RowLosses) -> Values:
+        """Gradient of the unit's mean loss, by autograd, stretched as the run stretches; float64."""
+        loss = check_losses(losses(self._model, unit.inputs), unit).mean()
+        found = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
+        scales = {} if self._scaling is None else self._scaling.scales
+        gradients = {}
+        for (key, parameter), gradient in zip(self.parameters.items(), found, strict=True):
+            whole = torch.zeros_like(parameter, dtype=torch.float64) if gradient is None else gradient.double()
+            gradients[key] = whole * scales[parameter].full() if parameter in scales else whole
+        return gradients
+
+    def _clipped(self, units: Sequence[Values], bound: float, clipping: Clipping) -> Iterator[Values]:
+        """Each unit's gradient bounded as `Clipping` says, and shrunk back; in float64, by code of its own."""
+        scales = {} if self._scaling is None else self._scaling.scales
+        shares = len(self.parameters) if clipping is Clipping.PER_LAYER else 1
+        for unit in units:
+            norms = {key: _norm([gradient] if shares > 1 else unit.values()) for key, gradient in unit.items()}
+            yield {
+                key: gradient
+                * _factor(norms[key], bound / math.sqrt(shares), clipping)
+                / (scales[self.parameters[key]].full() if self.parameters[key] in scales else 1.0)
+                for key, gradient in unit.items()
+            }
 
     def against_plain_sgd(self, start: Values, plain: _Plain) -> None:
         """Two steps under a clip norm that nothing reaches. The second shows whether the first moved what is read."""
@@ -179,7 +226,7 @@ class _Check:
         self._refuse_the_worst(of_step, "its loss is", "that of plain SGD")
 
     def _refuse_the_worst(self, apart: Mapping[str, tuple[float, float]], what: str, reference: str) -> None:
-        """Nothing, if every (distance, allowed) is kept to; also a distance that is not a number is not."""
+        """Raise for the worst of (distance, allowed) that exceeds what is allowed; NaN counts as exceeding."""
         beyond = {key: (off, allowed) for key, (off, allowed) in apart.items() if not off <= allowed}
         if beyond:
             key, (off, allowed) = max(beyond.items(), key=lambda item: item[1][0] / max(item[1][1], 1e-30))
@@ -205,9 +252,9 @@ class _Check:
             found[key], parameter.grad = parameter.grad, None
         return total, found
 
-    def _step(self, name: EngineName, plan: PrivacyPlan, clipping: Clipping) -> tuple[Values, StepRecord]:
-        with self._attached(name, plan, self._sgd(0.0), clipping) as engine:
-            record = self._accumulate(engine, 0)
+    def _step(self, name: EngineName, plan: PrivacyPlan, clipping: Clipping, losses: RowLosses) -> Values:
+        with self._attached(name, plan, self._sgd(0.0), clipping, losses) as engine:
+            self._accumulate(engine, 0)
             released = {key: parameter.grad for key, parameter in self.parameters.items()}
         for key, parameter in self.parameters.items():
             parameter.grad = None
@@ -216,16 +263,21 @@ class _Check:
                     f"self-check: engine {name.value} releases no gradient of {key}; expected one of every trainable "
                     "parameter; use engine naive"
                 )
-        return {key: gradient for key, gradient in released.items() if gradient is not None}, record
+        return {key: gradient for key, gradient in released.items() if gradient is not None}
 
     @contextmanager
     def _attached(
-        self, name: EngineName, plan: PrivacyPlan, optimizer: torch.optim.Optimizer, clipping: Clipping = Clipping.FLAT
+        self,
+        name: EngineName,
+        plan: PrivacyPlan,
+        optimizer: torch.optim.Optimizer,
+        clipping: Clipping = Clipping.FLAT,
+        losses: RowLosses | None = None,
     ) -> Iterator[Engine]:
         engine = build_engine(
             name,
             model=self._model,
-            row_losses=self._row_losses,
+            row_losses=losses or self._row_losses,
             plan=plan,
             noise=SeededNoise(bytes(16)),  # none is drawn: σ is 0
             optimizer=optimizer,
@@ -246,123 +298,38 @@ class _Check:
         return torch.optim.SGD(self.parameters.values(), lr=rate)
 
 
-@contextmanager
-def _noted_precision() -> Iterator[list[float]]:
-    """Steps between numbers of the types that layers compute in meanwhile, under autocast too."""
-    found = [torch.finfo(torch.float32).eps]
-    if torch.backends.cuda.matmul.allow_tf32 and torch.cuda.is_available():
-        found.append(_TF32)
-
-    def note(_module: nn.Module, _inputs: object, output: object) -> None:
-        if isinstance(output, Tensor) and output.is_floating_point():
-            found.append(torch.finfo(output.dtype).eps)
-
-    handle = nn.modules.module.register_module_forward_hook(note)
-    try:
-        yield found
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _woken(parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
-    """Tensors that are all zeros get small values: LoRA's B begins so, and hides A's gradient as long as it is 0.
-
-    What the parameters hold on entry is put back.
-    """
-    held = {key: parameter.detach().clone() for key, parameter in parameters.items()}
-    try:
-        for number, parameter in enumerate(parameters.values()):
-            if not bool(parameter.detach().any()):
-                random = torch.Generator().manual_seed(number)
-                values = _WAKE * torch.randn(parameter.shape, generator=random)
-                with torch.no_grad():
-                    parameter.copy_(values)
-        yield
-    finally:
-        _put(parameters, held)
-
-
-@contextmanager
-def _as_found(name: EngineName, model: nn.Module) -> Iterator[None]:
-    """In evaluation mode inside; afterwards as it was, and if the engine left something changed that is told.
-
-    Trainable values are looked after by `_woken`.
-
-    Raises:
-      ModelError: a layer has other attributes, hooks or parameters, or a frozen tensor other values.
-    """
-    layers = [(path or type(model).__name__, module, _Attributes(module)) for path, module in model.named_modules()]
-    parameters = dict(model.named_parameters())
-    tensors = [(key, parameter, _Attributes(parameter), parameter.grad) for key, parameter in parameters.items()]
-    frozen = {key: _digest(parameter) for key, parameter in parameters.items() if not parameter.requires_grad}
-    buffers = [(key, buffer, buffer.clone()) for key, buffer in model.named_buffers()]
-    devices = {tensor.device for tensor in model.parameters() if tensor.device.type == "cuda"}
-    left: list[str] = []
-    with torch.random.fork_rng(list(devices)):
-        try:
-            model.eval()
-            for parameter in parameters.values():
-                parameter.grad = None
-            yield
-        finally:
-            left += [f"layer {path}" for path, _, attributes in layers if attributes.put_back()]
-            for key, parameter, attributes, gradient in tensors:
-                left += [key] if attributes.put_back() else []
-                parameter.grad = gradient
-            left += [key for key, digest in frozen.items() if _digest(parameters[key]) != digest]
-            for key, buffer, values in buffers:
-                if not torch.equal(buffer, values):
-                    left.append(key)
-                    buffer.copy_(values)
-    if left:
-        raise ModelError(
-            f"self-check: engine {name.value} leaves {left[0]} changed ({len(left)} such); expected the model as it "
-            "was found; use engine naive"
-        )
-
-
-class _Attributes:
-    """What hangs on a layer or a parameter, hooks and tensors by identity."""
-
-    def __init__(self, owner: nn.Module | nn.Parameter) -> None:
-        self._values: dict[str, Any] = vars(owner)
-        self._before = dict(self._values)
-        self._inner = {key: dict(value) for key, value in self._before.items() if isinstance(value, dict)}
-
-    def put_back(self) -> bool:
-        """Restore all of it; whether something was otherwise, but for the mode that `_as_found` set."""
-        changed = not _same(self._values, self._before, but="training")
-        for key, inner in self._inner.items():
-            held: dict[Any, Any] = self._before[key]
-            if not _same(held, inner):
-                changed = True
-                held.clear()
-                held.update(inner)
-        self._values.clear()
-        self._values.update(self._before)
-        return changed
-
-
-def _same(one: Mapping[Any, Any], other: Mapping[Any, Any], *, but: str | None = None) -> bool:
-    return one.keys() == other.keys() and all(value is other[key] for key, value in one.items() if key != but)
-
-
-def _digest(tensor: Tensor) -> bytes:
-    """Of the very bits, and not a copy of them: what is frozen is most of a large model."""
-    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8).cpu()
-    return hashlib.sha256(flat.numpy().data).digest()
-
-
-def _put(parameters: Mapping[str, nn.Parameter], values: Values) -> None:
-    with torch.no_grad():
-        for key, parameter in parameters.items():
-            parameter.copy_(values[key])
-
-
 def _moved(parameters: Mapping[str, nn.Parameter], start: Values) -> dict[str, Tensor]:
     return {key: parameter.detach().float() - start[key].float() for key, parameter in parameters.items()}
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.detach().double().square().sum()) for tensor in tensors))
+
+
+def _factor(norm: float, bound: float, clipping: Clipping) -> float:
+    if clipping is Clipping.AUTOMATIC:
+        return bound / (norm + _STABILITY)
+    return min(1.0, bound / norm) if norm > 0 else 1.0
+
+
+def _uneven(row_losses: RowLosses, batch: MicroBatch) -> RowLosses:
+    """The losses, those of the first unit's rows three times as large: known by what is in them, wherever they lie."""
+    heavy = _fingerprints(batch.inputs)[batch.units == 0]
+
+    def losses(model: nn.Module, inputs: Values) -> Tensor:
+        found = row_losses(model, inputs)
+        return torch.where(torch.isin(_fingerprints(inputs), heavy), _HEAVY * found, found)
+
+    return losses
+
+
+def _fingerprints(inputs: Values) -> Tensor:
+    """(rows,) int64: of the whole numbers in each row, such as tokens."""
+    found = torch.zeros(
+        next(iter(inputs.values())).shape[0], dtype=torch.int64, device=next(iter(inputs.values())).device
+    )
+    for name in sorted(inputs):
+        if not inputs[name].is_floating_point():
+            flat = inputs[name].reshape(len(found), -1).long()
+            found = 31 * found + (flat * torch.arange(1, flat.shape[1] + 1, device=flat.device)).sum(1)
+    return found

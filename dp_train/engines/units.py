@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dp_train.engines.base import Clipping, MicroBatch, StepRecord
 from dp_train.engines.noise import NoiseSource
-from dp_train.engines.noise_probe import NoiseWatch
+from dp_train.engines.noise_probe import NoiseWatch, released_sample
 from dp_train.engines.scaling import Scaling
 from dp_train.errors import ModelError
 from dp_train.privacy.plan import PrivacyPlan
@@ -204,12 +204,14 @@ class StepSum:
             else held
             for parameter, held in zip(self.parameters, self._sums, strict=True)
         ]
-        seen = None
-        if self._noise is not None:
-            before = self._watch.before(totals)
-            self._add_noise(self._noise, totals, noise_std, step)
-            seen = self._watch.after(totals, before, noise_std) if noise_std > 0 else None
         scales = self._scaling.scales if self._scaling is not None else {}
+        seen = released = None
+        if self._noise is not None and noise_std > 0:
+            look = self._watch.before(totals)
+            self._add_noise(self._noise, totals, noise_std, step)
+            seen = self._watch.after(totals, look, noise_std)
+            divisor = float(self._plan.expected_units)
+            released = released_sample(self.parameters, totals, look, scales=scales, divisor=divisor)
         for parameter, total in zip(self.parameters, totals, strict=True):
             if parameter in scales:
                 scales[parameter].shrink(total)
@@ -231,6 +233,7 @@ class StepSum:
             noisy_loss=self._noisy_loss(tally, loss_noise_std, step),
             loss_noise_std=loss_noise_std,
             noise_seen=seen,
+            released=released,
         )
 
     def _noisy_loss(self, tally: Tally, std: float, step: int) -> float | None:

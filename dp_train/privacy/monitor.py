@@ -91,7 +91,8 @@ class RunMonitor:
     Poisson draws at the planned rate. It charges the whole plan once a step ran: when to stop was chosen while looking.
 
     Where an engine looked at what its noise did (`privacy.noise_check`), that has to follow the planned law as
-    well, and no sum may be larger than its units' clipped gradients can make it.
+    well, and no sum may be larger than its units' clipped gradients can make it. What was found outside the engine
+    (`depart`) withholds the claim for good, also of a run that resumes.
 
     Reasons name the plan's public numbers only. That a claim is withheld is itself a private bit where a wrong
     sampler is the reason; for a correct run it happens with probability at most 2e-9: `sampling.FALSE_ALARM` for the
@@ -106,6 +107,7 @@ class RunMonitor:
         self._next_step = 0
         self._draws: list[tuple[int, ...]] = []  # units, and what the mechanism observed beside their number
         self._departures: list[str] = []
+        self._unnoised: str | None = None
         self._squares: list[float] = []  # of the noise in each tensor, over all steps, and how many there were
         self._counts: list[int] = []
 
@@ -135,33 +137,52 @@ class RunMonitor:
           noise_bands: over how many steps the noise was correlated; `noise_std` is that of the independent noise in it.
           observed: what `Mechanism.observe` said of the draw; private.
           loss_noise_std: std of the noise on the released sum of losses; 0 where none was released.
-          noise_seen: what became of a few elements when noise was added; private. None where nobody looked.
+          noise_seen: what became of random elements when noise was added; private. None where nobody looked.
         """
         plan = self._plan
         if step < self._next_step:
-            self._depart("a step was released more than once")
+            self.depart("a step was released more than once")
         elif step > self._next_step:
-            self._depart("a step is missing")
+            self.depart("a step is missing")
         if step >= plan.steps:
-            self._depart(f"more steps ran than the planned {plan.steps}")
+            self.depart(f"more steps ran than the planned {plan.steps}")
         self._next_step = max(self._next_step, step + 1)
         self._draws.append((int(units_drawn), *(int(value) for value in observed)))
         if divisor != plan.expected_units:
-            self._depart(f"the sum was not divided by expected_units={plan.expected_units}")
+            self.depart(f"the sum was not divided by expected_units={plan.expected_units}")
         if not plan.private:
             return
         if noise_seen is not None:
             self._look(step, int(units_drawn), noise_seen)
         if noise_draws != 1:
-            self._depart("noise was not drawn exactly once a step")
+            self.depart("noise was not drawn exactly once a step")
         if noise_bands > self._mechanism.noise.bands:
-            self._depart(f"the noise was correlated over more than bands={self._mechanism.noise.bands} steps")
+            self.depart(f"the noise was correlated over more than bands={self._mechanism.noise.bands} steps")
         if not math.isclose(noise_std, self._noise_std, rel_tol=1e-6):
-            self._depart(f"the noise std was not σ·C={self._noise_std:g}")
+            self.depart(f"the noise std was not σ·C={self._noise_std:g}")
         if not math.isclose(loss_noise_std, plan.loss_noise_std, rel_tol=1e-6):
-            self._depart(f"the noise std of the training curve was not {plan.loss_noise_std:g}")
+            self.depart(f"the noise std of the training curve was not {plan.loss_noise_std:g}")
         if not math.isclose(clip_norm, plan.clip_norm, rel_tol=1e-6):
-            self._depart(f"gradients were not clipped to clip_norm={plan.clip_norm:g}")
+            self.depart(f"gradients were not clipped to clip_norm={plan.clip_norm:g}")
+
+    def depart(self, reason: str) -> None:
+        """Withhold the claim for something that was found outside the record, as `training.watch` does.
+
+        Args:
+          reason: of public facts alone; it stands where the ε would have stood.
+        """
+        if reason not in self._departures:
+            self._departures.append(reason)
+
+    def begin_with(self, unnoised: str) -> None:
+        """Note the digest of what no noise reaches, as a run starts; when it resumes, compare it.
+
+        Args:
+          unnoised: of buffers and frozen tensors.
+        """
+        if self._unnoised is not None and self._unnoised != unnoised:
+            self.depart("buffers or frozen tensors are not those that the run began with")
+        self._unnoised = self._unnoised or unnoised
 
     def claim(self, num_units: int) -> EpsilonClaim:
         """What may be said of the steps recorded so far.
@@ -195,6 +216,7 @@ class RunMonitor:
             "next_step": self._next_step,
             "draws": [list(draw) for draw in self._draws],
             "departures": list(self._departures),
+            "unnoised": self._unnoised,
             "noise_squares": list(self._squares),
             "noise_counts": list(self._counts),
         }
@@ -212,6 +234,7 @@ class RunMonitor:
         self._next_step = int(state["next_step"])
         self._draws = [tuple(int(value) for value in draw) for draw in state["draws"]]
         self._departures = [str(reason) for reason in state["departures"]]
+        self._unnoised = state.get("unnoised")
         self._squares = [float(total) for total in state.get("noise_squares", ())]
         self._counts = [int(count) for count in state.get("noise_counts", ())]
 
@@ -219,14 +242,10 @@ class RunMonitor:
         """Hold what was seen of a step's noise against its law, and add it up by tensor."""
         alarm = FALSE_ALARM / 2 / self._plan.steps
         for reason in violations(self._plan, step, units, seen, false_alarm=alarm):
-            self._depart(reason)
+            self.depart(reason)
         if not self._mechanism.noise.independent:
             return  # what two steps add is not independent there, so that squares do not add up to a known law
         if not self._counts:
             self._squares, self._counts = [0.0] * len(seen.counts), [0] * len(seen.counts)
         self._squares = [total + new for total, new in zip(self._squares, seen.squares, strict=True)]
         self._counts = [total + new for total, new in zip(self._counts, seen.counts, strict=True)]
-
-    def _depart(self, reason: str) -> None:
-        if reason not in self._departures:
-            self._departures.append(reason)

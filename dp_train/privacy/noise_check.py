@@ -1,7 +1,7 @@
-"""Whether the noise of a run was there: what a few elements of each tensor saw of it, against its law.
+"""Whether the noise of a run was there: what random elements of each tensor saw of it, against its law.
 
 The plan says what noise ought to be added, an engine says what it asked for; neither is what happened. So the engine
-compares a few elements of each sum before and after, and the monitor holds what it finds against the normal law.
+compares random elements of each sum before and after, and the monitor compares what it finds with the normal law.
 Everything here is private: it is about noise that nobody may know.
 """
 
@@ -26,10 +26,11 @@ class NoiseObservation:
 
     Attributes:
       squares: of each tensor, Σ (noise ÷ std)², `std` being that of the independent noise that was asked for.
-      counts: of each tensor, how many elements.
-      lag_correlation: Σ of products with the noise of the same elements in the release before, over std² · √n.
+      counts: of each tensor, how many elements; they were drawn for this release.
+      lag_correlation: Σ of products with the noise of the same elements in one of the releases before, over std² · √n;
+        of several releases, the one with which it is largest.
       cross_correlation: the same with the elements of the next tensor.
-      sum_norm: L2 norm of the watched elements before the noise; no more than the whole sum's.
+      sum_norm: L2 norm of the whole sum before the noise.
     """
 
     squares: tuple[float, ...]

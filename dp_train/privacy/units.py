@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dp_train.conversations import Example
 from dp_train.errors import ConsentError, PlanError
 from dp_train.privacy.contribution_bounding import Ownership, Selected, ids_of
-from dp_train.privacy.plan import PrivacyPlan, Unit
+from dp_train.privacy.plan import NeighboringRelation, PrivacyPlan, Unit
 from dp_train.privacy.tables import Encode, Tokens, TokenTable, UnitTables, encoding_digest, in_cohort
 
 if TYPE_CHECKING:
@@ -71,13 +71,19 @@ class SelectionReport:
         """What was kept ÷ a bound on what any selection could keep; None where there was no choice."""
         return None if not self.most_possible else self.examples_kept / self.most_possible
 
-    def public_facts(self) -> dict[str, int | str | None]:
-        """Whole per cents for a report: a share, and no count.
+    def public_facts(self, relation: NeighboringRelation) -> dict[str, int | str | None]:
+        """Whole per cents for a report: a share, and no count. Nothing where the relation protects who is there.
 
-        Under fixed-graph DP they cost no ε, as they would be the same whatever anybody had said. They are rounded so
-        that they do not tell how many people there are, which the guarantee does not protect either.
-        None stands for a share of fewer than 100 people or examples, where a per cent would be a count.
+        | relation | |
+        |---|---|
+        | replace_special | they would be the same whatever anybody had said, so they cost no ε |
+        | add_or_remove_one | one heavy writer more takes a share from 100 to 38 %: a private count, and not told |
+
+        They are rounded so that they do not tell how many people there are. None stands for a share of fewer than 100
+        people or examples, where a per cent would be a count.
         """
+        if relation is NeighboringRelation.ADD_OR_REMOVE_ONE:
+            return {}
         enough = min(self.examples_seen, self.people_seen) >= _TELLING
         return {
             "examples kept, %": round(100 * self.examples_share) if enough else None,

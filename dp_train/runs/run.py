@@ -20,6 +20,7 @@ from dp_train.engines.allocator import give_back_freed_memory
 from dp_train.engines.cross_check import opinions
 from dp_train.errors import CheckpointError
 from dp_train.models.export import Export, save_model
+from dp_train.models.weights import mark_tensors
 from dp_train.privacy.ledger.ledger import Reservation
 from dp_train.privacy.monitor import EpsilonClaim
 from dp_train.privacy.plan import PrivacyPlan
@@ -42,7 +43,7 @@ from dp_train.tracking.run import RunKind, TrackedRun
 from dp_train.tracking.store import TrackingStore
 from dp_train.tracking.suggestions import draw_trigger_curves
 from dp_train.training.callbacks import Callback, Result, RunStart, RunStatus, StepEnd
-from dp_train.training.phases import write_phases
+from dp_train.training.phases import phases_of, write_phases
 from dp_train.training.pretrain import StartingPoint
 
 RESULT = "result.json"
@@ -117,6 +118,8 @@ def finished_before(config: Recipe, plan: PrivacyPlan, folder: RunFolder) -> Run
         planned_steps=plan.steps,
         unknown_start=found.get("unknown_start", False),
         in_ledger=found["in_ledger"],
+        earlier=tuple(found.get("earlier", ())),
+        fixed_seed=bool(found.get("fixed_seed", False)),
     )
     return RunResult(
         label=found["label"],
@@ -188,6 +191,7 @@ def run_trial(
         _tracked(config, tree, material, folder, store, overrides, family or Family()) as tracked,
     ):
         model, start = make_model(config, material, callbacks=[ShowProgress(f"{name}: public starting point", out)])
+        trained_before = len(phases_of(mark_tensors(model)))
         started = _Start()
         callbacks: list[Callback] = [started, ShowProgress(name, out)]
         if tracked is not None:
@@ -239,7 +243,15 @@ def run_trial(
             folder=folder,
             curve=curve_,
         )
-        facts = _card_facts(outcome, material, start, family or Family(), reserved, seed_is_fixed=started.seed_is_fixed)
+        facts = _card_facts(
+            outcome,
+            material,
+            start,
+            family or Family(),
+            reserved,
+            seed_is_fixed=started.seed_is_fixed,
+            trained_before=trained_before,
+        )
         card = write_card(facts, folder.path, name="card")
         picture = draw_trigger_curves({name: outcome.curve}, folder.path / "suggestions") if outcome.curve else ()
         folder.write_json(RESULT, _result(outcome, material, start, tracked))
@@ -360,6 +372,8 @@ def _result(
         "withheld": list(claim.withheld),
         "in_ledger": claim.in_ledger,
         "unknown_start": claim.unknown_start,
+        "fixed_seed": claim.fixed_seed,
+        "earlier": list(claim.earlier),
         "plan": outcome.plan.describe(),
         "plan_digest": outcome.plan.digest,
         "identity": outcome.result.identity,
@@ -380,6 +394,7 @@ def _card_facts(
     reserved: Reservation | None,
     *,
     seed_is_fixed: bool,
+    trained_before: int,
 ) -> CardFacts:
     config, plan, spec = outcome.config, outcome.plan, model_spec(outcome.config)
     git = git_state()
@@ -399,7 +414,7 @@ def _card_facts(
         claim=outcome.result.epsilon,
         cross_check=opinions(plan),
         curve=guarantee_curve(plan, plan.charged(outcome.result.steps)),
-        selection=material.units.selection.public_facts(),
+        selection=material.units.selection.public_facts(plan.neighboring_relation),
         ledger={} if reserved is None else ledger_section(reserved.ledger.book(), reserved.identifier),
         seed_is_fixed=seed_is_fixed,
         secure_noise=config.trainer.noise is NoiseSourceName.SECURE,
@@ -409,6 +424,8 @@ def _card_facts(
         purpose=material.units.purpose.value,
         anonymized=f"{' and '.join(replaced)}; {recall_figures().describe()}" if replaced else None,
         starting_point=None if start is None else start.digest,
+        loaded=config.model.path is not None,
+        trained_before=trained_before,
         trials=family.trials,
         non_private_trials=family.without_privacy,
         scores=outcome.scores,

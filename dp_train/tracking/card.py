@@ -20,6 +20,7 @@ from dp_train.privacy.plan import NeighboringRelation, PrivacyPlan, Unit
 from dp_train.tracking.guarantee import Curve, draw_guarantee
 from dp_train.tracking.recompute import EARLIER, number, plan_section
 
+_SAME = 1e-9
 _SMALL = 10
 """Counts of people or conversations below this are not told."""
 
@@ -27,6 +28,11 @@ _RELATIONS = {
     NeighboringRelation.ADD_OR_REMOVE_ONE: "two data sets that differ in one unit more or less",
     NeighboringRelation.REPLACE_SPECIAL: "two data sets of the same meetings, in one of which all that one person took "
     "part in count as empty; who met whom stays",
+}
+
+_WHO = {
+    "a person is": "an id: of someone with two ids each is protected by itself, and not both together",
+    "a person's words are": "what they wrote or said; what others say about them is the others'",
 }
 
 Document = Mapping[str, Any]
@@ -51,7 +57,9 @@ class CardFacts:
       consent_root: Merkle root of the consent snapshot. `consent_as_of`: its time, ISO 8601. `purpose`: agreed use.
       consent_counts: what the gate counted, by label; counts below 10 are not told.
       anonymized: what was replaced by surrogates, e.g. "names and patterns"; None for nothing.
-      starting_point: digest of the public starting point; None for random weights.
+      starting_point: digest of the public starting point that was made or taken; None where there was none.
+      loaded: whether weights and vocabulary were loaded from elsewhere. `trained_before`: how many runs of ours are
+        known to have trained these weights before this one.
       trials: how many runs on these people this one is one of, a sweep's or a tradeoff's children together.
       non_private_trials: how many of them had no privacy.
       scores: on the evaluation population.
@@ -79,6 +87,8 @@ class CardFacts:
     consent_counts: Mapping[str, int] = field(default_factory=dict)
     anonymized: str | None
     starting_point: str | None
+    loaded: bool = False
+    trained_before: int = 0
     trials: int = 1
     non_private_trials: int = 0
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -102,19 +112,17 @@ def card_document(facts: CardFacts) -> Document:
         "setting": {
             "trust model": "central: who trains sees the consented text; the ε protects against who gets the model",
             "what is protected": "one person's words" if plan.unit is Unit.USER else "one example, not one person",
+            **(_WHO if plan.unit is Unit.USER else {}),
             "neighbouring relation": f"{plan.neighboring_relation.value}: {_RELATIONS[plan.neighboring_relation]}",
             "what is released": "the last model; the models of the steps before it are covered too",
+            "who may stop it": _stopped(plan, claim),
             "noise": "from the system's CSPRNG" if facts.secure_noise else "from a seeded generator (Philox)",
             "seeds": "fixed by somebody: the ε holds only while that seed is secret"
             if facts.seed_is_fixed
             else "secret, drawn from the system, kept in the private checkpoint alone",
         },
         "plan": plan_section(plan, claim.steps),
-        "what the bound kept": {
-            name: "too few to tell" if value is None else value
-            for name, value in facts.selection.items()
-            if value is not None or "%" in name
-        },
+        "what the bound kept": _kept(facts),
         "accounting": {
             "published": "privacy loss distributions (dp-accounting)",
             "assumptions": f"{plan.mechanism.sampler.described}, one Gaussian noise draw a step, clipping per "
@@ -212,7 +220,7 @@ def _held(claim: EpsilonClaim) -> str:
 
 
 def _no_ledger(facts: CardFacts) -> str:
-    if facts.purpose == Purpose.PUBLISH.value:
+    if facts.purpose == Purpose.PUBLISH.value and not facts.loaded and not facts.trained_before:
         return "this run learnt from published text alone: it spends nothing of anybody's budget"
     return "this run is in no ledger: what these people's data spent in all is not known"
 
@@ -224,15 +232,55 @@ def _covered(facts: CardFacts) -> Sequence[str]:
     return [
         f"training in this run, {facts.claim.steps} steps: every model on the way and the last one",
         *(curve if facts.plan.loss_noise_ratio is not None else ()),
-        "the vocabulary and the starting point, which read published text alone"
-        + (f" (starting point {facts.starting_point[:16]})" if facts.starting_point else " (random weights)"),
+        *_published(facts),
         "the scores, which are of people outside training"
         + (" who agreed to publication" if facts.research_only is None else ""),
     ]
 
 
+def _published(facts: CardFacts) -> Sequence[str]:
+    """What published text alone has made, if it has: weights that were loaded are no such thing."""
+    if facts.loaded or facts.trained_before:
+        return []
+    start = f" (starting point {facts.starting_point[:16]})" if facts.starting_point else " (random weights)"
+    return ["the vocabulary and the starting point, which read published text alone" + start]
+
+
+def _learnt_before(facts: CardFacts) -> Sequence[str]:
+    if facts.trained_before:
+        runs = f"{facts.trained_before} earlier run{'s' * (facts.trained_before > 1)}"
+        same = len(facts.claim.earlier)
+        composed = f", of which {same} on these people are in the ε" if same else ""
+        return [f"what the weights had learnt before: {runs} trained them{composed}; the others' people spent there"]
+    if facts.loaded:
+        return ["what the loaded weights and their vocabulary had learnt before, which is not known here"]
+    return []
+
+
+def _stopped(plan: PrivacyPlan, claim: EpsilonClaim) -> str:
+    if claim.steps >= plan.steps:
+        return "the plan alone: all of its steps ran"
+    ran = f"it was ended after {claim.steps} of {plan.steps} steps"
+    if not claim.private or claim.spent is None:
+        return ran
+    if not claim.earlier and claim.spent >= plan.epsilon() * (1 - _SAME):
+        return f"{ran}, and is charged in full, whatever whoever ended it had seen"
+    return f"{ran}: the ε is of those, and holds only if whoever ended it had seen nothing that the run computed"
+
+
+def _kept(facts: CardFacts) -> Mapping[str, Any]:
+    """Shares are counts of people where the relation protects who is there."""
+    if facts.plan.neighboring_relation is NeighboringRelation.ADD_OR_REMOVE_ONE:
+        return {"share": "not told: it follows who is there, which this relation protects"}
+    return {
+        name: "too few to tell" if value is None else value
+        for name, value in facts.selection.items()
+        if value is not None or "%" in name
+    }
+
+
 def _not_covered(facts: CardFacts) -> Sequence[str]:
-    plan, limits = facts.plan, []
+    plan, limits = facts.plan, [*_learnt_before(facts)]
     if facts.trials > 1:
         limits.append(
             f"the other {facts.trials - 1} of {facts.trials} runs on these people: each spends its own ε and they "

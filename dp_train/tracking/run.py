@@ -176,7 +176,7 @@ class TrackedRun:
         """(name, value, step) of several steps in few statements; not finite is left out."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
+        now = _minute()
         metrics = [Metric(name, float(value), now, step) for name, value, step in rows if math.isfinite(value)]
         with tracking_errors(self.uri):
             for start in range(0, len(metrics), _BATCH):
@@ -186,7 +186,7 @@ class TrackedRun:
         """Blank the latest value of a metric that may no longer be shown; its history stays, MLflow deletes nothing."""
         from mlflow.entities import Metric
 
-        blank = Metric(name, math.nan, int(time.time() * 1000), step)
+        blank = Metric(name, math.nan, _minute(), step)
         with tracking_errors(self.uri):
             client(self.uri).log_batch(self.run_id, metrics=[blank], synchronous=True)
 
@@ -238,3 +238,8 @@ class TrackedRun:
     def _terminate(self) -> None:
         with tracking_errors(self.uri):
             client(self.uri).set_terminated(self.run_id, status=self._status)
+
+
+def _minute() -> int:
+    """Now in milliseconds, cut to the minute: when a step was written tells how many people were in it."""
+    return int(time.time() // 60) * 60_000

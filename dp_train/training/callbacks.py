@@ -1,4 +1,4 @@
-"""What a run tells the outside: three moments, public values apart from private ones."""
+"""What a run tells the outside: three moments, and private values only to a callback that asks for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dp_train.engines.base import EngineName, StepRecord
 from dp_train.errors import ConfigError
@@ -41,32 +41,43 @@ class RunStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEnd:
-    """One step done. `step` counts finished steps, 1 … plan.steps.
+    """One step done: public values alone. `step` counts finished steps, 1 … plan.steps.
 
     `epsilon` is what the plan has spent after `step` steps; None without privacy, and None on steps at
-    which it was not computed. `private` was computed from private data and is covered by no ε: a
-    callback may not log it unless the user asked for that and the run is marked. `noisy_loss` is a release that the
-    plan pays for, if it has a curve (`PrivacyPlan.loss_noise_ratio`); None otherwise.
+    which it was not computed. `noisy_loss` is a release that the plan pays for, if it has a curve
+    (`PrivacyPlan.loss_noise_ratio`); None otherwise.
     """
 
     step: int
     learning_rate: float
-    seconds: float
-    peak_rss_bytes: int
     epsilon: float | None
-    private: StepRecord
     noisy_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrivateStep:
+    """What one step computed from private data, and no ε covers; for `ReadsPrivateSteps` alone.
+
+    `seconds` of the run so far and `peak_rss_bytes` follow the realised batch sizes: over 150 steps their curves tell
+    as much as an ε of 1 to 2.
+    """
+
+    step: int
+    seconds: float
+    peak_rss_bytes: int
+    record: StepRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """How a run ended and what may be said of its ε."""
+    """How a run ended and what may be said of its ε. `seconds` and `peak_rss_bytes` are of the whole run."""
 
     status: RunStatus
     steps: int
     epsilon: EpsilonClaim
     seconds: float
     checkpoint: Path | None
+    peak_rss_bytes: int | None = None
     stopped_by: int | None = None
     """Number of the signal that ended the run early."""
     identity: str = ""
@@ -92,7 +103,7 @@ class Callback(Protocol):
         return
 
 
-_METHODS = ("on_start", "on_step", "on_end")
+_METHODS = ("on_start", "on_step", "on_private_step", "on_end")
 
 
 def check_callbacks(callbacks: Sequence[Callback]) -> tuple[Callback, ...]:
@@ -120,9 +131,11 @@ def notify_start(callbacks: Sequence[Callback], run: RunStart) -> None:
             callback.on_start(run)
 
 
-def notify_step(callbacks: Sequence[Callback], step: StepEnd) -> None:
-    """Call `on_step` of every callback that has it."""
+def notify_step(callbacks: Sequence[Callback], step: StepEnd, private: PrivateStep) -> None:
+    """Call `on_step` of every callback that has it, after `on_private_step` of those that ask for that."""
     for callback in callbacks:
+        if isinstance(callback, ReadsPrivateSteps):
+            callback.on_private_step(private)
         if hasattr(callback, "on_step"):
             callback.on_step(step)
 
@@ -132,3 +145,24 @@ def notify_end(callbacks: Sequence[Callback], result: Result) -> None:
     for callback in callbacks:
         if hasattr(callback, "on_end"):
             callback.on_end(result)
+
+
+@runtime_checkable
+class ReadsPrivateSteps(Protocol):
+    """A callback that also asks for what is private; whoever writes one answers for where that goes."""
+
+    def on_private_step(self, step: PrivateStep) -> None: ...
+
+
+PUBLIC_POINTS = 8
+
+
+def public_points(steps: int) -> tuple[int, ...]:
+    """The steps, the last among them, at which a run shows itself: which they are depends on the plan alone.
+
+    When a step ended tells how many units it had; eight moments of a whole run tell next to nothing.
+
+    >>> public_points(100)
+    (12, 25, 38, 50, 62, 75, 88, 100)
+    """
+    return tuple(sorted({max(1, round(steps * point / PUBLIC_POINTS)) for point in range(1, PUBLIC_POINTS + 1)}))

@@ -8,16 +8,15 @@
 
 from __future__ import annotations
 
-import resource
+from collections.abc import Mapping
+from functools import lru_cache
 
 from dp_train.engines.base import Engine, StepRecord
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.training.batches import Batches
-from dp_train.training.callbacks import Result, StepEnd, notify_step
-from dp_train.training.run_state import RunState
+from dp_train.training.callbacks import PrivateStep, Result, StepEnd, notify_step, public_points
+from dp_train.training.run_state import RunState, peak_rss_bytes
 from dp_train.training.signals import StopSignals
-
-_CURVE_POINTS = 8
 
 
 def run_steps(state: RunState, engine: Engine, batches: Batches) -> Result:
@@ -29,20 +28,25 @@ def run_steps(state: RunState, engine: Engine, batches: Batches) -> Result:
         state.begin()
         while state.step < plan.steps and stop.received is None:
             state.charge.note_steps(state.step + 1)
+            state.watch.begin()
             with state.randomness():
                 draw = state.draw()
                 for batch in batches(draw):  # may be empty
                     engine.accumulate(batch)  # adds the clipped sums of whole units
+                    state.watch.took(batch)
                 record = batches.recount(engine.release(state.step), draw)  # noise once; ÷ expected_units; → p.grad
             for observer in state.observers:
                 observer.after_release(record)
             rate = state.set_learning_rate()
+            state.watch.released(record, draw)
             state.optimizer.step()
+            state.watch.stepped()
             state.optimizer.zero_grad(set_to_none=True)
             for observer in state.observers:
                 observer.after_update(record)
             state.record(record)
             if state.step % execution.checkpoint_every == 0:
+                state.watch.checkpoint()
                 state.save()
             _notify_step(state, record, rate, curve.get(state.step))
     return state.end(None if stop.received is None else int(stop.received))
@@ -52,23 +56,22 @@ def _notify_step(state: RunState, record: StepRecord, rate: float, epsilon: floa
     event = StepEnd(
         step=state.step,
         learning_rate=rate,
-        seconds=state.seconds,
-        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         epsilon=epsilon,
-        private=record,
         noisy_loss=record.noisy_loss,
     )
+    private = PrivateStep(step=state.step, seconds=state.seconds, peak_rss_bytes=peak_rss_bytes(), record=record)
     try:
         with state.shown():
-            notify_step(state.setup.execution.callbacks, event)
+            notify_step(state.setup.execution.callbacks, event, private)
     except BaseException:
         state.save()  # the step is whole; what failed was the telling of it
         raise
 
 
-def _epsilon_curve(plan: PrivacyPlan) -> dict[int, float]:
+@lru_cache(maxsize=8)
+def _epsilon_curve(plan: PrivacyPlan) -> Mapping[int, float]:
     """ε after some of the steps, the last among them, for the curve within a run."""
     if not plan.private:
         return {}
-    points = sorted({max(1, round(plan.steps * point / _CURVE_POINTS)) for point in range(1, _CURVE_POINTS + 1)})
+    points = public_points(plan.steps)
     return dict(zip(points, plan.epsilon_schedule(points), strict=True))

@@ -13,7 +13,7 @@ from dp_train.engines.noise import NoiseKind
 from dp_train.engines.scaling import Scaling
 from dp_train.errors import ConfigError, ModelError, PlanError
 from dp_train.privacy.plan import PrivacyPlan
-from dp_train.tasks.base import PacksRows, Task
+from dp_train.tasks.base import PacksRows, Row, Task
 from dp_train.training.batches import Packing
 from dp_train.training.callbacks import Callback, check_callbacks
 from dp_train.training.checkpoint import CheckpointFolder
@@ -117,10 +117,11 @@ class Setup:
                 f"trainer: optimizer is {_kind(self.optimizer)}; expected a function that makes one from the trainable "
                 "parameters; give adamw(lr=…), or lambda parameters: torch.optim.AdamW(parameters, lr=…)"
             )
-        if not self.plan.mechanism.noise.independent and self.method.noise is not NoiseKind.SEEDED:
+        law = self.plan.mechanism.noise
+        if not law.independent and self.method.noise is not NoiseKind.SEEDED:
             raise PlanError(
-                f"trainer: bands={self.plan.mechanism.noise.bands} and noise={self.method.noise.value}; correlated noise "
-                "is made from seeds, so that a resumed run can make it again; use seeded noise, or set bands=1"
+                f"trainer: bands={law.bands} and noise={self.method.noise.value}; correlated noise is made from "
+                "seeds, so that a resumed run can make it again; use seeded noise, or set bands=1"
             )
         if self.method.packing is not Packing.NONE:
             self._check_packing()
@@ -154,6 +155,13 @@ class Setup:
         device = next(iter(inputs.values())).device.type
         with torch.autocast(device, dtype=self.method.autocast, enabled=self.method.autocast is not None):
             return self.task.row_losses(model, inputs)
+
+    def lay_out(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
+        """The rows of one unit, as they enter a model."""
+        if self.method.packing is Packing.NONE:
+            return self.task.collate(rows)
+        assert isinstance(self.task, PacksRows)
+        return self.task.collate_packed([rows], [[1.0] * len(rows)])
 
     def trainable(self) -> list[nn.Parameter]:
         """The parameters that are trained.

@@ -42,6 +42,7 @@ def try_engine(setup: Setup) -> None:
         row_losses=setup.row_losses,
         plan=setup.plan,
         batches=list(batches(np.arange(len(units)))),
+        alone=[list(batches(np.array([unit]))) for unit in range(len(units))],
         clipping=setup.method.clipping,
         scaling=setup.scaling,
     )

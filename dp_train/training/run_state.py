@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -38,6 +39,7 @@ from dp_train.training.method import Setup
 from dp_train.training.phases import Phase, as_phase, compose_claims, phases_of, record_phases
 from dp_train.training.public_probe import try_engine
 from dp_train.training.seeds import Seeds
+from dp_train.training.watch import RunWatch
 
 
 class Observer(Protocol):
@@ -66,6 +68,7 @@ class RunState:
       population: whose budget the run belongs to; "" for published text, which belongs to none.
       step: how many steps are done. finished: whether that was all of them, in an earlier process.
       observers: called in order, after the release and after the optimizer's step.
+      watch: looks at what enters and what leaves, from outside the engine; there once `build_engine` was called.
     """
 
     setup: Setup
@@ -87,6 +90,8 @@ class RunState:
     resumed: bool = False
     finished: bool = False
     observers: list[Observer] = field(default_factory=list)
+
+    watch: RunWatch = field(init=False)
 
     def __post_init__(self) -> None:
         self._started = time.monotonic()
@@ -111,15 +116,26 @@ class RunState:
         return self.streams.sampling
 
     def build_engine(self) -> Engine:
-        """Attach the engine to the model, until its `detach`."""
+        """Attach the engine to the model and the watch to its surroundings, until their `detach`."""
         assert self.streams is not None
         setup = self.setup
+        self.watch = RunWatch(
+            model=setup.model,
+            optimizer=self.optimizer,
+            schedule=setup.method.schedule,
+            plan=setup.plan,
+            units=self.units,
+            task=setup.task,
+            seed=self.streams.sampling,
+            lay_out=setup.lay_out,
+            monitor=self.monitor,
+        )
         return build_engine(
             setup.engine,
             model=setup.model,
             row_losses=setup.row_losses,
             plan=setup.plan,
-            noise=build_noise(setup.method.noise, setup.plan, self.streams.noise),
+            noise=self.watch.counted(build_noise(setup.method.noise, setup.plan, self.streams.noise)),
             optimizer=self.optimizer,
             clipping=setup.method.clipping,
             scaling=setup.scaling,
@@ -191,7 +207,8 @@ class RunState:
             yield
 
     def end(self, stopped_by: int | None) -> Result:
-        """Leave the average in the model, keep the state, and say how the run ended."""
+        """Look at everything once more, leave the average in the model, keep the state, and say how the run ended."""
+        self.watch.finish()
         self.finished = self.step == self.setup.plan.steps
         if self.finished and self.average is not None:
             self.average.write()
@@ -228,6 +245,7 @@ class RunState:
                 unknown_start=plan.private and not self.known_start,
             ),
             seconds=self.seconds,
+            peak_rss_bytes=peak_rss_bytes(),
             checkpoint=execution.checkpoint.path if execution.checkpoint else None,
             stopped_by=stopped_by,
             identity=self.name,
@@ -348,6 +366,11 @@ def _restore(
         setup.scaling.load_state_dict(saved.scaling)
 
 
+def peak_rss_bytes() -> int:
+    """Most memory that the process held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 class _Scaled(Observer):
     """Lets the scaling learn from releases."""
 
@@ -368,4 +391,4 @@ class _Averaged(Observer):
         self._average.take()
 
 
-__all__ = ["Observer", "RunState", "open_run"]
+__all__ = ["Observer", "RunState", "open_run", "peak_rss_bytes"]

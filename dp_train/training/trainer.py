@@ -25,8 +25,8 @@ class Trainer:
 
     Guarantee: with a private plan, fresh seeds and a claim that is not withheld, everything that `fit`
     changes in the model is (ε, δ)-differentially private in the unit of the plan, under the
-    neighbouring relation of the plan. The claim says ε; what the run logs of `StepEnd.private` is not
-    covered by it.
+    neighbouring relation of the plan. The claim says ε; what a callback makes of a `PrivateStep` is
+    not covered by it.
 
     A trainer holds what it was made with and nothing of a single run: `fit` may be called again, for another run or
     for the rest of the one in its checkpoint folder.
@@ -128,10 +128,12 @@ class Trainer:
             try:
                 result = run_steps(state, engine, batches)
             except BaseException:
+                state.watch.finish()
                 notify_end(callbacks, state.result(RunStatus.FAILED))
                 raise
         finally:
             engine.detach()
+            state.watch.detach()
         notify_end(callbacks, result)
         return result
 

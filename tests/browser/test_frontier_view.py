@@ -73,10 +73,7 @@ def record_run(store: TrackingStore, experiment: str, parent_id: str, plan: Priv
                 StepEnd(
                     step=step_now,
                     learning_rate=0.001,
-                    seconds=float(step_now),
-                    peak_rss_bytes=2**30,
                     epsilon=plan.epsilon(steps=step_now) if plan.private else None,
-                    private=record,
                 )
             )
         claim = monitor.claim(100)

@@ -15,7 +15,7 @@ from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Example, Turn
 from dp_train.errors import ConsentError, PlanError
-from dp_train.privacy.plan import PrivacyPlan, Unit
+from dp_train.privacy.plan import NeighboringRelation, PrivacyPlan, Unit
 from dp_train.privacy.units import OwnersShare, SelectionReport, Units, build_units
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -130,14 +130,32 @@ def test_the_report_counts_what_the_bound_kept() -> None:
 
 def test_a_report_may_print_shares_and_never_counts() -> None:
     many = SelectionReport(examples_seen=2345, examples_kept=777, people_seen=1357, people_kept=1111)
-    assert many.public_facts() == {"examples kept, %": 33, "people kept, %": 82, "leans to": None}
+    assert many.public_facts(NeighboringRelation.REPLACE_SPECIAL) == {
+        "examples kept, %": 33,
+        "people kept, %": 82,
+        "leans to": None,
+    }
     few = SelectionReport(examples_seen=2345, examples_kept=777, people_seen=99, people_kept=90)
-    assert few.public_facts() == {"examples kept, %": None, "people kept, %": None, "leans to": None}
+    assert few.public_facts(NeighboringRelation.REPLACE_SPECIAL) == {
+        "examples kept, %": None,
+        "people kept, %": None,
+        "leans to": None,
+    }
 
 
 def test_the_report_says_that_small_meetings_are_kept_more_often() -> None:
-    assert build_units(consented("abc", "ab"), unit=Unit.USER).selection.public_facts()["leans to"] is not None
-    assert build_units(consented("abc", "abd"), unit=Unit.USER).selection.public_facts()["leans to"] is None
+    assert (
+        build_units(consented("abc", "ab"), unit=Unit.USER).selection.public_facts(NeighboringRelation.REPLACE_SPECIAL)[
+            "leans to"
+        ]
+        is not None
+    )
+    assert (
+        build_units(consented("abc", "abd"), unit=Unit.USER).selection.public_facts(
+            NeighboringRelation.REPLACE_SPECIAL
+        )["leans to"]
+        is None
+    )
 
 
 def test_examples_without_consent_make_no_units() -> None:
@@ -186,3 +204,9 @@ def test_bounds_below_one_are_refused_whether_or_not_they_are_used(bound: str) -
     for people in (["a"], ["ab"]):
         with pytest.raises(PlanError, match=f"{bound}=0"):
             build_units(consented(*people), unit=Unit.USER, **{bound: 0})
+
+
+def test_shares_are_told_only_where_who_is_there_is_public() -> None:
+    """One heavy writer takes the share of examples kept from 100 to 38 %: add/remove protects that person."""
+    facts = build_units(consented("abc", "abd"), unit=Unit.USER).selection
+    assert facts.public_facts(NeighboringRelation.ADD_OR_REMOVE_ONE) == {}

@@ -4,7 +4,7 @@ from dp_train.engines.base import EngineName, StepRecord
 from dp_train.privacy.monitor import RunMonitor
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.tracking.callback import MlflowCallback
-from dp_train.training.callbacks import Result, RunStart, RunStatus, StepEnd
+from dp_train.training.callbacks import PrivateStep, Result, RunStart, RunStatus, StepEnd
 
 PLAN = PrivacyPlan(sample_rate=0.1, expected_units=10, steps=4, delta=1e-5, noise_multiplier=1.0)
 UNITS = 100
@@ -59,15 +59,23 @@ def follow(
             divisor=record.divisor,
         )
         if step >= first_step:
+            seconds = 0.5 * (step + 1)
+            callback.on_private_step(PrivateStep(step=step + 1, seconds=seconds, peak_rss_bytes=2**30, record=record))
             callback.on_step(
                 StepEnd(
                     step=step + 1,
                     learning_rate=0.001,
-                    seconds=0.5 * (step + 1),
-                    peak_rss_bytes=2**30,
                     epsilon=plan.epsilon(steps=step + 1) if plan.private else None,
-                    private=record,
                 )
             )
     if end:
-        callback.on_end(Result(status=status, steps=steps, epsilon=monitor.claim(UNITS), seconds=2.0, checkpoint=None))
+        callback.on_end(
+            Result(
+                status=status,
+                steps=steps,
+                epsilon=monitor.claim(UNITS),
+                seconds=2.0,
+                checkpoint=None,
+                peak_rss_bytes=2**30,
+            )
+        )

@@ -66,6 +66,9 @@ def test_without_privacy_the_card_promises_nothing() -> None:
         ({"secure_noise": True}, "from the system's CSPRNG"),
         ({"anonymized": None}, "| anonymised before training | nothing |"),
         ({"starting_point": None}, "random weights"),
+        ({"loaded": True}, "what the loaded weights and their vocabulary had learnt before"),
+        ({"trained_before": 2}, "2 earlier runs trained them"),
+        ({"claim": replace(claim(), steps=200)}, "ended after 200 of 300 steps"),
         ({"plan": PLAN.replace(unit=Unit.EXAMPLE)}, "a person who owns several examples: the ε is per example"),
         ({"plan": PLAN.replace(max_contributions=4)}, "replace_special"),
         ({"claim": claim(float("inf"))}, "| epsilon | unbounded |"),
@@ -84,8 +87,34 @@ def test_a_withheld_claim_has_no_curve_and_no_picture(tmp_path: Path) -> None:
 
 def test_what_the_bound_kept_is_told_as_a_share() -> None:
     shares = {"examples kept, %": 38, "people kept, %": None, "leans to": None}
-    kept = card_document(replace(FACTS, selection=shares))["what the bound kept"]
+    several = PLAN.replace(max_contributions=4)
+    kept = card_document(replace(FACTS, selection=shares, plan=several))["what the bound kept"]
     assert kept == {"examples kept, %": 38, "people kept, %": "too few to tell"}
+
+
+def test_a_share_of_one_owner_units_is_not_told() -> None:
+    """The relation protects who is there: one heavy writer moves the share of examples kept from 100 to 38 %."""
+    assert PLAN.max_contributions == 1
+    assert "38" not in text(replace(FACTS, selection={"examples kept, %": 38, "people kept, %": 38, "leans to": None}))
+
+
+def test_a_start_from_a_private_run_is_not_called_published() -> None:
+    for changes in ({"trained_before": 1}, {"loaded": True}):
+        for purpose in ("train_meeting_summary", "publish"):
+            assert "published text alone" not in text(replace(FACTS, purpose=purpose, **changes))  # type: ignore[arg-type]
+    assert "published text alone" in text(FACTS)
+
+
+def test_what_a_person_is_and_whose_words_are_whose_is_said() -> None:
+    card = text(FACTS)
+    assert "an id: of someone with two ids each is protected by itself" in card
+    assert "what others say about them is the others'" in card
+
+
+def test_who_may_stop_follows_from_what_ran() -> None:
+    assert "the plan alone: all of its steps ran" in text(FACTS)
+    early = replace(claim(PLAN.epsilon()), steps=200)
+    assert "charged in full" in text(replace(FACTS, claim=early))
 
 
 def test_small_counts_are_not_told() -> None:

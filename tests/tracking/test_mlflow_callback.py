@@ -13,9 +13,16 @@ from dp_train.tracking.callback import MlflowCallback
 from dp_train.tracking.connection import client
 from dp_train.tracking.run import TrackedRun
 from dp_train.tracking.store import TrackingStore
-from dp_train.training.callbacks import RunStatus
+from dp_train.training.callbacks import RunStatus, public_points
 
-PRIVATE_NAMES = {"train/loss", "train/share_clipped", "train/units_drawn", "train/nonfinite_units"}
+PRIVATE_NAMES = {
+    "train/loss",
+    "train/share_clipped",
+    "train/units_drawn",
+    "train/nonfinite_units",
+    "train/seconds",
+    "train/peak_memory_mib",
+}
 
 
 @pytest.fixture
@@ -54,6 +61,29 @@ def test_no_private_statistic_is_logged_by_default(run: TrackedRun) -> None:
         "privacy/delta",
     }
     assert "privacy.tainted" not in tags
+
+
+def test_times_tell_no_step(run: TrackedRun) -> None:
+    """Seconds and peak memory are once a run, and what is stored of a step has the time of a minute."""
+    follow(MlflowCallback(run))
+    for name in ("system/seconds", "system/peak_memory_mib"):
+        assert [step for step, _ in run.metric_history(name)] == [PLAN.steps]
+    times = {metric.timestamp for metric in client(run.uri).get_metric_history(run.run_id, "train/learning_rate")}
+    assert all(time % 60_000 == 0 for time in times)
+
+
+def test_a_run_is_written_at_eight_public_steps_alone(run: TrackedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, writes = PLAN.replace(steps=60), []
+    write = TrackedRun.log_metric_rows
+
+    def note(self: TrackedRun, rows: list[tuple[str, float, int]]) -> None:
+        writes.append(max(step for _, _, step in rows))
+        write(self, rows)
+
+    monkeypatch.setattr(TrackedRun, "log_metric_rows", note)
+    follow(MlflowCallback(run), plan=plan, end=False)
+    assert writes == list(public_points(60))
+    assert len(writes) == 8
 
 
 def test_private_statistics_are_logged_on_request_and_taint_the_run(run: TrackedRun) -> None:
@@ -109,7 +139,7 @@ def test_a_run_resumed_after_sigkill_has_the_curve_of_one_left_alone(store: Trac
     whole, broken = (store.start_run(experiment, name=name) for name in ("whole", "broken"))
     follow(MlflowCallback(whole))
     # Step 3 reached the store, but the checkpoint is of step 2: it is replayed.
-    follow(MlflowCallback(broken, flush_seconds=0), last_step=3, end=False)
+    follow(MlflowCallback(broken), last_step=3, end=False)
     follow(MlflowCallback(store.resume_run(broken.run_id)), first_step=2)
     for name in ("privacy/epsilon", "privacy/planned_epsilon", "train/learning_rate"):
         assert broken.metric_history(name) == whole.metric_history(name)
@@ -126,7 +156,7 @@ def test_validation_has_an_epsilon_at_each_of_its_steps(run: TrackedRun) -> None
 def test_a_store_that_cannot_be_written_stops_no_step_and_is_told_at_the_end(
     run: TrackedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    callback = MlflowCallback(run, flush_seconds=0)
+    callback = MlflowCallback(run)
     write = TrackedRun.log_metric_rows
 
     def refuse(self: TrackedRun, rows: object) -> None:

@@ -26,7 +26,7 @@ from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
 from dp_train.tasks.chat_compose import ChatCompose
 from dp_train.training.batches import PackedBatches, Packing, UnitBatches
-from dp_train.training.callbacks import StepEnd
+from dp_train.training.callbacks import PrivateStep, StepEnd
 from dp_train.training.checkpoint import CheckpointFolder
 from dp_train.training.optimizers import sgd
 from dp_train.training.seeds import Seeds
@@ -241,8 +241,10 @@ class _Stop:
     def on_start(self, run: object) -> None:
         pass
 
+    def on_private_step(self, step: PrivateStep) -> None:
+        self.units.append(step.record.units)
+
     def on_step(self, step: StepEnd) -> None:
-        self.units.append(step.private.units)
         if step.step == self._at:
             raise KeyboardInterrupt
 

@@ -22,7 +22,7 @@ from dp_train.engines.scaling import FactoredScaling
 from dp_train.errors import CheckpointError, ConsentError, EpsilonWithheld, ModelError, PlanError
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
-from dp_train.training.callbacks import Result, RunStart, RunStatus, StepEnd
+from dp_train.training.callbacks import PrivateStep, Result, RunStart, RunStatus, StepEnd
 from dp_train.training.checkpoint import CheckpointFolder
 from dp_train.training.optimizers import adamw, linear, sgd
 from dp_train.training.seeds import Seeds
@@ -37,11 +37,15 @@ class Notes:
     def __init__(self, at: int = -1, action: Callable[[], None] | None = None) -> None:
         self.starts: list[RunStart] = []
         self.steps: list[StepEnd] = []
+        self.private: list[PrivateStep] = []
         self.ends: list[Result] = []
         self._at, self._action = at, action
 
     def on_start(self, run: RunStart) -> None:
         self.starts.append(run)
+
+    def on_private_step(self, step: PrivateStep) -> None:
+        self.private.append(step)
 
     def on_step(self, step: StepEnd) -> None:
         self.steps.append(step)
@@ -91,7 +95,7 @@ def test_the_baseline_runs_through_the_same_loop_with_coins_of_its_own(units_of:
     train(units, plan, notes=private)
     _, result = train(units, plan.without_privacy(), notes=baseline)
     assert [step.step for step in private.steps] == [step.step for step in baseline.steps]
-    assert [step.private.units for step in private.steps] != [step.private.units for step in baseline.steps]
+    assert [step.record.units for step in private.private] != [step.record.units for step in baseline.private]
     assert not result.epsilon.private
     with pytest.raises(EpsilonWithheld):
         result.epsilon.unwrap()
@@ -496,7 +500,7 @@ def test_the_self_check_changes_no_bit_of_the_run(units_of: UnitsOf, plan: Priva
 def test_a_capped_run_takes_no_more_units_than_its_cap(units_of: UnitsOf, plan: PrivacyPlan) -> None:
     notes, capped = Notes(), plan.replace(max_batch_units=11, population=40)
     _, result = train(units_of(40), capped, notes=notes)
-    drawn = [step.private.units for step in notes.steps]
+    drawn = [step.record.units for step in notes.private]
     assert max(drawn) == 11
     assert min(drawn) < 11
     assert result.epsilon.unwrap() == capped.epsilon()
@@ -512,9 +516,9 @@ def test_the_noisy_training_curve_follows_the_losses_and_repeats_after_a_resume(
     _, result = train(units_of(40), curve, notes=whole)
     assert result.epsilon.unwrap() == curve.epsilon()
     std = curve.loss_noise_std / curve.expected_units
-    for step in whole.steps:
+    for step, private in zip(whole.steps, whole.private, strict=True):
         assert step.noisy_loss is not None
-        cut = 2.0 * step.private.units / curve.expected_units  # an untrained model loses more than 2 everywhere
+        cut = 2.0 * private.record.units / curve.expected_units  # an untrained model loses more than 2 everywhere
         assert abs(step.noisy_loss - cut) < 6 * std
     assert len({step.noisy_loss for step in whole.steps}) == len(whole.steps)
     train(units_of(40), curve, folder=tmp_path, notes=stop_at(4))
