@@ -176,8 +176,22 @@ def _consent_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embedded", action="store_true", help="the events that the embedded corpus of a configuration brings along"
     )
-    parser.add_argument("--quarantine", metavar="PATH", help="where rows that are refused are named, with the reason")
+    parser.add_argument(
+        "--quarantine",
+        metavar="PATH",
+        help="go on past rows whose person cannot be read; all that are no events are named there, with the reason",
+    )
     parser.add_argument("--dry-run", action="store_true", help="read everything, store nothing")
+
+
+def _consent_key(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(does="key")
+    parser.add_argument("file", metavar="FILE", nargs="?", default="runs/principal.key", help="(runs/principal.key)")
+
+
+def _consent_schema(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(does="schema")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def _consent_status(parser: argparse.ArgumentParser) -> None:
@@ -356,9 +370,21 @@ VERBS = {
         options=_none,
         example="dp-train env",
     ),
+    "consent key": Verb(
+        summary="make the key that turns people's ids into pseudonyms",
+        module="consent_import",
+        options=_consent_key,
+        example="dp-train consent key runs/principal.key",
+    ),
+    "consent schema": Verb(
+        summary="the fields that a row of consent may have",
+        module="consent_import",
+        options=_consent_schema,
+        example="dp-train consent schema",
+    ),
     "consent import": Verb(
-        summary="events from a file into the store; bad rows aside, importing twice changes nothing",
-        module="consent",
+        summary="events from a file into the store; what cannot be read denies; importing twice changes nothing",
+        module="consent_import",
         options=_consent_import,
         example="dp-train consent import consent.jsonl; dp-train consent import --embedded corpus=embedded",
     ),
