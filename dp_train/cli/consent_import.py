@@ -22,6 +22,7 @@ from dp_train.errors import ConfigError, ConsentError, DataError
 from dp_train.runs.populations import embedded_events, principal_key
 from dp_train.runs.recipe import Recipe, StoreConfig
 from dp_train.store.database import Database, absolute_url
+from dp_train.store.heads import keep_heads
 
 SET_ASIDE = 10
 """Exit code of an import that is done and has rows that are no events: somebody has to look at them."""
@@ -98,6 +99,7 @@ def _import(store: ConsentStore, path: Path, options: Namespace) -> int:
             print(f"{rows:,} rows", file=sys.stderr)
 
     done = import_events(store, path, options.quarantine, key=key, dry_run=options.dry_run, progress=progress)
+    keep_heads(store.database)
     head = store.head()
     values = {
         "rows": done.rows,

@@ -96,7 +96,7 @@ class ConsentSnapshot:
         record have no leaf. `proofs` shows that somebody has a leaf, or has none.
       as_of: the time that is asked about. known_at: what was recorded later is not in it.
       upto: how many events of a store's chain it was made from; None where no store was asked. Not in the root.
-      head, store: hash of the last of them, and the store's id; to be kept where the store is not.
+      head, store: hash of the last of them, and where the store lies; to be kept where the store is not.
       set_aside: rows of imports whose person could not be read; nobody knows whom they are about.
     """
 

@@ -66,7 +66,7 @@ from dp_train.consent.tables import (
 )
 from dp_train.errors import ConsentError, DataError, StoreError
 from dp_train.store.chain import GENESIS, Broken, Link, Verified, row_hash, verify_chain
-from dp_train.store.database import Database, find_rows, insert_rows
+from dp_train.store.database import Database, find_rows, insert_rows, shown
 
 LOCK = "consent"
 """The lock of `Database.writing` that every writer of consent takes."""
@@ -243,6 +243,16 @@ class ConsentStore:
         with self.database.reading() as connection:
             return {bytes(n).hex() for (n,) in find_rows(connection, (LINKS.c.pseudonym,), LINKS.c.pseudonym, names)}
 
+    def is_bound(self) -> bool:
+        """Whether the store knows the key of its pseudonyms."""
+        with self.database.reading() as connection:
+            return connection.execute(sa.select(KEYS.c.population_id)).first() is not None
+
+    def has_people(self) -> bool:
+        """Whether any event leads to somebody."""
+        with self.database.reading() as connection:
+            return connection.execute(sa.select(LINKS.c.number).limit(1)).first() is not None
+
     def is_linked(self, pseudonym: str) -> bool:
         """Whether there are events that lead to this person."""
         with self.database.reading() as connection:
@@ -266,7 +276,10 @@ class ConsentStore:
 
     def counts(self) -> Iterator[tuple[Mapping[str, Any], int]]:
         """(terms as JSON has them, how many stored events say so), without events of people who were unlinked."""
-        linked = sa.or_(EVENTS.c.person.is_(None), LINKS.c.number.is_not(None))
+        with self.database.reading() as connection:
+            erased = _terms_in(connection, EventState.ERASED)
+        nobodys = sa.and_(EVENTS.c.person.is_(None), EVENTS.c.terms.not_in(erased))
+        linked = sa.or_(nobodys, LINKS.c.number.is_not(None))
         joined = EVENTS.outerjoin(LINKS, LINKS.c.number == EVENTS.c.person)
         query = sa.select(EVENTS.c.terms, sa.func.count()).select_from(joined).where(linked).group_by(EVENTS.c.terms)
         with self.database.reading() as connection:
@@ -359,7 +372,7 @@ class ConsentStore:
             links=links,
             upto=last,
             head=head.event_hash,
-            store=self.store_id,
+            store=shown(self.database.url),
             set_aside=set_aside,
         )
 

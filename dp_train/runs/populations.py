@@ -39,6 +39,7 @@ from dp_train.corpora.readers import read_csv, read_jsonl, read_parquet
 from dp_train.corpora.synthetic import HISTORY_END, Population, SyntheticCorpus
 from dp_train.corpora.synthetic import RULES as SYNTHETIC_RULES
 from dp_train.errors import ConfigError, ConsentError
+from dp_train.runs.heads import check_start
 from dp_train.runs.names import ContextName, CorpusSource, TaskName, TrainOn
 from dp_train.runs.recipe import Recipe
 from dp_train.runs.recipe_data import ConsentConfig, CorpusConfig, DenyConfig, TaskConfig
@@ -240,6 +241,7 @@ def stored_snapshot(
     if path == url or Path(path).exists():
         database = Database(url)
         try:
+            check_start(database)
             store = ConsentStore(database)
             events = store.head().seq
             if events and events >= (upto or 0):
@@ -293,6 +295,7 @@ def _left(config: Recipe) -> tuple[list[ConsentEvent], Tombstones]:
         return [], Tombstones({})
     database = Database(url)
     try:
+        check_start(database)
         store = ConsentStore(database)
         return list(withdrawals(store)), store.tombstones()
     finally:

@@ -250,7 +250,9 @@ def test_a_row_whose_meaning_cannot_be_read_denies_its_person_until_somebody_dec
     assert not allows(sqlite)
     assert allows(sqlite, "bob")
     assert list(sqlite.held()) == [KEY.pseudonym("ann")]
-    sqlite.append(event("ann", when=900, data_from=day(0), record_id="sync"))  # what a sync stamps later does not lift it
+    sqlite.append(
+        event("ann", when=900, data_from=day(0), record_id="sync")
+    )  # what a sync stamps later does not lift it
     assert not allows(sqlite)
     resolve(sqlite, KEY.pseudonym("ann"), at=datetime.now(UTC), by=Officer(operator="officer", reason="a letter"))
     assert sqlite.held() == {}
