@@ -21,25 +21,38 @@ Leave `seq` at 0; the store numbers events itself.
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
-from itertools import groupby, islice
-from operator import attrgetter
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
 
+from dp_train.consent.appending import Batch, Fate, bury
 from dp_train.consent.cells import pack_cells
-from dp_train.consent.decisions import BEGIN, END, ConsentRules, Fact, visible
-from dp_train.consent.events import ConsentEvent, EntityRole, EventState, denies, is_pseudonym, renews
-from dp_train.consent.facts import Terms, Vocabulary, fact_of, microseconds, moment, terms_of
+from dp_train.consent.decisions import END, ConsentRules, visible
+from dp_train.consent.events import ConsentEvent, EventState, denies, renews
+from dp_train.consent.facts import microseconds, moment
 from dp_train.consent.identities import join, same_person
+from dp_train.consent.integrity import check_key, links_of, refuse_old, verify_store, whole_head
 from dp_train.consent.principals import ID_RULE, PrincipalKey
 from dp_train.consent.snapshot import ConsentSnapshot, freeze, organisation_cells, organisation_key
+from dp_train.consent.stored import (
+    FETCH,
+    Head,
+    Names,
+    StoredFacts,
+    hash_of,
+    head_of,
+    identity_links,
+    pseudonyms_of,
+    rows_set_aside,
+    stream,
+    terms_in,
+    tombstones_of,
+)
 from dp_train.consent.tables import (
     COLUMNS,
     EVENTS,
@@ -48,51 +61,19 @@ from dp_train.consent.tables import (
     KEYS,
     LINKS,
     METADATA,
-    ORGANISATIONS,
     SCHEMA,
-    TERMS_TABLE,
     TOMBSTONES,
     Row,
-    body_of,
-    check_terms,
-    check_text,
     event_of,
-    number_for,
-    number_of,
-    row_of,
     severed,
-    terms_text,
     tombstone_of,
 )
-from dp_train.errors import ConsentError, DataError, StoreError
-from dp_train.store.chain import GENESIS, Broken, Link, Verified, row_hash, verify_chain
+from dp_train.errors import StoreError
+from dp_train.store.chain import Link, Verified
 from dp_train.store.database import Database, find_rows, insert_rows, shown
 
 LOCK = "consent"
 """The lock of `Database.writing` that every writer of consent takes."""
-
-_FETCH = 5_000  # rows in memory at a time
-_PERSON, _ORGANISATION = attrgetter("person"), attrgetter("organisation")
-
-
-class Fate(Enum):
-    """What became of an event that was delivered."""
-
-    NEW = "new"
-    SAME = "same"
-    """It was there already; nothing changed."""
-    CONFLICT = "conflict"
-    """Another event has its record_id: it was not stored, unless it denies; see `ConsentStore.append_in`."""
-    SUPPRESSED = "suppressed"
-    """Its person was erased, and it is no renewed consent from their own hand: it was not stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """End of the chain: how many events, and the hash of the last."""
-
-    seq: int
-    event_hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +104,7 @@ class ConsentStore:
     def __init__(self, database: Database) -> None:
         self.database = database
         with database.reading() as connection:
-            _refuse_old(connection)
+            refuse_old(connection)
             fresh = not sa.inspect(connection).has_table(FACTS.name)
         database.create(METADATA)
         if fresh:
@@ -150,7 +131,7 @@ class ConsentStore:
           ConsentError: the store's pseudonyms were made under another key.
         """
         with self.database.writing(LOCK) as connection:
-            if not _check_key(connection, key):
+            if not check_key(connection, key):
                 connection.execute(KEYS.insert().values(population_id=key.population_id))
 
     def append(self, event: ConsentEvent) -> Fate:
@@ -169,7 +150,7 @@ class ConsentStore:
           DataError: an event cannot be kept: a text with a NUL, or an `entity_id` that is no pseudonym. Nothing
             is stored.
         """
-        return _Batch(connection, events).run()
+        return Batch(connection, events).run()
 
     def erase_in(self, connection: sa.Connection, pseudonym: str, *, at: datetime, record_id: str, reason: str) -> bool:
         """Sever a person from their events and leave a tombstone, in a transaction of `database.writing(LOCK)`.
@@ -185,13 +166,13 @@ class ConsentStore:
                 changes = {"record_id": severed(row), "evidence_ref": "", "salt": b""}
                 connection.execute(EVENTS.update().where(EVENTS.c.record_id == row.record_id).values(**changes))
             connection.execute(LINKS.delete().where(where))
-        _bury(connection, pseudonym, microseconds(at), record_id, reason)
+        bury(connection, pseudonym, microseconds(at), record_id, reason)
         return number is not None
 
     def tombstone(self, pseudonym: str) -> datetime | None:
         """Since when a person is erased; None for everybody else."""
         with self.database.reading() as connection:
-            since = _tombstones(connection, [pseudonym]).get(pseudonym)
+            since = tombstones_of(connection, [pseudonym]).get(pseudonym)
         return None if since is None else moment(since)
 
     def tombstones(self) -> Tombstones:
@@ -203,7 +184,7 @@ class ConsentStore:
     def same_person(self, pseudonym: str) -> set[str]:
         """All ids of a person that are linked, as pseudonyms; the given one among them."""
         with self.database.reading() as connection:
-            links = [(one, other) for one, other, _ in _identity_links(connection, None)]
+            links = [(one, other) for one, other, _ in identity_links(connection, None)]
         return {name.hex() for name in same_person(bytes.fromhex(pseudonym), links)}
 
     def note_import(self, *, rows: int, held: int, unread: int, stopped: bool) -> None:
@@ -216,7 +197,7 @@ class ConsentStore:
     def set_aside(self) -> int:
         """Rows of all imports whose person could not be read: they count for nobody."""
         with self.database.reading() as connection:
-            return _set_aside(connection)
+            return rows_set_aside(connection)
 
     def held(self) -> dict[str, datetime]:
         """People with a hold that nobody has decided about, and since when."""
@@ -226,7 +207,7 @@ class ConsentStore:
                 query = (
                     sa.select(LINKS.c.pseudonym, EVENTS.c.event_time)
                     .join(EVENTS, EVENTS.c.person == LINKS.c.number)
-                    .where(EVENTS.c.terms.in_(_terms_in(connection, state)))
+                    .where(EVENTS.c.terms.in_(terms_in(connection, state)))
                     .order_by(EVENTS.c.seq)
                 )
                 for name, when in connection.execute(query):
@@ -266,7 +247,7 @@ class ConsentStore:
 
     def head_in(self, connection: sa.Connection) -> Head:
         """The end of the chain, as a transaction sees it."""
-        return _head(connection)
+        return head_of(connection)
 
     def last_stored(self) -> datetime | None:
         """When the store took its last event; None where it holds none."""
@@ -277,13 +258,13 @@ class ConsentStore:
     def counts(self) -> Iterator[tuple[Mapping[str, Any], int]]:
         """(terms as JSON has them, how many stored events say so), without events of people who were unlinked."""
         with self.database.reading() as connection:
-            erased = _terms_in(connection, EventState.ERASED)
+            erased = terms_in(connection, EventState.ERASED)
         nobodys = sa.and_(EVENTS.c.person.is_(None), EVENTS.c.terms.not_in(erased))
         linked = sa.or_(nobodys, LINKS.c.number.is_not(None))
         joined = EVENTS.outerjoin(LINKS, LINKS.c.number == EVENTS.c.person)
         query = sa.select(EVENTS.c.terms, sa.func.count()).select_from(joined).where(linked).group_by(EVENTS.c.terms)
         with self.database.reading() as connection:
-            names = _Names(connection)
+            names = Names(connection)
             yield from ((names.terms(number), count) for number, count in connection.execute(query).all())
 
     def events(self, *, pseudonym: str | None = None, upto: int | None = None) -> Iterator[ConsentEvent]:
@@ -299,10 +280,10 @@ class ConsentStore:
         if upto is not None:
             query = query.where(EVENTS.c.seq <= upto)
         with self.database.reading() as connection:
-            names = _Names(connection)
-            found = _stream(connection, query.order_by(EVENTS.c.seq))
-            while batch := list(islice(found, _FETCH)):
-                entities = _pseudonyms(connection, {each.entity for each in batch if each.entity is not None})
+            names = Names(connection)
+            found = stream(connection, query.order_by(EVENTS.c.seq))
+            while batch := list(islice(found, FETCH)):
+                entities = pseudonyms_of(connection, {each.entity for each in batch if each.entity is not None})
                 for *values, linked in batch:
                     row = Row(*values)
                     said = names.terms(row.terms)
@@ -339,11 +320,11 @@ class ConsentStore:
         rules = rules or ConsentRules()
         at, known = microseconds(as_of), END if known_at is None else microseconds(known_at)
         with self.database.reading() as connection:
-            _check_key(connection, key)
-            head = _whole(connection)
+            check_key(connection, key)
+            head = whole_head(connection)
             last = head.seq
             last = last if upto is None else min(upto, last)
-            facts = _Facts(connection, rules, last)
+            facts = StoredFacts(connection, rules, last)
             judge = facts.words.judge(at)
             same: dict[bytes, bytes] = {}
             people: dict[bytes, bytes] = {}
@@ -357,11 +338,11 @@ class ConsentStore:
                 cells = organisation_cells(judge, visible(history, as_of=at, known_at=known), limits)
                 if cells:
                     organisations[organisation_key(org_id)] = cells
-            links = [(a, b) for a, b, recorded in _identity_links(connection, last) if recorded <= known]
+            links = [(a, b) for a, b, recorded in identity_links(connection, last) if recorded <= known]
             join(people, links)
             if last != head.seq:
-                head = Head(last, _hash_of(connection, last))
-            set_aside = _set_aside(connection)
+                head = Head(last, hash_of(connection, last))
+            set_aside = rows_set_aside(connection)
         moment_known = moment(max(at, facts.last_recorded) if known_at is None else known)
         return freeze(
             as_of=as_of,
@@ -379,7 +360,7 @@ class ConsentStore:
     def links(self) -> Iterator[tuple[Link, int]]:
         """The chain as it was stored, each link with when the store took it (µs), as a stream."""
         with self.database.reading() as connection:
-            yield from _links(connection)
+            yield from links_of(connection)
 
     def check(self) -> Head:
         """The head of the chain, once all of it verified.
@@ -388,7 +369,7 @@ class ConsentStore:
           StoreError: it does not; names the first row.
         """
         with self.database.reading() as connection:
-            return _whole(connection)
+            return whole_head(connection)
 
     def verify(self, *, expected_head: str | None = None) -> Verified:
         """Walk the chain; names the first event that was changed, moved, taken out or given to another person.
@@ -397,425 +378,7 @@ class ConsentStore:
           expected_head: a hash that was kept elsewhere, which the chain must pass through.
         """
         with self.database.reading() as connection:
-            return _verify(connection, expected_head)
+            return verify_store(connection, expected_head)
 
 
-class _Batch:
-    """Events on their way into the chain, inside one transaction."""
-
-    def __init__(self, connection: sa.Connection, events: Sequence[ConsentEvent]) -> None:
-        self._connection = connection
-        self._events = events
-        self._stored = microseconds(datetime.now(UTC))
-        self._numbers: dict[str, bytes] = {}  # pseudonym → number
-        self._fresh: dict[str, bytes] = {}  # of those, what has no row yet, with its salt
-        self._known: dict[str, Row] = {}
-        self._linked: dict[bytes, str] = {}  # number of a known event's person → pseudonym
-        self._erased: dict[str, int] = {}  # pseudonym → since when
-
-    def run(self) -> list[Fate]:
-        texts = [self._checked(event) for event in self._events]
-        self._look_up([event.record_id for event in self._events])
-        fates: list[Fate] = []
-        rows: list[tuple[Row, str, str]] = []
-        denials: list[ConsentEvent] = []
-        for event, text in zip(self._events, texts, strict=True):
-            if self._is_suppressed(event):
-                fates.append(Fate.SUPPRESSED)
-                continue
-            known = self._known.get(event.record_id)
-            if known is None:
-                row = self._row(event, text)
-                self._known[event.record_id] = row
-                rows.append((row, event.org_id, text))
-                fates.append(Fate.NEW)
-            elif self._is_same(known, event, text):
-                fates.append(Fate.SAME)
-            else:
-                fates.append(Fate.CONFLICT)
-                if denies(event):
-                    denials.append(_renamed(event, text))
-        self._write(rows)
-        if denials:
-            _Batch(self._connection, denials).run()
-        return fates
-
-    def _checked(self, event: ConsentEvent) -> str:
-        text = terms_text(event)
-        check_text(f"{event.record_id}{event.evidence_ref}{event.org_id}")
-        check_terms(text)
-        if event.entity_id is not None and not is_pseudonym(event.entity_id):
-            raise DataError(
-                "consent event: entity_id is not a pseudonym; expected the 64 hex digits of PrincipalKey.pseudonym"
-            )
-        return text
-
-    def _look_up(self, record_ids: list[str]) -> None:
-        """What the store has of these records, of their people, and of the people in this batch."""
-        for values in find_rows(self._connection, COLUMNS, EVENTS.c.record_id, record_ids):
-            self._known[values[0]] = Row._make(values)
-        numbers = {n for row in self._known.values() for n in (row.person, row.entity) if n is not None}
-        self._linked = _pseudonyms(self._connection, numbers)
-        wanted = {
-            name for event in self._events for name in (event.pii_principal_id, event.entity_id) if name is not None
-        }
-        names = [bytes.fromhex(name) for name in wanted]
-        for name, number in find_rows(self._connection, (LINKS.c.pseudonym, LINKS.c.number), LINKS.c.pseudonym, names):
-            self._numbers[bytes(name).hex()] = bytes(number)
-        self._erased = _tombstones(self._connection, wanted - self._numbers.keys())
-
-    def _is_suppressed(self, event: ConsentEvent) -> bool:
-        """Whether an event is about somebody who was erased, and does not come from their own hand since.
-
-        A no that is later than the tombstone moves it: whoever comes back has to say so after it.
-        """
-        name = event.pii_principal_id
-        if name is None or name not in self._erased or name in self._numbers:
-            return False
-        since = self._erased[name]
-        when = min(microseconds(event.event_time), microseconds(event.recorded_time), self._stored)
-        if renews(event) and not denies(event) and since < when == microseconds(event.event_time):
-            return False
-        if denies(event) and when > since:
-            self._erased[name] = when
-            _bury(self._connection, name, when, f"erasure-{secrets.token_hex(16)}", "a no after the erasure")
-        return True
-
-    def _number(self, pseudonym: str | None, *, acts: bool = False) -> bytes | None:
-        """The number of a person, made where they have none; nobody's, for an erased one who only `acts`."""
-        if pseudonym is None or (acts and pseudonym in self._erased and pseudonym not in self._numbers):
-            return None
-        if pseudonym not in self._numbers:
-            salt = secrets.token_bytes(16)
-            number = number_for(bytes.fromhex(pseudonym), salt)
-            self._numbers[pseudonym], self._fresh[pseudonym] = number, salt
-            self._linked[number] = pseudonym
-        return self._numbers[pseudonym]
-
-    def _row(self, event: ConsentEvent, text: str) -> Row:
-        return row_of(
-            event,
-            person=self._number(event.pii_principal_id),
-            entity=self._number(event.entity_id, acts=True),
-            terms=number_of(text),
-            stored=self._stored,
-            salt=secrets.token_bytes(16),
-        )
-
-    def _is_same(self, known: Row, event: ConsentEvent, text: str) -> bool:
-        # A link that is gone is not made anew by a second delivery: such people count as equal.
-        for number, pseudonym in ((known.person, event.pii_principal_id), (known.entity, event.entity_id)):
-            if (number is None) != (pseudonym is None):
-                return pseudonym is not None and pseudonym in self._erased
-            if number is not None and self._linked.get(number, pseudonym) != pseudonym:
-                return False
-        if event.event_state is EventState.HELD:  # of one row, whenever it came
-            return True
-        terms = number_of(text)
-        return known.same_as(row_of(event, person=known.person, entity=known.entity, terms=terms, stored=0))
-
-    def _write(self, rows: list[tuple[Row, str, str]]) -> None:
-        if not rows:
-            return
-        texts = {row.terms: text for row, _, text in rows}
-        names = {row.organisation: org_id for row, org_id, _ in rows}
-        _add_missing(self._connection, TERMS_TABLE, texts)
-        _add_missing(self._connection, ORGANISATIONS, names)
-        fresh = ((bytes.fromhex(name), self._numbers[name], salt) for name, salt in self._fresh.items())
-        insert_rows(self._connection, LINKS, fresh)
-        insert_rows(self._connection, EVENTS, _chained(_head(self._connection), rows))
-
-
-class _Names:
-    """Texts of terms and organisations by number; as many as were asked for last."""
-
-    _LIMIT = 50_000
-
-    def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
-        self._texts: dict[tuple[str, int], str] = {}
-        self._terms: dict[int, Mapping[str, Any]] = {}
-
-    def organisation(self, number: int) -> str:
-        return self._text(ORGANISATIONS, ORGANISATIONS.c.org_id, number)
-
-    def text(self, number: int) -> str:
-        return self._text(TERMS_TABLE, TERMS_TABLE.c.body, number)
-
-    def terms(self, number: int) -> Mapping[str, Any]:
-        if number not in self._terms:
-            if len(self._terms) >= self._LIMIT:
-                self._terms.clear()
-            self._terms[number] = json.loads(self.text(number))
-        return self._terms[number]
-
-    def _text(self, table: sa.Table, column: sa.Column[Any], number: int) -> str:
-        known = self._texts.get((table.name, number))
-        if known is None:
-            if len(self._texts) >= self._LIMIT:
-                self._texts.clear()
-            found = self._connection.execute(sa.select(column).where(table.c.number == number)).scalar()
-            # A text that is gone breaks the chain where it was used; it is not an error of the reader.
-            known = self._texts[table.name, number] = "" if found is None else str(found)
-        return known
-
-
-class _Facts:
-    """Stored events as facts, one person after the other, in memory that does not grow with their number."""
-
-    def __init__(self, connection: sa.Connection, rules: ConsentRules, upto: int) -> None:
-        self.words = Vocabulary(rules)
-        self.last_recorded = BEGIN
-        self._connection = connection
-        self._upto = upto
-        self._names = _Names(connection)
-        self._terms: dict[int, Terms] = {}
-        self._organisations: dict[int, int] = {}
-
-    def people(self) -> Iterator[tuple[bytes, list[Fact]]]:
-        """(pseudonym, facts) of everyone who is linked."""
-        rows = self._rows(EVENTS.c.person.is_not(None), EVENTS.c.person)
-        links = _stream(self._connection, sa.select(LINKS.c.number, LINKS.c.pseudonym).order_by(LINKS.c.number))
-        number, pseudonym = next(links, (None, b""))
-        for person, history in groupby(rows, key=_PERSON):
-            while number is not None and bytes(number) < bytes(person):
-                number, pseudonym = next(links, (None, b""))
-            facts = [self._fact(row) for row in history]
-            if number is not None and bytes(number) == bytes(person):
-                yield bytes(pseudonym), facts
-
-    def organisations(self) -> Iterator[tuple[str, list[Fact]]]:
-        """(id, facts) of every organisation that said something."""
-        rows = self._rows(EVENTS.c.person.is_(None), EVENTS.c.organisation)
-        for number, history in groupby(rows, key=_ORGANISATION):
-            yield self._names.organisation(number), [self._fact(row) for row in history]
-
-    def _rows(self, where: sa.ColumnElement[bool], order: sa.Column[Any]) -> Iterator[Row]:
-        query = sa.select(*COLUMNS).where(where, EVENTS.c.seq <= self._upto).order_by(order)
-        return map(Row._make, _stream(self._connection, query))
-
-    def _fact(self, row: Row) -> Fact:
-        recorded = min(row.recorded_time, row.stored_time)
-        if recorded > self.last_recorded:
-            self.last_recorded = recorded
-        terms, organisation = self._terms.get(row.terms), self._organisations.get(row.organisation)
-        if terms is None:
-            if len(self._terms) >= _Names._LIMIT:
-                self._terms.clear()
-            whose = None if row.person is None else "0" * 64
-            event = event_of(row, principal=whose, entity=None, org_id="", terms=self._names.terms(row.terms))
-            terms = self._terms[row.terms] = terms_of(event, self.words)
-        if organisation is None:
-            number = self.words.organisation(self._names.organisation(row.organisation))
-            organisation = self._organisations[row.organisation] = number
-        return fact_of(
-            terms,
-            event_time=row.event_time,
-            recorded=row.recorded_time,
-            arrived=row.stored_time,
-            data_from=row.data_from,
-            data_to=row.data_to,
-            expires=row.expires_at,
-            org=organisation,
-            seq=row.source_seq,
-            record_id=row.record_id,
-        )
-
-
-def _check_key(connection: sa.Connection, key: PrincipalKey) -> bool:
-    """Whether the store knows its key, and it is this one."""
-    known = connection.execute(sa.select(KEYS.c.population_id)).scalar()
-    if known not in (None, key.population_id):
-        raise ConsentError(
-            "consent store: its pseudonyms were made under another key; give --key the file that the first import had"
-        )
-    return known is not None
-
-
-def _head(connection: sa.Connection) -> Head:
-    query = sa.select(EVENTS.c.seq, EVENTS.c.event_hash).order_by(EVENTS.c.seq.desc()).limit(1)
-    found = connection.execute(query).first()
-    return Head(0, GENESIS) if found is None else Head(found.seq, bytes(found.event_hash).hex())
-
-
-def _hash_of(connection: sa.Connection, seq: int) -> str:
-    found = connection.execute(sa.select(EVENTS.c.event_hash).where(EVENTS.c.seq == seq)).scalar()
-    return GENESIS if found is None else bytes(found).hex()
-
-
-def _links(connection: sa.Connection) -> Iterator[tuple[Link, int]]:
-    names = _Names(connection)
-    previous = GENESIS
-    query = sa.select(EVENTS.c.seq, EVENTS.c.event_hash, *COLUMNS).order_by(EVENTS.c.seq)
-    for seq, digest, *values in _stream(connection, query):
-        row = Row(*values)
-        found = bytes(digest).hex()
-        yield (
-            Link(seq, previous, found, body_of(row, names.organisation(row.organisation), names.text(row.terms))),
-            (row.stored_time),
-        )
-        previous = found
-
-
-def _verify(connection: sa.Connection, expected_head: str | None = None) -> Verified:
-    """The chain, and what stands beside it: links, tombstones, and that nobody was unlinked without an erasure."""
-    found = verify_chain((link for link, _ in _links(connection)), expected_head=expected_head)
-    if found.broken is not None:
-        return found
-    for pseudonym, number, salt in _stream(connection, sa.select(LINKS.c.pseudonym, LINKS.c.number, LINKS.c.salt)):
-        if number_for(bytes(pseudonym), bytes(salt)) != bytes(number):
-            query = sa.select(sa.func.min(EVENTS.c.seq)).where(EVENTS.c.person == number)
-            seq = connection.execute(query).scalar() or 0
-            return Verified(max(seq - 1, 0), found.head, Broken(seq, f"row {seq} was given to another person"))
-    buried = _buried(connection)
-    latest: dict[bytes, int] = {}
-    for digest, since in buried:
-        latest[digest] = max(since, latest.get(digest, since))
-    if {bytes(digest): since for digest, since in connection.execute(sa.select(TOMBSTONES))} != latest:
-        return Verified(0, found.head, Broken(0, "the tombstones of people who were erased are not those of the chain"))
-    if _unlinked(connection) > len(buried):
-        return Verified(0, found.head, Broken(0, "the link of a person was taken out, and no erasure says so"))
-    return found
-
-
-def _whole(connection: sa.Connection) -> Head:
-    """The head of a store that verifies.
-
-    Raises:
-      StoreError: it does not.
-    """
-    found = _verify(connection)
-    if found.broken is not None:
-        raise StoreError(
-            f"consent chain: {found.broken.reason}; nothing is decided by a store that was changed: see "
-            "dp-train consent verify, and restore it from a backup that verifies"
-        )
-    return Head(found.rows, found.head)
-
-
-def _unlinked(connection: sa.Connection) -> int:
-    """How many people events are about who have no link."""
-    joined = EVENTS.outerjoin(LINKS, LINKS.c.number == EVENTS.c.person)
-    query = sa.select(sa.func.count(EVENTS.c.person.distinct())).select_from(joined)
-    return int(connection.execute(query.where(EVENTS.c.person.is_not(None), LINKS.c.number.is_(None))).scalar() or 0)
-
-
-def _terms_in(connection: sa.Connection, state: EventState) -> list[int]:
-    """Numbers of the terms with a state."""
-    found = connection.execute(sa.select(TERMS_TABLE).where(TERMS_TABLE.c.body.contains(f'"{state.value}"')))
-    return [number for number, body in found if json.loads(body)["event_state"] == state.value]
-
-
-def _buried(connection: sa.Connection) -> list[tuple[bytes, int]]:
-    """(digest, since) of every tombstone in the chain."""
-    query = sa.select(EVENTS.c.evidence_ref, EVENTS.c.event_time)
-    query = query.where(EVENTS.c.terms.in_(_terms_in(connection, EventState.ERASED)))
-    return [(bytes.fromhex(digest), since) for digest, since in connection.execute(query)]
-
-
-def _bury(connection: sa.Connection, pseudonym: str, at: int, record_id: str, reason: str) -> None:
-    """Write a tombstone into the chain and into the table that is asked."""
-    digest = tombstone_of(pseudonym)
-    event = ConsentEvent(
-        record_id=record_id,
-        seq=0,
-        pii_principal_id=None,
-        org_id="",
-        entity_role=EntityRole.CONTROLLER,
-        purpose=frozenset(),
-        content_kind=frozenset(),
-        event_state=EventState.ERASED,
-        event_time=moment(at),
-        recorded_time=max(moment(at), datetime.now(UTC)),
-        evidence_ref=digest.hex(),
-        reason=reason,
-    )
-    _Batch(connection, [event]).run()
-    known = connection.execute(sa.select(TOMBSTONES.c.since).where(TOMBSTONES.c.digest == digest)).scalar()
-    if known is None:
-        insert_rows(connection, TOMBSTONES, [(digest, at)])
-    elif at > known:
-        connection.execute(TOMBSTONES.update().where(TOMBSTONES.c.digest == digest).values(since=at))
-
-
-def _tombstones(connection: sa.Connection, pseudonyms: Collection[str]) -> dict[str, int]:
-    """Those of some people who have one, and since when (µs)."""
-    if not pseudonyms or connection.execute(sa.select(TOMBSTONES.c.since).limit(1)).first() is None:
-        return {}
-    names = {tombstone_of(name): name for name in pseudonyms}
-    found = find_rows(connection, TOMBSTONES.c, TOMBSTONES.c.digest, names)
-    return {names[bytes(digest)]: since for digest, since in found}
-
-
-def _identity_links(connection: sa.Connection, upto: int | None) -> list[tuple[bytes, bytes, int]]:
-    """(pseudonym, pseudonym, when we learnt of it) of ids that are one person."""
-    terms = _terms_in(connection, EventState.LINKED)
-    if not terms:
-        return []
-    other = LINKS.alias("other")
-    query = (
-        sa.select(LINKS.c.pseudonym, other.c.pseudonym, EVENTS.c.recorded_time, EVENTS.c.stored_time)
-        .select_from(EVENTS)
-        .join(LINKS, LINKS.c.number == EVENTS.c.person)
-        .join(other, other.c.number == EVENTS.c.entity)
-        .where(EVENTS.c.terms.in_(terms))
-        .order_by(EVENTS.c.seq)
-    )
-    if upto is not None:
-        query = query.where(EVENTS.c.seq <= upto)
-    return [(bytes(a), bytes(b), min(recorded, stored)) for a, b, recorded, stored in connection.execute(query)]
-
-
-def _set_aside(connection: sa.Connection) -> int:
-    return int(connection.execute(sa.select(sa.func.sum(IMPORTS.c.unread))).scalar() or 0)
-
-
-def _refuse_old(connection: sa.Connection) -> None:
-    inspector = sa.inspect(connection)
-    if inspector.has_table(EVENTS.name) and "salt" not in {
-        column["name"] for column in inspector.get_columns(EVENTS.name)
-    }:
-        raise StoreError(
-            "consent store: made by an older version, whose events do not say whom they are about inside the hash; "
-            "use that version to export its events, and import them into a new store"
-        )
-
-
-def _chained(head: Head, rows: Iterable[tuple[Row, str, str]]) -> Iterator[tuple[Any, ...]]:
-    """Rows of the table, each with its place in the chain after `head` and its hash."""
-    seq, previous = head.seq, head.event_hash
-    for row, org_id, text in rows:
-        seq += 1
-        previous = row_hash(previous, seq, body_of(row, org_id, text))
-        yield (seq, *row, bytes.fromhex(previous))
-
-
-def _renamed(event: ConsentEvent, text: str) -> ConsentEvent:
-    """The event under an id that follows from what it says, the same at every delivery."""
-    row = row_of(event, person=None, entity=None, terms=number_of(text), stored=0)
-    whose = f"{event.pii_principal_id} {event.entity_id}"
-    content = row._replace(recorded_time=0, source_seq=0)
-    return replace(event, record_id=f"{event.record_id}~{number_of(f'{whose} {tuple(content)}'):016x}")
-
-
-def _add_missing(connection: sa.Connection, table: sa.Table, texts: Mapping[int, str]) -> None:
-    """Add (number, text) rows that are not there yet.
-
-    Raises:
-      ConsentError: another text has the number, which SHA-256 does not let happen by chance.
-    """
-    column = next(column for column in table.c if column.name != "number")
-    there: dict[int, str] = dict(find_rows(connection, (table.c.number, column), table.c.number, texts))
-    if any(texts[number] != text for number, text in there.items()):
-        raise ConsentError(f"consent store: {table.name} holds another text under one number; verify the store")
-    insert_rows(connection, table, ((number, text) for number, text in texts.items() if number not in there))
-
-
-def _pseudonyms(connection: sa.Connection, numbers: Collection[bytes]) -> dict[bytes, str]:
-    found = find_rows(connection, (LINKS.c.number, LINKS.c.pseudonym), LINKS.c.number, numbers)
-    return {bytes(number): bytes(name).hex() for number, name in found}
-
-
-def _stream(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Any]:
-    """Rows of a question, some thousand in memory at a time."""
-    return iter(connection.execute(query, execution_options={"stream_results": True, "yield_per": _FETCH}))
+__all__ = ["LOCK", "ConsentStore", "Fate", "Head", "Tombstones"]

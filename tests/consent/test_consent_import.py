@@ -172,10 +172,10 @@ def test_killed_import_leaves_whole_batches_and_the_next_completes_it(store_url:
     write_events([event(f"person {number}", record_id=f"r{number}") for number in range(60)], path)
     code = f"""
 import os, signal
-from dp_train.consent import imports, store
+from dp_train.consent import appending, imports, store
 from dp_train.store.database import Database
 imports.BATCH = 10
-real = store._Batch._write
+real = appending.Batch._write
 count = 0
 def write(self, rows):
     global count
@@ -183,7 +183,7 @@ def write(self, rows):
     count += 1
     if count == 4:
         os.kill(os.getpid(), signal.SIGKILL)  # written, not committed
-store._Batch._write = write
+appending.Batch._write = write
 imports.import_events(store.ConsentStore(Database({url!r})), {str(path)!r}, {str(tmp_path / "bad")!r})
 """
     done = subprocess.run([sys.executable, "-c", code], env=os.environ, check=False)
