@@ -157,9 +157,9 @@ class Batch:
                 return pseudonym is not None and pseudonym in self._erased
             if number is not None and self._linked.get(number, pseudonym) != pseudonym:
                 return False
-        if event.event_state is EventState.HELD:  # of one row, whenever it came
-            return True
         terms = number_of(text)
+        if event.event_state is EventState.HELD and known.terms == terms:  # of one row, whenever it came
+            return True
         return known.same_as(row_of(event, person=known.person, entity=known.entity, terms=terms, stored=0))
 
     def _write(self, rows: list[tuple[Row, str, str]]) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from records import AS_OF, CHAT, COMPANY, COMPOSE, KEY, ORG, RULES, day, event, registry, renewal
-from test_consent_laws import histories
+from test_consent_laws import SAYS, histories
 
 from dp_train.consent.events import EntityRole, EventState
 from dp_train.consent.principals import PrincipalKey
@@ -244,7 +244,7 @@ def test_store_and_registry_decide_alike_in_any_order_of_delivery(
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     histories(),
-    histories(person="ann", states=[state for state in EventState if not state.grants]),
+    histories(person="ann", states=[state for state in SAYS if not state.grants]),
     st.randoms(use_true_random=False),
 )
 def test_no_denial_is_lost_whatever_id_it_bears_and_whenever_it_comes(
