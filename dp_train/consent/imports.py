@@ -26,7 +26,7 @@ from dp_train.errors import DataError
 BATCH = 20_000
 """Rows of a file that go in together, or not at all."""
 
-NEAR_CHECKS = 1_000
+NEAR_CHECKS = 200
 """How many unknown ids that deny are compared with the known ones, an import."""
 
 _SETS = ("purpose", "content_kind", "processing", "pii_type")
