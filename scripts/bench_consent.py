@@ -103,7 +103,8 @@ def _row(number: int, people: int, events: int) -> dict[str, Any]:
         "entity_role": "self",
         "purpose": ["train_chat_compose", "train_meeting_summary"],
         "content_kind": ["chat", "transcript"],
-        "event_state": "ConsentGiven" if grants else "ConsentWithdrawn",
+        "event_state": "RenewedConsentGiven" if grants else "ConsentWithdrawn",
+        "collection_method": "form",
         "event_time": when,
         "recorded_time": when,
         "notice_id": "features",
@@ -125,8 +126,8 @@ def phase(name: str, options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"phase": name}
     started, busy = time.perf_counter(), time.process_time()
     if name == "import":
-        done = import_events(store, options.file, Path(options.file).with_suffix(".quarantine.jsonl"), key=KEY)
-        found |= {"rows": done.rows, "quarantined": done.quarantined}
+        done = import_events(store, options.file, key=KEY)
+        found |= {"rows": done.rows, "set aside": done.set_aside}
     elif name == "only made":
         found["rows"] = sum(1 for _ in Threads(options.conversations, options.people).conversations())
     else:

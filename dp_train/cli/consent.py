@@ -1,22 +1,18 @@
-"""`dp-train consent …`: import, status, snapshot, verify and export of the consent store."""
+"""`dp-train consent …`: status, snapshot, verify and export of the consent store."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
-import tempfile
 from argparse import Namespace
 from collections import Counter
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dp_train.cli.load_config import compose
+from dp_train.cli.consent_import import config_of, print_values
 from dp_train.cli.show import console, table
 from dp_train.consent.events import write_events
-from dp_train.consent.imports import import_events
 from dp_train.consent.kantara import read_controller, receipt_of
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.proofs import prove, verify_proof
@@ -25,8 +21,8 @@ from dp_train.consent.snapshot import readable
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.tables import audit_parts
 from dp_train.errors import ConfigError, ConsentError, StoreError
-from dp_train.runs.populations import as_of, embedded_events, principal_key, stored_snapshot
-from dp_train.runs.recipe import Recipe, StoreConfig
+from dp_train.runs.populations import as_of, stored_snapshot
+from dp_train.runs.recipe import Recipe
 from dp_train.store.database import Database, absolute_url
 
 SMALL = 10
@@ -40,66 +36,14 @@ def run(options: Namespace) -> int:
     if options.does == "verify" and options.proof:
         return _verify_proof(options)
     if options.does == "snapshot":
-        return _snapshot(_config(options, options.overrides), options)
-    if options.does == "import" and options.embedded:
-        return _import_embedded(_config(options, options.words), options)
-    if options.does == "import" and len(options.words) != 1:
-        raise ConfigError(f"consent import: {len(options.words)} files; expected one, or key=value with --embedded")
+        return _snapshot(config_of(options, options.overrides), options)
     database = Database(absolute_url(options.store, Path.cwd()))
     try:
         store = ConsentStore(database)
-        if options.does == "import":
-            path = Path(options.words[0])
-            return _import(store, path, options.quarantine or f"{path}.quarantine.jsonl", options)
         verbs = {"status": _status, "verify": _verify, "export": _export}
         return verbs[options.does](store, options)
     finally:
         database.close()
-
-
-def _config(options: Namespace, overrides: list[str]) -> Recipe:
-    """The configuration that rules, corpus and key come from, as a run of the same words has it, on the store."""
-    config, _ = compose(["consent.store=true", *overrides])
-    consent = config.consent if options.key is None else replace(config.consent, key=options.key)
-    return replace(config, consent=consent, store=StoreConfig(url=options.store or config.store.url))
-
-
-def _import_embedded(config: Recipe, options: Namespace) -> int:
-    """Through a file, as everybody's events come, so that nothing here is a way around the checks."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "embedded.jsonl"
-        write_events(embedded_events(config), path)
-        database = Database(absolute_url(config.store.url, Path.cwd()))
-        try:
-            store = ConsentStore(database)
-            if not options.dry_run:
-                store.bind(principal_key(config))
-            return _import(store, path, options.quarantine or "embedded.quarantine.jsonl", options)
-        finally:
-            database.close()
-
-
-def _import(store: ConsentStore, path: Path, refused: str, options: Namespace) -> int:
-    quarantine = Path(refused)
-    key = None if options.key is None else PrincipalKey.load(options.key)
-
-    def progress(rows: int) -> None:
-        if rows % 100_000 == 0:
-            print(f"{rows:,} rows", file=sys.stderr)
-
-    done = import_events(store, path, quarantine, key=key, dry_run=options.dry_run, progress=progress)
-    head = store.head()
-    values = {
-        "rows": done.rows,
-        "new": done.new,
-        "same": done.same,
-        "quarantined": done.quarantined,
-        "dry_run": options.dry_run,
-        "events_in_store": head.seq,
-        "head": head.event_hash,
-        "quarantine": str(quarantine) if done.quarantined else None,
-    }
-    return _print(options, values, title="dry run, nothing was stored" if options.dry_run else "import")
 
 
 def _status(store: ConsentStore, options: Namespace) -> int:
@@ -137,8 +81,16 @@ def _status(store: ConsentStore, options: Namespace) -> int:
     ]
     last = store.last_stored()
     taken = None if last is None else last.isoformat(timespec="seconds")
+    held, unread = len(store.held()), store.set_aside()
     if options.json:
-        values = {"events": head.seq, "head": head.event_hash, "last_event_taken": taken, "counts": shown}
+        values = {
+            "events": head.seq,
+            "head": head.event_hash,
+            "last_event_taken": taken,
+            "people_held": held,
+            "rows_unread": unread,
+            "counts": shown,
+        }
         print(json.dumps(values, indent=2))
         return 0
     out = console()
@@ -147,6 +99,10 @@ def _status(store: ConsentStore, options: Namespace) -> int:
     out.print(
         f"{head.seq:,} events, the last taken {taken or 'never'}, head of the chain {head.event_hash}", soft_wrap=True
     )
+    if held:
+        out.print(f"{held:,} people are held: a row about them could not be read, so they are denied; consent resolve")
+    if unread:
+        out.print(f"{unread:,} rows of imports are unread: whose they are nobody knows, and each may be a no")
     return 0
 
 
@@ -174,7 +130,7 @@ def _snapshot(config: Recipe, options: Namespace) -> int:
         "known_at": made.known_at.isoformat(),
         "upto": made.upto,
     }
-    return _print(options, values, title="snapshot")
+    return print_values(options, values, title="snapshot")
 
 
 def _verify(store: ConsentStore, options: Namespace) -> int:
@@ -184,7 +140,7 @@ def _verify(store: ConsentStore, options: Namespace) -> int:
             f"consent chain: broken at event {found.broken.seq}: {found.broken.reason}; "
             "restore the store from a backup that verifies"
         )
-    return _print(options, {"events": found.rows, "head": found.head}, title="the chain verifies")
+    return print_values(options, {"events": found.rows, "head": found.head}, title="the chain verifies")
 
 
 def _verify_receipt(options: Namespace) -> int:
@@ -202,7 +158,7 @@ def _verify_receipt(options: Namespace) -> int:
     }
     event = statement.get("event", {})
     chain = {"event": event.get("seq"), "event_hash": event.get("hash")} if isinstance(event, dict) else {}
-    return _print(options, {**shown, **chain}, title="the signature holds")
+    return print_values(options, {**shown, **chain}, title="the signature holds")
 
 
 def _verify_proof(options: Namespace) -> int:
@@ -220,12 +176,12 @@ def _verify_proof(options: Namespace) -> int:
     decisions = [f"{purpose}: {reason} ({kinds})" for purpose, kinds, reason in readable(found.cells)]
     values: dict[str, Any] = {
         "root": found.root,
-        "root_is_that_given": options.root is not None,
-        "person_is_that_given": options.person is not None,
+        **({"root_is_that_given": True} if options.root is not None else {}),  # what was not asked for is not told
+        **({"person_is_that_given": True} if options.person is not None else {}),
         "in_snapshot": found.included,
         "decisions": decisions if options.json else "\n".join(decisions) or None,
     }
-    return _print(options, values, title="the proof holds")
+    return print_values(options, values, title="the proof holds")
 
 
 def _export(store: ConsentStore, options: Namespace) -> int:
@@ -291,12 +247,3 @@ def _time(text: str, option: str) -> datetime:
 
 def _shown(count: object) -> str:
     return f"fewer than {SMALL}" if count is None else f"{count:,}"
-
-
-def _print(options: Namespace, values: dict[str, Any], *, title: str) -> int:
-    if options.json:
-        print(json.dumps(values, indent=2))
-    else:
-        rows = [(name.replace("_", " "), str(value)) for name, value in values.items() if value is not None]
-        console().print(table(("", ""), rows, title=title))
-    return 0

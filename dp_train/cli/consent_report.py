@@ -10,6 +10,7 @@ from pathlib import Path
 from dp_train.anonymize.recall_figures import recall_figures
 from dp_train.consent.reports import (
     PopulationFigure,
+    Practice,
     ReportFacts,
     ReportKind,
     RunFigure,
@@ -23,7 +24,7 @@ from dp_train.errors import ConfigError, StoreError
 from dp_train.privacy.ledger.budget import standing
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Book
-from dp_train.runs.folder import RunFolder
+from dp_train.runs.folder import RunFolder, read_config
 from dp_train.runs.inventory import is_retired
 from dp_train.store.database import Database, absolute_url
 
@@ -76,12 +77,33 @@ def _facts(options: Namespace) -> ReportFacts:
             ledger_chain=ledger_chain if ledger_chain.rows or ledger_chain.broken else None,
             runs=_runs(book),
             populations=_populations(book),
+            practice=_practice(store),
             retired=sum(is_retired(folder) for folder in RunFolder.all()),
             redaction={kind: row["recall"] for kind, row in recall.generated.items() if row["labelled"]},
             redaction_note=f"{recall.describe()}; measured by: {recall.command}",
         )
     finally:
         database.close()
+
+
+def _practice(store: ConsentStore) -> Practice:
+    """What the configurations in the run folders say; a run that does not say is counted as one that did not."""
+    configs = [read_config(folder.config) for folder in RunFolder.all()]
+
+    def off(key: str) -> int:
+        return sum((config.get("anonymize") or {}).get(key) is not True for config in configs)
+
+    corpora = [config.get("corpus") or {} for config in configs]
+    folders = {Path("runs/units"), *(Path(corpus["tables"]) for corpus in corpora if corpus.get("tables"))}
+    return Practice(
+        runs=len(configs),
+        names_off=off("names"),
+        patterns_off=off("patterns"),
+        research=sum(bool(corpus.get("research_only")) for corpus in corpora),
+        tables=sum(1 for folder in folders for _ in folder.rglob("*.arrow")),
+        people_held=len(store.held()),
+        rows_unread=store.set_aside(),
+    )
 
 
 def _runs(book: Book) -> list[RunFigure]:

@@ -17,6 +17,7 @@ from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Book, Line
 from dp_train.privacy.rounding import rounded_up
 from dp_train.runs.folder import RunFolder
+from dp_train.runs.heads import check_start
 from dp_train.store.database import absolute_url
 
 _BAR = 30
@@ -38,6 +39,7 @@ def run(options: Namespace) -> int:
     if ledger is None:
         raise StoreError("ledger: there is no store here yet; the first run or dp-train ledger declare makes it")
     try:
+        check_start(ledger.database)
         return verb(ledger, options)
     finally:
         ledger.close()

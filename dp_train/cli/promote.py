@@ -23,6 +23,7 @@ from dp_train.errors import ConsentError, EpsilonWithheld, ModelError, TrackingE
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Book
 from dp_train.runs.folder import RunFolder, read_config
+from dp_train.runs.heads import check_start
 from dp_train.runs.inventory import PastRun, gone_by_store, kept, policy_of, tracking_uri
 from dp_train.runs.populations import snapshot
 from dp_train.runs.recipe import Recipe
@@ -42,6 +43,7 @@ def run(options: Namespace) -> int:
     ledger = Ledger.peek(store_url(config))
     book = Book() if ledger is None else ledger.book()
     if ledger is not None:
+        check_start(ledger.database)
         ledger.close()
     found = kept(folder, book, options.uri, registry=False)
     if found.run.manifest is None:

@@ -10,18 +10,21 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dp_train.cli.consent_people import bind_proven, officer_of, open_key, signing_key
 from dp_train.cli.show import console, table
 from dp_train.consent.events import Purpose
 from dp_train.consent.impact import NOT_UNLEARNT, RETRAIN_SPENDS, Impact, RunImpact, assess
 from dp_train.consent.manifest import forget
+from dp_train.consent.near import near_ids
 from dp_train.consent.policy import Action
-from dp_train.consent.principals import PrincipalKey
+from dp_train.consent.principals import normalised_id
 from dp_train.consent.signing import SigningKey
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.withdrawal import Withdrawal, erase, withdraw
@@ -34,11 +37,13 @@ from dp_train.privacy.tables import purge
 from dp_train.runs.folder import RunFolder, read_config
 from dp_train.runs.inventory import PastRun, kept, policy_of, snapshot_now
 from dp_train.store.database import Database, absolute_url
+from dp_train.store.heads import keep_heads
 
 STARTING_POINTS = Path("runs/starting_points")
 TABLES = Path("runs/units")
 REASON = "people whose data it has learnt from withdrew their consent"
-PUBLIC_KEY = "signing.pub"
+UNKNOWN = "nobody of this id is known here yet: it is kept as a standing objection, and no later grant of a sync counts"
+NEAR = "; an id that is known differs by one letter: is this one spelt right?"
 OWN_FILES = (
     "take them out of your own files of conversations and events, exports, proofs and backups: nothing here knows "
     "them any more, so a run from such a file would take them for somebody who agrees"
@@ -52,28 +57,32 @@ SAMPLES = (
 def run(options: Namespace) -> int:
     """Do what the second word says."""
     url = absolute_url(options.store, Path.cwd())
-    key = PrincipalKey.load(options.key)
+    database = Database(url)
+    key = open_key(ConsentStore(database), Path(options.key), make=options.does != "impact" and not options.dry_run)
     policy = policy_of(options.policy)
     at = _moment(getattr(options, "at", None))
     pseudonym = key.pseudonym(options.person)
-    database = Database(url)
     ledger = Ledger(database)
     try:
         store, book = ConsentStore(database), ledger.book()
-        found = _runs(pseudonym, book, options.uri)
-        known = store.is_linked(pseudonym) or any(_holds(each, pseudonym) for each in found)
+        ids = store.same_person(pseudonym)
+        found = _runs(ids, book, options.uri)
+        known = store.is_linked(pseudonym) or any(_holds(each, ids) for each in found)
         if not known:
-            raise ConsentError(
-                f"consent {options.does}: nobody of this id is in the store or in a run here; expected a person's id "
-                "as the corpus has it, and the key and the folder of their runs"
-            )
+            if options.does == "impact":
+                raise ConsentError(
+                    "consent impact: nobody of this id is in the store or in a run here; expected a person's id "
+                    "as the corpus has it, and the key and the folder of their runs"
+                )
+            near = store.known({key.pseudonym(other) for other in near_ids(normalised_id(options.person))})
+            print(f"{UNKNOWN}{NEAR if near else ''}", file=sys.stderr)
         published = _agreed_to_publish(store, pseudonym)
         asked = options.does == "impact" or options.dry_run
         if not asked and options.receipt is not None and Path(options.receipt).exists():
             raise ConfigError(f"consent {options.does}: --receipt {options.receipt} exists already; choose a new file")
-        if not asked and store.is_linked(pseudonym):
-            store.bind(key)  # it has proved to be the one
-        done = None if asked else _leave(store, pseudonym, options, key=_signing_key(options), at=at)
+        if not asked:
+            bind_proven(store, key, pseudonym)
+        done = None if asked else _leave(store, pseudonym, options, key=signing_key(options), at=at)
         since = at if done is None else done.at
         runs = [each.run for each in found]
         impact = assess(runs, pseudonym, snapshot_now(store, key), policy, purposes=_purposes(options), since=since)
@@ -83,12 +92,13 @@ def run(options: Namespace) -> int:
         if not asked and published and Purpose.PUBLISH in _purposes(options):
             did += _purge_starting_points(found)
         if options.does == "erase" and not asked:
-            lists = sum(forget(each.folder.path, pseudonym) for each in found)
+            lists = sum(max(forget(each.folder.path, one) for one in ids) for each in found)
             did.append(f"taken out of the lists of people of {lists} runs")
         if published and Purpose.PUBLISH in _purposes(options):
             did.append(SAMPLES)
         if options.does == "erase" and not asked:
             did.append(OWN_FILES)
+        keep_heads(database)
         if done is not None and options.receipt is not None:
             _write_receipt(Path(options.receipt), done)
         _tell(options, impact, book, key.population_id, done, did)
@@ -101,12 +111,16 @@ def _leave(
     store: ConsentStore, pseudonym: str, options: Namespace, *, key: SigningKey, at: datetime
 ) -> Withdrawal | None:
     policy = policy_of(options.policy)
+    words: dict[str, Any] = {
+        "at": at,
+        "method": options.method,
+        "key": key,
+        "policy": policy,
+        "by": officer_of(options),
+    }
     if options.does == "erase":
-        done = erase(store, pseudonym, at=at, method=options.method, key=key, policy=policy)
-    else:
-        purposes = frozenset(Purpose(name) for name in options.purpose or ())
-        done = withdraw(store, pseudonym, at=at, purposes=purposes, method=options.method, key=key, policy=policy)
-    return done
+        return erase(store, pseudonym, **words)
+    return withdraw(store, pseudonym, purposes=frozenset(Purpose(name) for name in options.purpose or ()), **words)
 
 
 def _write_receipt(path: Path, done: Withdrawal) -> None:
@@ -174,14 +188,15 @@ def _purge_tables(found: Sequence[PastRun]) -> list[str]:
     return [f"{gone} cached tables of tokenised rows deleted"] if gone else []
 
 
-def _runs(pseudonym: str, book: Book, uri: str | None) -> list[PastRun]:
-    """Every run here; MLflow is asked about those that the person is in."""
+def _runs(ids: Collection[str], book: Book, uri: str | None) -> list[PastRun]:
+    """Every run here; MLflow is asked about those that the person is in, under any of their ids."""
     every = [kept(folder, book, uri, registry=False) for folder in RunFolder.all()]
-    return [kept(each.folder, book, uri, registry=True) if _holds(each, pseudonym) else each for each in every]
+    return [kept(each.folder, book, uri, registry=True) if _holds(each, ids) else each for each in every]
 
 
-def _holds(each: PastRun, pseudonym: str) -> bool:
-    return each.run.manifest is not None and each.run.manifest.holds(pseudonym)
+def _holds(each: PastRun, ids: Collection[str]) -> bool:
+    manifest = each.run.manifest
+    return manifest is not None and any(manifest.holds(one) for one in ids)
 
 
 def _agreed_to_publish(store: ConsentStore, pseudonym: str) -> bool:
@@ -191,19 +206,6 @@ def _agreed_to_publish(store: ConsentStore, pseudonym: str) -> bool:
 
 def _purposes(options: Namespace) -> frozenset[Purpose]:
     return frozenset(Purpose(name) for name in getattr(options, "purpose", None) or ()) or frozenset(Purpose)
-
-
-def _signing_key(options: Namespace) -> SigningKey:
-    """The key of receipts, with its public half exported beside it."""
-    path = Path(options.signing_key or Path(options.key).with_name("signing.key"))
-    key = SigningKey.open(path)
-    public = path.with_name(PUBLIC_KEY)
-    try:
-        if not public.exists():
-            public.write_text(key.public_pem, encoding="ascii")
-    except OSError as error:
-        raise ConsentError(f"signing key: {public} cannot be written ({error.strerror}); free space") from error
-    return key
 
 
 def _moment(text: str | None) -> datetime:

@@ -45,6 +45,7 @@ class Reason(Enum):
     OTHER_PERSON_DENIES = "other_person_denies"
     TOO_MUCH_REMOVED = "too_much_removed"
     POLICY_DENIES = "policy_denies"
+    HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,7 @@ class Fact(NamedTuple):
     flaws: int
     purposes: int
     uncovered: int  # purposes for which the grant does not name the processing they need
+    renews: int  # 1 for a renewed consent from the person's own hand, which alone lifts a lasting no
     kinds: int
     event_time: int
     recorded: int
@@ -203,6 +205,11 @@ class Fact(NamedTuple):
     @property
     def grants(self) -> bool:
         return _GRANTS[self.state] and not self.flawed
+
+    @property
+    def lasts(self) -> bool:
+        """A no that no later grant of a sync lifts."""
+        return _LASTS[self.state] or bool(self.flaws & GPC)
 
     @property
     def precedence(self) -> tuple[int, int, int, bytes, int]:
@@ -262,12 +269,16 @@ _DENIALS: Mapping[EventState, Reason] = {
     EventState.REQUESTED: Reason.NOT_DECIDED,
     EventState.DEFERRED: Reason.NOT_DECIDED,
     EventState.UNKNOWN: Reason.NOT_DECIDED,
+    EventState.HELD: Reason.HELD,
 }
 
 _SELF, _GUARDIAN, _ORG = (ROLES.index(role) for role in (EntityRole.SELF, EntityRole.GUARDIAN, EntityRole.ORG_ADMIN))
 _UNKNOWN_AGE = AGES.index(AgeBand.UNKNOWN)
 _GIVEN = STATES.index(EventState.GIVEN)
 _GRANTS = tuple(state.grants for state in STATES)
+_LASTS = tuple(state.lasts for state in STATES)
+_DECIDES = tuple(state.decides for state in STATES)
+_HELD, _RESOLVED = STATES.index(EventState.HELD), STATES.index(EventState.RESOLVED)
 _MINOR = tuple(age.needs_guardian for age in AGES)
 
 
@@ -284,6 +295,7 @@ class Judge(NamedTuple):
 
         Kinds of one purpose with equal outcomes are one cell; what is not named is NO_RECORD.
         """
+        facts = _decided(facts)
         ranked, age = sorted(facts, key=attrgetter("precedence")), _age(facts)
         for purpose in range(len(PURPOSES)):
             spoken = [fact for fact in ranked if fact.purposes >> purpose & 1]
@@ -304,7 +316,7 @@ class Judge(NamedTuple):
         """What a person's facts about one purpose, the winning one last, decide for kinds that all of them name."""
         minor = _MINOR[age]
         # A guardian can consent for a child only; an organisation cannot consent for anybody.
-        own = [f for f in about if f.role != _ORG and (minor or f.role != _GUARDIAN or not f.grants)]
+        own = _standing([f for f in about if f.role != _ORG and (minor or f.role != _GUARDIAN or not f.grants)])
         outcome = self._latest(own, purpose, kinds)
         if outcome.reason is not Reason.GRANTED:
             return outcome
@@ -325,12 +337,13 @@ class Judge(NamedTuple):
 
     def organisation(self, facts: Sequence[Fact]) -> Iterator[tuple[int, int, RunResult]]:
         """The cells that an organisation allows, in a canonical order; all others it denies."""
-        ranked = sorted(facts, key=attrgetter("precedence"))
+        ranked = sorted(_decided(facts), key=attrgetter("precedence"))
         for purpose in range(len(PURPOSES)):
             spoken = [fact for fact in ranked if fact.purposes >> purpose & 1]
             outcomes: dict[RunResult, int] = {}
             for kinds in _atoms({fact.kinds for fact in spoken}):
-                outcome = self._latest([fact for fact in spoken if fact.kinds & kinds], purpose, kinds)
+                said = _standing([fact for fact in spoken if fact.kinds & kinds])
+                outcome = self._latest(said, purpose, kinds)
                 if outcome.reason is Reason.GRANTED:
                     outcomes[outcome] = outcomes.get(outcome, 0) | kinds
             for outcome, kinds in sorted(outcomes.items(), key=lambda item: item[1]):
@@ -370,6 +383,31 @@ class Judge(NamedTuple):
             if fact.version < material or (fact.state == _GIVEN and outdated):
                 return Reason.OLD_NOTICE
         return None
+
+
+def _decided(facts: Sequence[Fact]) -> Sequence[Fact]:
+    """The facts that say something about consent: no records of the store, and no holds that were decided about."""
+    if all(_DECIDES[fact.state] and fact.state != _HELD for fact in facts):
+        return facts
+    resolved = [fact.effective for fact in facts if fact.state == _RESOLVED and not fact.flawed]
+    until = max(resolved, default=BEGIN)
+    return [f for f in facts if _DECIDES[f.state] and not (f.state == _HELD and f.effective <= until)]
+
+
+def _standing(ranked: Sequence[Fact]) -> Sequence[Fact]:
+    """Facts in order of precedence, without the grants that came after a lasting no and do not renew."""
+    if not any(fact.lasts for fact in ranked):
+        return ranked
+    standing, denied = [], False
+    for fact in ranked:
+        if fact.lasts:
+            denied = True
+        elif fact.grants:
+            if denied and not fact.renews:
+                continue
+            denied = False
+        standing.append(fact)
+    return standing
 
 
 def _granted(data_from: int, data_to: int) -> RunResult:

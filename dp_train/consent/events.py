@@ -42,7 +42,12 @@ class Purpose(_Word):
 
 
 class EventState(_Word):
-    """State of consent after the event, by its DPV name. Only the first two can ever allow."""
+    """State of consent after the event, by its DPV name. Only the first two can ever allow.
+
+    The last four are words of the store itself, and no file may bring the last three: HELD is an event whose person
+    could be read and whose meaning could not; RESOLVED says that an officer has decided about the holds before it;
+    LINKED says that `entity_id` is another id of the same person; ERASED is the tombstone of somebody who was erased.
+    """
 
     GIVEN = "ConsentGiven"
     RENEWED = "RenewedConsentGiven"
@@ -54,6 +59,20 @@ class EventState(_Word):
     REQUESTED = "ConsentRequested"
     DEFERRED = "ConsentRequestDeferred"
     UNKNOWN = "ConsentUnknown"
+    HELD = "ConsentHeld"
+    RESOLVED = "HoldResolved"
+    LINKED = "IdentitiesLinked"
+    ERASED = "PersonErased"
+
+    @property
+    def decides(self) -> bool:
+        """Whether the event says something about consent; the others are records of the store."""
+        return self not in (EventState.RESOLVED, EventState.LINKED, EventState.ERASED)
+
+    @property
+    def lasts(self) -> bool:
+        """Whether a no of this state outlasts every grant but one that the person made; see `renews`."""
+        return self in (EventState.WITHDRAWN, EventState.REVOKED, EventState.HELD)
 
     @property
     def grants(self) -> bool:
@@ -163,6 +182,7 @@ class ConsentEvent:
         the notice said so. `data_to` None means without end.
       expires_at: from this time on a grant no longer allows.
       notice_version: counts up from 1.
+      operator, reason: who entered the event, and why, where a member of staff did; no names of the person in it.
       prev_hash, event_hash: link of the store's hash chain, empty outside a store.
     """
 
@@ -195,6 +215,8 @@ class ConsentEvent:
     evidence_ref: str = ""
     withdrawal_method: str = ""
     age_band: AgeBand = AgeBand.UNKNOWN
+    operator: str = ""
+    reason: str = ""
 
     def __post_init__(self) -> None:
         if not self.record_id:
@@ -207,7 +229,7 @@ class ConsentEvent:
                 raise DataError(f"consent event: {name} has no time zone; write it as ISO 8601 with an offset")
         principal = self.pii_principal_id
         if principal is None:
-            if self.entity_role is not EntityRole.ORG_ADMIN:
+            if self.entity_role is not EntityRole.ORG_ADMIN and self.event_state is not EventState.ERASED:
                 raise DataError(
                     f"consent event: no pii_principal_id with role {self.entity_role.value}; "
                     "only an event of the role org_admin speaks for an organisation"
@@ -217,6 +239,29 @@ class ConsentEvent:
                 "consent event: pii_principal_id is not a pseudonym; expected the 64 lower-case hex digits "
                 "of PrincipalKey.pseudonym, never a name or an account"
             )
+
+
+_OWN_HAND = frozenset({CollectionMethod.FORM, CollectionMethod.PAPER, CollectionMethod.VERBAL})
+
+
+def renews(event: ConsentEvent) -> bool:
+    """Whether an event may lift a lasting no: a renewed consent that came from the person's own hand.
+
+    That is the state RENEWED, in the role SELF (or GUARDIAN), collected by FORM, PAPER or VERBAL; for an organisation,
+    in the role ORG_ADMIN, also by ADMIN_CONSOLE. What a sync brings (IMPORT, API, SYSTEM, or no method) never does,
+    whatever its time or its record id.
+    """
+    if event.event_state is not EventState.RENEWED:
+        return False
+    by_console = event.entity_role is EntityRole.ORG_ADMIN and event.collection_method is CollectionMethod.ADMIN_CONSOLE
+    return by_console or (event.collection_method in _OWN_HAND and event.entity_role is not EntityRole.CONTROLLER)
+
+
+def denies(event: ConsentEvent) -> bool:
+    """Whether an event can only deny: by its state, or as a GPC signal."""
+    return event.event_state.decides and (
+        not event.event_state.grants or event.collection_method is CollectionMethod.GPC_SIGNAL
+    )
 
 
 def is_pseudonym(value: str) -> bool:
@@ -270,13 +315,13 @@ def write_events(events: Iterable[ConsentEvent], path: str | os.PathLike[str]) -
 _DEFAULTS = {
     field.name: field.default for field in dataclasses.fields(ConsentEvent) if field.default is not dataclasses.MISSING
 }
-_FIELDS = tuple(field.name for field in dataclasses.fields(ConsentEvent))
-_REQUIRED = tuple(name for name in _FIELDS if name not in _DEFAULTS)
+FIELDS = tuple(field.name for field in dataclasses.fields(ConsentEvent))
+_REQUIRED = tuple(name for name in FIELDS if name not in _DEFAULTS)
 
 
 def to_json(event: ConsentEvent) -> dict[str, Any]:
     """An event as plain values: fields that differ from their default, as JSON values."""
-    return plain_values((name, getattr(event, name)) for name in _FIELDS)
+    return plain_values((name, getattr(event, name)) for name in FIELDS)
 
 
 def plain_values(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -348,7 +393,14 @@ def _optional_time(value: Any) -> datetime | None:
     return None if value is None else _time(value)
 
 
+_SETS_OF: dict[str, Callable[[Any], Any]] = {
+    "purpose": _several(Purpose),
+    "content_kind": _several(ContentKind),
+    "processing": _several(Processing),
+    "pii_type": _several(PiiType),
+}
 _PARSERS: dict[str, Callable[[Any], Any]] = {
+    **_SETS_OF,
     "pii_principal_id": _optional_text,
     "entity_id": _optional_text,
     "seq": _integer,
@@ -358,16 +410,37 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "lawful_basis": _one(LawfulBasis),
     "age_band": _one(AgeBand),
     "collection_method": lambda value: None if value is None else _one(CollectionMethod)(value),
-    "purpose": _several(Purpose),
-    "content_kind": _several(ContentKind),
-    "processing": _several(Processing),
-    "pii_type": _several(PiiType),
     "event_time": _time,
     "recorded_time": _time,
     "data_from": _optional_time,
     "data_to": _optional_time,
     "expires_at": _optional_time,
 }
+
+
+def words_of(name: str) -> str:
+    """What a field of a row may hold, for people."""
+    kinds: dict[str, type[Enum]] = {
+        "entity_role": EntityRole,
+        "event_state": EventState,
+        "lawful_basis": LawfulBasis,
+        "age_band": AgeBand,
+        "collection_method": CollectionMethod,
+        "purpose": Purpose,
+        "content_kind": ContentKind,
+        "processing": Processing,
+        "pii_type": PiiType,
+    }
+    if name in kinds:
+        several = "one or more of " if _PARSERS[name] in _SETS_OF.values() else ""
+        words = (member.value for member in kinds[name] if member not in (EventState.RESOLVED, EventState.ERASED))
+        return several + ", ".join(map(str, words))
+    if name in ("seq", "notice_version"):
+        return "a whole number"
+    if _PARSERS.get(name) in (_time, _optional_time):
+        return "a time in ISO 8601 with an offset: 2025-01-31T12:00:00+00:00"
+    return "the pseudonym, 64 hex digits" if name in ("pii_principal_id", "entity_id") else "text"
+
 
 TERMS = (
     "schema_version",
@@ -386,14 +459,16 @@ TERMS = (
     "collection_method",
     "withdrawal_method",
     "age_band",
+    "operator",
+    "reason",
 )
 """The fields that say what was decided; the others say by whom, where, when and on what evidence."""
 
 _OWN: tuple[tuple[str, Callable[[Any], Any]], ...] = tuple(
-    (name, _PARSERS.get(name, _text)) for name in _FIELDS if name not in TERMS
+    (name, _PARSERS.get(name, _text)) for name in FIELDS if name not in TERMS
 )
 _SETS = tuple(TERMS.index(name) for name in ("purpose", "processing", "content_kind", "pii_type"))
-_KNOWN = frozenset(_FIELDS)
+_KNOWN = frozenset(FIELDS)
 _ABSENT = object()
 
 
@@ -407,7 +482,7 @@ def parse_event(values: object) -> ConsentEvent:
         raise DataError("not a JSON object; expected one object a line")
     if not values.keys() <= _KNOWN:
         unknown = len(values.keys() - _KNOWN)
-        raise DataError(f"{unknown} unknown field(s); expected {', '.join(_FIELDS)}")
+        raise DataError(f"{unknown} unknown field(s); expected {', '.join(FIELDS)}")
     for name in _REQUIRED:
         if name not in values:
             raise DataError(f"{name} is missing; every event needs it")

@@ -34,6 +34,7 @@ from dp_train.consent.events import (
     ConsentEvent,
     EntityRole,
     LawfulBasis,
+    renews,
 )
 from dp_train.errors import ConsentError
 
@@ -68,6 +69,7 @@ class Terms(NamedTuple):
     flaws: int
     purposes: int
     uncovered: int
+    renews: int
     kinds: int
     notice: int
     version: int
@@ -135,6 +137,7 @@ def terms_of(event: ConsentEvent, words: Vocabulary) -> Terms:
         # A denial, or a malformed grant, that does not say of what is about everything.
         purposes=_mask(PURPOSES, event.purpose) or ALL_PURPOSES,
         uncovered=uncovered,
+        renews=int(renews(event)),
         kinds=_mask(KINDS, event.content_kind) or ALL_KINDS,
         notice=words.notice(event.notice_id),
         version=event.notice_version,
@@ -148,6 +151,7 @@ def fact_of(
     *,
     event_time: int,
     recorded: int,
+    arrived: int,
     data_from: int | None,
     data_to: int | None,
     expires: int | None,
@@ -155,7 +159,12 @@ def fact_of(
     seq: int,
     record_id: str,
 ) -> Fact:
-    """The fact of an event: its terms, its times in µs (None where it names none), its organisation's number."""
+    """The fact of an event: its terms, its times in µs (None where it names none), its organisation's number.
+
+    What is in our hands was learnt by then, whatever the source's clock says: `recorded` is never after `arrived`.
+    So a denial counts from the earlier of its event time and its arrival, and a grant from the future denies.
+    """
+    recorded = min(recorded, arrived)
     begin = event_time if data_from is None else data_from
     flaws = terms.flaws
     if terms.grants and ((expires is not None and expires <= event_time) or (data_to is not None and begin > data_to)):
@@ -167,6 +176,7 @@ def fact_of(
         flaws,
         terms.purposes,
         terms.uncovered,
+        terms.renews,
         terms.kinds,
         event_time,
         recorded,

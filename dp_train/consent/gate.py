@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NoReturn, final
 from weakref import WeakSet
@@ -64,6 +64,7 @@ class GateReport:
       denials: reason → how often it was given: once for each (person, content kind) of a
         conversation, once for each turn that quotes or names somebody who denied (OTHER_PERSON_DENIES), and
         once for each conversation of which too little was left (TOO_MUCH_REMOVED).
+      set_aside: rows of imports of which nobody knows whom they are about; each may be a no.
     """
 
     conversations_seen: int
@@ -71,6 +72,7 @@ class GateReport:
     turns_seen: int
     turns_removed: int
     denials: Mapping[Reason, int]
+    set_aside: int = 0
 
     def rows(self) -> list[tuple[str, int]]:
         """(what, count) for a table: totals first, then the reasons by falling count."""
@@ -80,6 +82,7 @@ class GateReport:
             ("conversations kept", self.conversations_kept),
             ("turns seen", self.turns_seen),
             ("turns removed", self.turns_removed),
+            *([("rows of consent set aside: whose they are is unknown", self.set_aside)] if self.set_aside else []),
             *((f"denied: {reason.value}", count) for reason, count in ordered),
         ]
 
@@ -191,6 +194,7 @@ class _Gated:
             turns_seen=turns,
             turns_removed=removed,
             denials=MappingProxyType(dict(denials)),
+            set_aside=self.snapshot.set_aside,
         )
         self.reports[:] = [report]
 
@@ -249,6 +253,10 @@ class ConsentedCorpus(_Sealed):
     def population_id(self) -> str:
         """Names the population, whichever snapshot decided: a new snapshot of the same people is no fresh start."""
         return self._gated.snapshot.population_id
+
+    def persons(self) -> Callable[[str], str]:
+        """One id for all spellings and linked ids of a person; see `ConsentSnapshot.persons`."""
+        return self._gated.snapshot.persons()
 
     @property
     def policy(self) -> ConsentPolicy:
@@ -341,6 +349,7 @@ class ConsentedExamples(_Sealed):
           ConsentError: not made by the gate, or an example belongs to somebody who is not in its conversation.
         """
         self._check()
+        person = self._corpus.persons()
         for conversation in self._corpus.conversations():
             people = conversation.people
             for example in self._fn(conversation):
@@ -349,4 +358,5 @@ class ConsentedExamples(_Sealed):
                         "examples: an example has an owner who is not in its conversation; owners are the people "
                         "whose words enter prompt or target"
                     )
-                yield example
+                owners = frozenset(map(person, example.owners))
+                yield example if owners == example.owners else replace(example, owners=owners)

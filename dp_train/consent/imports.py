@@ -1,8 +1,6 @@
-"""Files of consent events into the store: jsonl, csv and parquet; bad rows aside, the rest goes in.
+"""Files of consent events: jsonl, csv and parquet, into the store or straight into a run; see `rows` for what a row is.
 
-Columns are the fields of `ConsentEvent`. Instead of `pii_principal_id` a row may have `person_id`, the person's own
-id: it becomes the pseudonym here and is stored nowhere. In csv the members of a set are joined by `;` and an empty
-cell is left out. `seq` may be left out everywhere. A line of jsonl may also be a consent receipt (`kantara`).
+In csv the members of a set are joined by `;` and an empty cell is left out.
 """
 
 from __future__ import annotations
@@ -10,42 +8,64 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dp_train.consent.events import ConsentEvent, is_pseudonym, parse_event
-from dp_train.consent.kantara import MARK, event_fields
-from dp_train.consent.principals import PrincipalKey
-from dp_train.consent.store import LOCK, ConsentStore, Fate, denies
-from dp_train.consent.tables import check_terms, check_text, terms_text
-from dp_train.errors import ConsentError, DataError
+from dp_train.consent.events import ConsentEvent, denies
+from dp_train.consent.near import near_ids
+from dp_train.consent.principals import PrincipalKey, normalised_id
+from dp_train.consent.rows import COLUMNS, Cells, ReadRow, hold_for, read_row, unknown_columns
+from dp_train.consent.store import LOCK, ConsentStore, Fate
+from dp_train.errors import DataError
 
 BATCH = 20_000
 """Rows of a file that go in together, or not at all."""
 
+NEAR_CHECKS = 200
+"""How many unknown ids that deny are compared with the known ones, an import."""
+
 _SETS = ("purpose", "content_kind", "processing", "pii_type")
 _INTEGERS = ("seq", "notice_version")
-Values = dict[str, Any]
+_CONFLICT = "another event has its record_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """What became of the rows of a file: `new` events, the `same` again, and rows that went to the quarantine."""
+    """What became of the rows of a file.
+
+    Attributes:
+      new, same: events that are stored now, and that were there. held: rows that deny until somebody decides.
+      unread: rows whose person cannot be read. suppressed: of people who were erased.
+      near: unknown ids that deny and differ by one character from a known one; perhaps a misspelling.
+      problems: why rows were held or unread → how many; no content.
+      stopped: the first unread row and why, where no quarantine takes such rows.
+    """
 
     rows: int
     new: int
     same: int
-    quarantined: int
+    held: int = 0
+    unread: int = 0
+    suppressed: int = 0
+    near: int = 0
+    problems: Mapping[str, int] = field(default_factory=dict)
+    stopped: tuple[int, str] | None = None
+
+    @property
+    def set_aside(self) -> int:
+        """Rows that are no events: somebody has to look at them."""
+        return self.held + self.unread
 
 
 def import_events(
     store: ConsentStore,
     path: str | os.PathLike[str],
-    quarantine: str | os.PathLike[str],
+    quarantine: str | os.PathLike[str] | None = None,
     *,
     key: PrincipalKey | None = None,
     dry_run: bool = False,
@@ -53,56 +73,136 @@ def import_events(
 ) -> Imported:
     """Bring the events of a file into the store, `BATCH` rows a transaction, in memory that the file does not change.
 
-    Guarantee: a process that is killed leaves whole batches, and the same import again completes them; an
-    import that is repeated changes nothing.
+    Guarantee: no row that could be a no is lost in silence. A row whose person can be read is stored, as its event or
+    as a hold that denies. At a row whose person cannot be read, only what denies is stored from its batch on, and the
+    result says `stopped`; with `quarantine` the import goes on, and the row is counted. A process that is killed
+    leaves whole batches, and the same import again completes them; an import that is repeated changes nothing.
 
     Args:
       path: its ending says what it is: .jsonl, .csv or .parquet.
-      quarantine: jsonl of (row, reason) of the rows that did not go in; never what they hold. Made where needed.
+      quarantine: jsonl of (row, what, reason) of the rows that are no events; never what they hold. Made where needed.
       key: makes pseudonyms of `person_id`.
       dry_run: parse everything, store nothing.
       progress: called with the number of rows that are done.
 
     Raises:
-      DataError: the file cannot be read at all. ConsentError: the store's people are those of another key, or ids of
-        people come without one. StoreError: the store cannot be written; whole batches stay.
+      DataError: the file cannot be read at all, or has columns that nothing here reads. ConsentError: the store's
+        people are those of another key, or ids of people come without one. StoreError: the store cannot be written;
+        whole batches stay.
     """
     if key is not None and not dry_run:
         store.bind(key)
-    rows = new = same = quarantined = 0
-    source = enumerate(_read(Path(path)), start=1)
-    refused = _Quarantine(Path(quarantine))
-    with refused:
+    received = datetime.now(UTC)
+    counts: Counter[str] = Counter()
+    problems: Counter[str] = Counter()
+    stopped: tuple[int, str] | None = None
+    source = read_rows(path, key, received=received)
+    with _Quarantine(quarantine) as refused:
         while batch := list(islice(source, BATCH)):
-            events: list[tuple[int, ConsentEvent]] = []
-            for number, values in batch:
-                try:
-                    events.append((number, _event(values, key)))
-                except DataError as error:
-                    refused.write(number, str(error).removeprefix("consent event: "))
-                    quarantined += 1
+            for number, row in batch:
+                if row.problem is not None:
+                    what = "unread" if row.is_unread else "held"
+                    counts[what] += 1
+                    problems[row.problem.partition(";")[0]] += 1
+                    refused.write(number, what, row.problem)
+                    if row.is_unread and quarantine is None:
+                        stopped = stopped or (number, row.problem)
+            counts["rows"] += len(batch)
             if dry_run:
-                new += len(events)
-            elif events:
-                with store.database.writing(LOCK) as connection:
-                    fates = store.append_in(connection, [event for _, event in events])
-                for (number, event), fate in zip(events, fates, strict=True):
-                    new += fate is Fate.NEW
-                    same += fate is Fate.SAME
-                    if fate is Fate.CONFLICT:
-                        kept = "; it denies, so it counts under an id of its own" if denies(event) else ""
-                        refused.write(number, f"another event has its record_id{kept}")
-                        quarantined += 1
-            rows += len(batch)
-            progress(rows)
-    return Imported(rows=rows, new=new, same=same, quarantined=quarantined)
+                counts["new"] += sum(row.problem is None for _, row in batch)
+            else:
+                counts["near"] += _near(store, batch, key, NEAR_CHECKS - counts["looked"], counts)
+                wanted = [
+                    (number, row, event)
+                    for number, row in batch
+                    for event in row.events
+                    if not stopped or denies(event)
+                ]
+                _store(store, wanted, received, refused, counts, problems)
+            progress(counts["rows"])
+    done = Imported(
+        **{name: counts[name] for name in ("rows", "new", "same", "held", "unread", "suppressed", "near")},
+        problems=dict(problems),
+        stopped=stopped,
+    )
+    if not dry_run and done.set_aside:
+        # The same file again finds the same rows: they are counted once.
+        store.note_import(rows=done.rows, held=done.held, unread=done.unread, stopped=stopped is not None)
+    return done
+
+
+def events_of_file(path: str | os.PathLike[str], key: PrincipalKey | None) -> Iterator[ConsentEvent]:
+    """The events and holds of a file, for a run that takes no store, as a stream.
+
+    Raises:
+      DataError: the file cannot be read, or whose a row is cannot.
+    """
+    for number, row in read_rows(path, key, received=datetime.now(UTC)):
+        if row.is_unread:
+            raise DataError(
+                f"consent events {Path(path).name}, row {number}: whose it is cannot be read: {row.problem}; "
+                "mend the row: it may be a no"
+            )
+        yield from row.events
+
+
+def read_rows(
+    path: str | os.PathLike[str], key: PrincipalKey | None, *, received: datetime
+) -> Iterator[tuple[int, ReadRow]]:
+    """(number, what it is) of every row of a file, as a stream."""
+    for number, values in enumerate(_read(Path(path)), start=1):
+        yield number, read_row(values, key, received=received)
+
+
+def _store(
+    store: ConsentStore,
+    rows: list[tuple[int, ReadRow, ConsentEvent]],
+    received: datetime,
+    refused: _Quarantine,
+    counts: Counter[str],
+    problems: Counter[str],
+) -> None:
+    """One transaction: the events of a batch, and a hold for every grant that contradicts a known event."""
+    if not rows:
+        return
+    with store.database.writing(LOCK) as connection:
+        fates = store.append_in(connection, [event for *_, event in rows])
+        conflicts = [
+            (number, event)
+            for (number, row, event), fate in zip(rows, fates, strict=True)
+            if fate is Fate.CONFLICT and not row.is_copy
+        ]
+        holds = [hold_for(event, _CONFLICT, received=received) for _, event in conflicts if not denies(event)]
+        if holds:
+            store.append_in(connection, holds)
+    for (_, row, _), fate in zip(rows, fates, strict=True):
+        if row.problem is None and (fate is not Fate.CONFLICT or row.is_copy):
+            counts[Fate.SAME.value if fate is Fate.CONFLICT else fate.value] += 1
+    for number, event in conflicts:
+        kept = "it denies, so it counts under an id of its own" if denies(event) else "its person is held"
+        counts["held"] += 1
+        problems[_CONFLICT] += 1
+        refused.write(number, "held", f"{_CONFLICT}; {kept}")
+
+
+def _near(
+    store: ConsentStore, batch: Iterable[tuple[int, ReadRow]], key: PrincipalKey | None, left: int, counts: Counter[str]
+) -> int:
+    """How many ids that nobody knows deny, and differ by one character from one that is known."""
+    if key is None or left <= 0:
+        return 0
+    denying = {normalised_id(row.person) for _, row in batch if row.person and any(map(denies, row.events))}
+    known = store.known({key.pseudonym(person) for person in denying})
+    unknown = sorted(person for person in denying if key.pseudonym(person) not in known)[:left]
+    counts["looked"] += len(unknown)
+    return sum(bool(store.known({key.pseudonym(other) for other in near_ids(person)})) for person in unknown)
 
 
 class _Quarantine:
-    """Writes (row, reason); the file is made at the first row that needs it."""
+    """Writes (row, what, reason); the file is made at the first row that needs it, and nothing without a path."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        self._path = None if path is None else Path(path)
         self._out: Any = None
 
     def __enter__(self) -> _Quarantine:
@@ -112,53 +212,15 @@ class _Quarantine:
         if self._out is not None:
             self._out.close()
 
-    def write(self, row: int, reason: str) -> None:
+    def write(self, row: int, what: str, reason: str) -> None:
+        if self._path is None:
+            return
         try:
             if self._out is None:
                 self._out = self._path.open("w", encoding="utf-8")
-            self._out.write(json.dumps({"row": row, "reason": reason}, ensure_ascii=False) + "\n")
+            self._out.write(json.dumps({"row": row, "what": what, "reason": reason}, ensure_ascii=False) + "\n")
         except OSError as error:
             raise DataError(f"quarantine {self._path}: {error.strerror}; give --quarantine another file") from error
-
-
-def _event(values: object, key: PrincipalKey | None) -> ConsentEvent:
-    """The event of a row.
-
-    Raises:
-      DataError: it is none, or could not be kept; says why without content.
-    """
-    if isinstance(values, DataError):
-        raise values
-    if not isinstance(values, dict):
-        raise DataError("not a JSON object; expected one object a line")
-    if MARK in values:
-        values = event_fields(values, received=datetime.now(UTC))
-    given = {name: value for name, value in values.items() if value is not None}
-    given.setdefault("seq", 0)
-    person = given.pop("person_id", None)
-    if person is not None:
-        if not isinstance(person, str) or not person:
-            raise DataError("person_id is not text; expected a person's id")
-        if "pii_principal_id" in given:
-            raise DataError("person_id and pii_principal_id are both given; expected one of them")
-        if key is None:
-            raise ConsentError("consent import: the file has person_id, and no key was given; give --key FILE")
-        if len(person) >= 4 and person in "\n".join([value for value in given.values() if isinstance(value, str)]):
-            # It would stay in the chain after an erasure.
-            raise DataError("another field holds the person's id; expected ids that do not name the person")
-        given["pii_principal_id"] = key.pseudonym(person)
-    elif "pii_principal_id" not in given:
-        given["pii_principal_id"] = None
-    event = parse_event(given)
-    entity = event.entity_id
-    if entity is not None and not is_pseudonym(entity):
-        raise DataError("entity_id is not a pseudonym; expected the 64 hex digits of PrincipalKey.pseudonym")
-    try:
-        check_text(f"{event.record_id}{event.evidence_ref}{event.org_id}")
-        check_terms(terms_text(event))
-    except UnicodeEncodeError:
-        raise DataError("a text holds a lone surrogate; expected plain Unicode") from None
-    return event
 
 
 def _read(path: Path) -> Iterator[object]:
@@ -174,13 +236,39 @@ def _read(path: Path) -> Iterator[object]:
         raise DataError(f"consent import: {path.name}: {why}; expected a file that can be read") from error
 
 
+def _check_columns(names: Collection[object], path: Path) -> None:
+    """Refuse a table with columns that nothing here reads: what they say might be a no.
+
+    Raises:
+      DataError: it has; names them.
+    """
+    unknown = unknown_columns(names)
+    if unknown:
+        raise DataError(
+            f"consent import: {path.name} has columns that nothing here reads: {', '.join(unknown)}; rename or remove "
+            "them: `dp-train consent schema` lists those that are known"
+        )
+    if len(set(names)) < len(names):
+        raise DataError(f"consent import: {path.name} has a column twice; expected each once")
+
+
 def _jsonl(path: Path) -> Iterator[object]:
     with path.open("rb") as lines:
         for line in lines:
+            if not line.strip():
+                continue
             try:
-                yield json.loads(line)
+                yield json.loads(line, object_pairs_hook=_once)
             except (ValueError, RecursionError):
                 yield DataError("not JSON in UTF-8; expected one JSON object a line")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object that says each thing once: of two values nobody knows which is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
 
 
 def _csv(path: Path) -> Iterator[object]:
@@ -189,6 +277,7 @@ def _csv(path: Path) -> Iterator[object]:
         header = next(records, None)
         if header is None:
             raise DataError(f"consent import: {path.name} is empty; expected a header")
+        _check_columns(header, path)
         while True:
             try:
                 record = next(records)
@@ -197,20 +286,21 @@ def _csv(path: Path) -> Iterator[object]:
             except csv.Error:
                 yield DataError("cannot be read; expected cells quoted as in RFC 4180")
                 continue
+            if not record:
+                continue
             if len(record) != len(header):
-                yield DataError(f"{len(record)} cells; expected {len(header)} as in the header")
+                yield Cells(tuple(header), tuple(record))
                 continue
             yield _cells(dict(zip(header, record, strict=True)))
 
 
-def _cells(cells: dict[str, str]) -> Values | DataError:
-    values: Values = {name: cell for name, cell in cells.items() if cell}
+def _cells(cells: dict[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {name: cell for name, cell in cells.items() if cell}
     for name in values.keys() & set(_SETS):
         values[name] = values[name].split(";")
     for name in values.keys() & set(_INTEGERS):
-        if not (values[name].isascii() and values[name].isdigit() and len(values[name]) < 19):
-            return DataError(f"{name} cannot be read; expected a whole number")
-        values[name] = int(values[name])
+        if values[name].isascii() and values[name].isdigit() and len(values[name]) < 19:
+            values[name] = int(values[name])  # else the text stays, and is refused by name
     return values
 
 
@@ -220,9 +310,13 @@ def _parquet(path: Path) -> Iterator[object]:
 
     try:
         with parquet.ParquetFile(path) as file:
+            _check_columns(file.schema_arrow.names, path)
             for batch in file.iter_batches(batch_size=BATCH):
                 yield from batch.to_pylist()
     except pa.ArrowException as error:
         raise DataError(
             f"consent import: {path.name} cannot be read as parquet; expected a whole file: copy it again"
         ) from error
+
+
+__all__ = ["BATCH", "COLUMNS", "Imported", "events_of_file", "import_events", "read_rows"]

@@ -10,12 +10,58 @@ import hmac
 import os
 import secrets
 import stat
+import unicodedata
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from dp_train.errors import ConsentError
 
 KEY_BYTES = 32
+ID_RULE = "ids 1: NFKC, case folded, without invisible characters, one space between words, trimmed"
+"""How an id is spelt before it becomes a pseudonym; a store notes the rule that its pseudonyms were made by."""
+
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")  # default-ignorable, yet no format characters
+
+
+def normalised_id(person_id: str) -> str:
+    """The one spelling of an id: what people and programs do not see as different is the same person.
+
+    | differs in | example |
+    |---|---|
+    | composition | e + U+0301 and é; full-width letters |
+    | case | Ann and ann; ß and ss |
+    | invisible characters | zero-width space, joiners, bidi marks, soft hyphen, variation selectors, controls |
+    | space | at the ends, or several between words |
+
+    Guarantee: idempotent. Ids that differ in case alone are one person: where a directory tells people apart by case
+    alone, give ids that do not.
+    """
+    if person_id.isascii() and person_id.isprintable() and person_id == person_id.lower() and " " not in person_id:
+        return person_id
+    return _normalised(person_id)
+
+
+@lru_cache(maxsize=65_536)
+def _normalised(text: str) -> str:
+    while True:
+        folded = unicodedata.normalize("NFKC", text).casefold()
+        shown = "".join(" " if letter.isspace() else letter for letter in folded if not _is_invisible(letter))
+        found = unicodedata.normalize("NFKC", " ".join(shown.split()))
+        if found == text:
+            return found
+        text = found
+
+
+def _is_invisible(letter: str) -> bool:
+    if letter.isspace():
+        return False
+    return (
+        unicodedata.category(letter) in ("Cf", "Cc")
+        or letter in _INVISIBLE
+        or "\ufe00" <= letter <= "\ufe0f"
+        or "\U000e0100" <= letter <= "\U000e01ef"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +81,12 @@ class PrincipalKey:
             )
 
     def pseudonym(self, person_id: str) -> str:
-        """HMAC-SHA256 of the person's id, 64 lower-case hex digits: the `pii_principal_id` of events."""
+        """HMAC-SHA256 of the person's `normalised_id`, 64 lower-case hex digits: the `pii_principal_id` of events."""
         return self.digest(person_id).hex()
 
     def digest(self, person_id: str) -> bytes:
         """The same pseudonym as its 32 bytes."""
-        return hmac.digest(self.secret, person_id.encode("utf-8", "surrogatepass"), "sha256")
+        return hmac.digest(self.secret, normalised_id(person_id).encode("utf-8", "surrogatepass"), "sha256")
 
     @property
     def population_id(self) -> str:
@@ -89,7 +135,9 @@ class PrincipalKey:
                 mode = os.fstat(lines.fileno()).st_mode
                 text = lines.read(4096).strip()
         except OSError as error:
-            raise ConsentError(f"principal key {path}: {error.strerror}; make one with PrincipalKey.create") from error
+            raise ConsentError(
+                f"principal key {path}: {error.strerror}; make one: dp-train consent key {path}"
+            ) from error
         except UnicodeDecodeError:
             text = ""
         else:

@@ -60,6 +60,26 @@ class PopulationFigure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Practice:
+    """What the run folders here say of how they were made; each a number of runs, but for `tables`.
+
+    Attributes:
+      runs: all of them. names_off, patterns_off: those that left names, or patterns of personal data, as they were.
+      research: those on public benchmarks, whose people were never asked.
+      tables: private tables of tokenised rows that lie in the folders of the runs.
+      people_held, rows_unread: what imports set aside.
+    """
+
+    runs: int = 0
+    names_off: int = 0
+    patterns_off: int = 0
+    research: int = 0
+    tables: int = 0
+    people_held: int = 0
+    rows_unread: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFacts:
     """What reports are made from.
 
@@ -68,6 +88,7 @@ class ReportFacts:
       consent_chain, ledger_chain: as a walk along them found it; None where there is no ledger.
       runs, populations: of the ledger. retired: how many models here are out of use.
       redaction: recall of each type of personal data, and where that was measured; `redaction_note` in one line.
+      practice: what the run folders say; no sentence here says more than they do.
     """
 
     as_of: datetime
@@ -79,6 +100,7 @@ class ReportFacts:
     retired: int = 0
     redaction: Mapping[str, float] = field(default_factory=dict)
     redaction_note: str = ""
+    practice: Practice = field(default_factory=Practice)
 
 
 def report(kind: ReportKind, facts: ReportFacts) -> Document:
@@ -137,8 +159,7 @@ def _art30(facts: ReportFacts) -> Document:
             "legal basis: consent, Art. 6(1)(a), of each person; organisations can only deny",
         ],
         "(c) people and data": {
-            "people": "users of the service who take part in meetings or chats and agreed; never guests, never people "
-            "under 16 without a guardian's consent",
+            "people": _people(facts.practice),
             "data": "transcripts of meetings and chat messages; pseudonymous consent records",
             "special categories": "not sought; free text may hold some: " + FILL_IN,
         },
@@ -149,7 +170,7 @@ def _art30(facts: ReportFacts) -> Document:
         "(e) transfers to third countries": FILL_IN,
         "(f) erasure": {
             "consent records": "append-only; erasure destroys a person's link to them, and they are events of nobody",
-            "training rows": "not kept: between corpus and model they live in memory",
+            "training rows": _rows_kept(facts.practice),
             "samples in MLflow": "of people who agreed to publication, anonymised; no list says of whom, so all of a "
             "run's are taken out by hand where one of them withdraws",
             "lists of a run's people": "private, in the run's folder; an erased person's line is taken out",
@@ -171,12 +192,61 @@ _PURPOSES = {
 def _measures(facts: ReportFacts) -> list[str]:
     lines = [
         "consent is checked before anything is read; default deny; re-checked on resume and promotion",
-        "names of a conversation's people and patterns of personal data are replaced before training",
+        *_anonymised(facts.practice),
+        *_set_aside(facts.practice),
         "differential privacy per person, accounted in a ledger before the first step",
         "pseudonyms by HMAC, the key outside the database; private files for their owner alone",
         "consent events and ledger in hash chains; receipts of withdrawals signed (Ed25519)",
     ]
     return [*lines, f"redaction: {facts.redaction_note}"] if facts.redaction_note else lines
+
+
+def _people(practice: Practice) -> str:
+    asked = (
+        "people who take part in meetings or chats and agreed; the gate leaves out what guests without an account, and "
+        "people under 16 without a guardian's consent, say themselves; what others say of them may be in it"
+    )
+    if practice.research:
+        return f"{asked}; {practice.research} runs also learnt from public benchmarks, whose people were never asked"
+    return asked
+
+
+def _rows_kept(practice: Practice) -> str:
+    if practice.tables:
+        return (
+            f"kept: {practice.tables} private tables of tokenised rows lie beside the runs; a withdrawal deletes all "
+            "of them"
+        )
+    return "no table of them lies beside the runs: between corpus and model they live in memory"
+
+
+def _anonymised(practice: Practice) -> list[str]:
+    """One sentence for names and one for patterns, each with the runs that it does not hold for."""
+    if not practice.runs:
+        return ["no run is here: nothing can be said of what was replaced before training"]
+    lines = []
+    for what, off in (
+        ("names of a conversation's people", practice.names_off),
+        ("patterns of personal data", practice.patterns_off),
+    ):
+        if off == practice.runs:
+            lines.append(f"{what} were NOT replaced before training, in any of {practice.runs} runs")
+        elif off:
+            lines.append(f"{what} were replaced before training, but for {off} of {practice.runs} runs")
+        else:
+            lines.append(f"{what} were replaced before training, in all {practice.runs} runs")
+    return lines
+
+
+def _set_aside(practice: Practice) -> list[str]:
+    held, unread = practice.people_held, practice.rows_unread
+    lines = ["a record of consent that cannot be read denies its person until an officer has decided"]
+    if held:
+        count = str(held) if held >= SMALL else f"fewer than {SMALL}"
+        lines.append(f"{count} people are denied so now")
+    if unread:
+        lines.append(f"{unread} rows of imports could not be told whose they are; each may be a no")
+    return lines
 
 
 def _dpia(facts: ReportFacts) -> Document:

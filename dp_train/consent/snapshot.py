@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime
+from struct import error as struct_error
 from typing import NoReturn, final
 
+from dp_train.consent.cells import CELL, pack_cells, unpack_cells
 from dp_train.consent.decisions import (
     DECISIONS,
     KINDS,
@@ -19,26 +20,19 @@ from dp_train.consent.decisions import (
     Judge,
     Limits,
     Reason,
-    RunResult,
 )
 from dp_train.consent.events import Purpose
 from dp_train.consent.facts import microseconds
+from dp_train.consent.identities import groups_of
 from dp_train.consent.merkle import merkle_root
-from dp_train.consent.principals import PrincipalKey
+from dp_train.consent.principals import PrincipalKey, normalised_id
 from dp_train.conversations import ContentKind
 from dp_train.errors import ConsentError
 
-_CELL = struct.Struct("<BHBqq")  # purpose, kinds, reason, data window in µs: 20 bytes
 _FORMAT = b"dp_train consent snapshot 2\x00"
 _SEAL = object()
 _PURPOSE_INDEX = {purpose: index for index, purpose in enumerate(PURPOSES)}
 _KIND_INDEX = {kind: index for index, kind in enumerate(KINDS)}
-_REASON_INDEX = {reason: index for index, reason in enumerate(REASONS)}
-
-
-def pack_cells(cells: Iterable[tuple[int, int, RunResult]]) -> bytes:
-    """The cells of one person or organisation, 20 bytes each; empty where all is NO_RECORD."""
-    return b"".join(_CELL.pack(p, kinds, _REASON_INDEX[o.reason], o.data_from, o.data_to) for p, kinds, o in cells)
 
 
 def organisation_cells(judge: Judge, facts: Sequence[Fact], limits: Limits | None) -> bytes:
@@ -53,7 +47,7 @@ def organisation_cells(judge: Judge, facts: Sequence[Fact], limits: Limits | Non
 def look_up(cells: bytes | None, purpose: Purpose, kind: ContentKind, created: int) -> Reason:
     """Reason for content of one kind that was created at `created` µs."""
     wanted, bit = _PURPOSE_INDEX[purpose], 1 << _KIND_INDEX[kind]
-    for index, kinds, code, data_from, data_to in _CELL.iter_unpack(cells or b""):
+    for index, kinds, code, data_from, data_to in CELL.iter_unpack(cells or b""):
         if index == wanted and kinds & bit:
             reason: Reason = REASONS[code]
             if reason is Reason.GRANTED and not data_from <= created <= data_to:
@@ -102,6 +96,8 @@ class ConsentSnapshot:
         record have no leaf. `proofs` shows that somebody has a leaf, or has none.
       as_of: the time that is asked about. known_at: what was recorded later is not in it.
       upto: how many events of a store's chain it was made from; None where no store was asked. Not in the root.
+      head, store: hash of the last of them, and where the store lies; to be kept where the store is not.
+      set_aside: rows of imports whose person could not be read; nobody knows whom they are about.
     """
 
     root: str = field(init=False)
@@ -111,6 +107,10 @@ class ConsentSnapshot:
     _key: PrincipalKey = field(repr=False)
     _people: Mapping[bytes, bytes] = field(repr=False)
     _organisations: Mapping[bytes, bytes] = field(repr=False)
+    _links: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
+    head: str | None = None
+    store: str | None = None
+    set_aside: int = 0
 
     _at: int = field(init=False, repr=False)  # `as_of` in µs
     _seal: InitVar[object]
@@ -156,12 +156,29 @@ class ConsentSnapshot:
         Else why not; NO_RECORD for somebody who never spoke of it, and for somebody who was erased.
         """
         wanted, found = _PURPOSE_INDEX[purpose], Reason.NO_RECORD
-        for index, _, code, _, _ in _CELL.iter_unpack(self._people.get(bytes.fromhex(pseudonym), b"")):
+        for index, _, code, _, _ in CELL.iter_unpack(self._people.get(bytes.fromhex(pseudonym), b"")):
             if index == wanted:
                 found = REASONS[code]
                 if found is Reason.GRANTED:
                     break
         return found
+
+    def persons(self) -> Callable[[str], str]:
+        """A function that gives every spelling and every linked id of a person the same id, for one pass over a corpus.
+
+        It is the first id of the person that the function was asked about, normalised, so that units and budgets
+        count a person once whatever they are called; ids alone decide, so other people's answers do not change.
+        """
+        if not self._links:
+            return normalised_id
+        groups = groups_of(self._links)
+        first: dict[int, str] = {}
+
+        def person(person_id: str) -> str:
+            group = groups.get(self._key.digest(person_id))
+            return normalised_id(person_id) if group is None else first.setdefault(group, normalised_id(person_id))
+
+        return person
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise ConsentError("consent snapshot: cannot be pickled or copied, it holds the key; make it from the registry")
@@ -174,11 +191,25 @@ def freeze(
     key: PrincipalKey,
     people: Mapping[bytes, bytes],
     organisations: Mapping[bytes, bytes],
+    links: Sequence[tuple[bytes, bytes]] = (),
     upto: int | None = None,
+    head: str | None = None,
+    store: str | None = None,
+    set_aside: int = 0,
 ) -> ConsentSnapshot:
     """The snapshot of packed cells; for `ConsentRegistry.snapshot`, which knows that they are true."""
     return ConsentSnapshot(
-        as_of=as_of, known_at=known_at, upto=upto, _key=key, _people=people, _organisations=organisations, _seal=_SEAL
+        as_of=as_of,
+        known_at=known_at,
+        upto=upto,
+        head=head,
+        store=store,
+        set_aside=set_aside,
+        _key=key,
+        _people=people,
+        _organisations=organisations,
+        _links=links,
+        _seal=_SEAL,
     )
 
 
@@ -226,11 +257,11 @@ def readable(cells: bytes) -> list[tuple[str, str, str]]:
             (
                 PURPOSES[purpose].value,
                 ", ".join(kind.value for index, kind in enumerate(KINDS) if kinds >> index & 1),
-                REASONS[reason].value,
+                outcome.reason.value,
             )
-            for purpose, kinds, reason, _, _ in _CELL.iter_unpack(cells)
+            for purpose, kinds, outcome in unpack_cells(cells)
         ]
-    except (struct.error, IndexError):
+    except (struct_error, IndexError):
         raise ConsentError("consent proof: its decisions cannot be read; it is of another version") from None
 
 

@@ -4,8 +4,15 @@
 - `consent_terms`: what many events share (purposes, notice, jurisdiction, …), once, under a number from its hash.
 - `consent_organisations`: the same for organisations' ids.
 - `consent_keys`: the population_id (not secret) of the key that pseudonyms were made under, so that another is refused.
-- `principal_links`: pseudonym (HMAC) → the random number that events carry. **Outside the chain**: deleting a row
-  severs a person from their events for good, and every hash still holds.
+- `principal_links`: pseudonym (HMAC) → the number that events carry. The number is a commitment to the pseudonym
+  under a salt of the row (`number_for`), and it is inside the chain: another pseudonym cannot be put in its place.
+  Deleting a row severs a person from their events for good, and every hash still holds.
+- `consent_tombstones`: a hash of the pseudonym of everybody who was erased, so that no later grant of a sync counts.
+- `consent_imports`: counts of each import; what was set aside is shown wherever decisions are.
+- `consent_facts`: id of the store, version of its tables, rule of its ids.
+
+An event's own id and its evidence may name somebody, so the chain holds a salted commitment to them
+(`record_commitment`); erasure leaves the commitment alone (`severed`).
 """
 
 from __future__ import annotations
@@ -30,6 +37,10 @@ from dp_train.consent.facts import microseconds, moment, optional_microseconds
 from dp_train.errors import DataError
 from dp_train.store.chain import canonical
 
+NUMBER_BYTES = 16
+SCHEMA = "2"
+"""Version of the tables. Version 1 had numbers that nothing held against the pseudonyms."""
+
 METADATA = sa.MetaData()
 _NUMBER = sa.BigInteger
 
@@ -38,7 +49,7 @@ EVENTS = sa.Table(
     METADATA,
     sa.Column("seq", _NUMBER, primary_key=True, autoincrement=False),
     sa.Column("record_id", sa.Text, nullable=False, unique=True),
-    sa.Column("person", _NUMBER, index=True),
+    sa.Column("person", sa.LargeBinary(NUMBER_BYTES), index=True),
     sa.Column("organisation", _NUMBER, nullable=False),
     sa.Column("terms", _NUMBER, nullable=False),
     sa.Column("event_time", _NUMBER, nullable=False),
@@ -47,9 +58,10 @@ EVENTS = sa.Table(
     sa.Column("data_to", _NUMBER),
     sa.Column("expires_at", _NUMBER),
     sa.Column("source_seq", _NUMBER, nullable=False),
-    sa.Column("entity", _NUMBER),
+    sa.Column("entity", sa.LargeBinary(NUMBER_BYTES)),
     sa.Column("evidence_ref", sa.Text, nullable=False),
     sa.Column("stored_time", _NUMBER, nullable=False),
+    sa.Column("salt", sa.LargeBinary(16), nullable=False),
     sa.Column("event_hash", sa.LargeBinary(32), nullable=False),
 )
 TERMS_TABLE = sa.Table(
@@ -69,9 +81,58 @@ LINKS = sa.Table(
     "principal_links",
     METADATA,
     sa.Column("pseudonym", sa.LargeBinary(32), primary_key=True),
-    sa.Column("number", _NUMBER, nullable=False, unique=True),
+    sa.Column("number", sa.LargeBinary(NUMBER_BYTES), nullable=False, unique=True),
+    sa.Column("salt", sa.LargeBinary(16), nullable=False),
     sqlite_with_rowid=False,
 )
+TOMBSTONES = sa.Table(
+    "consent_tombstones",
+    METADATA,
+    sa.Column("digest", sa.LargeBinary(32), primary_key=True),
+    sa.Column("since", _NUMBER, nullable=False),
+)
+FACTS = sa.Table(
+    "consent_facts",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+IMPORTS = sa.Table(
+    "consent_imports",
+    METADATA,
+    sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
+    sa.Column("ended_time", _NUMBER, nullable=False),
+    sa.Column("rows", _NUMBER, nullable=False),
+    sa.Column("held", _NUMBER, nullable=False),
+    sa.Column("unread", _NUMBER, nullable=False),
+    sa.Column("stopped", _NUMBER, nullable=False),
+)
+
+
+def number_for(pseudonym: bytes, salt: bytes) -> bytes:
+    """The number of a person: a commitment to their pseudonym that tells nothing once the salt is gone."""
+    return hashlib.sha256(b"dp_train person 1\x00" + salt + pseudonym).digest()[:NUMBER_BYTES]
+
+
+def tombstone_of(pseudonym: str) -> bytes:
+    """What is kept of somebody who was erased: whoever has the key and the id can ask for it, and nobody else."""
+    return hashlib.sha256(b"dp_train tombstone 1\x00" + bytes.fromhex(pseudonym)).digest()
+
+
+_SEVERED = "~severed~"
+
+
+def severed(row: Row) -> str:
+    """The record id of an event whose person was erased: its commitment, and nothing of what it was."""
+    return _SEVERED + record_commitment(row)
+
+
+def record_commitment(row: Row) -> str:
+    """What the chain holds of an event's record id and evidence: 32 hex digits."""
+    if row.record_id.startswith(_SEVERED):
+        return row.record_id.removeprefix(_SEVERED)
+    said = f"{len(row.record_id)}:{row.record_id}{row.evidence_ref}"
+    return hashlib.sha256(b"dp_train record 1\x00" + row.salt + said.encode()).hexdigest()[:32]
 
 
 class Row(NamedTuple):
@@ -81,7 +142,7 @@ class Row(NamedTuple):
     """
 
     record_id: str
-    person: int | None
+    person: bytes | None
     organisation: int
     terms: int
     event_time: int
@@ -90,13 +151,14 @@ class Row(NamedTuple):
     data_to: int | None
     expires_at: int | None
     source_seq: int
-    entity: int | None
+    entity: bytes | None
     evidence_ref: str
     stored_time: int
+    salt: bytes
 
     def same_as(self, other: Row) -> bool:
         """Whether both are deliveries of one event: when each came, and its place in a file, do not matter."""
-        blank: dict[str, Any] = {"recorded_time": 0, "source_seq": 0, "stored_time": 0}
+        blank: dict[str, Any] = {"recorded_time": 0, "source_seq": 0, "stored_time": 0, "salt": b""}
         return self._replace(**blank) == other._replace(**blank)
 
 
@@ -123,7 +185,9 @@ def _terms_text(said: tuple[Any, ...], _odd: bool) -> str:
     return canonical(plain_values(zip(TERMS, said, strict=True))).decode()
 
 
-def row_of(event: ConsentEvent, *, person: int | None, entity: int | None, terms: int, stored: int) -> Row:
+def row_of(
+    event: ConsentEvent, *, person: bytes | None, entity: bytes | None, terms: int, stored: int, salt: bytes = b""
+) -> Row:
     """The row of an event, once people and terms have numbers."""
     return Row(
         record_id=event.record_id,
@@ -139,6 +203,7 @@ def row_of(event: ConsentEvent, *, person: int | None, entity: int | None, terms
         entity=entity,
         evidence_ref=event.evidence_ref,
         stored_time=stored,
+        salt=salt,
     )
 
 
@@ -146,10 +211,9 @@ def body_of(row: Row, org_id: str, terms: str) -> bytes:
     """The bytes of an event that its hash is over: one line of its own, and one of its terms."""
     # Canonical JSON: sorted keys, no spaces. Written out, for it is done for every event there is.
     own = (
-        f'{{"data_from":{_whole(row.data_from)},"data_to":{_whole(row.data_to)},"entity":{_whole(row.entity)},'
-        f'"event_time":{row.event_time},"evidence_ref":{encode_basestring(row.evidence_ref)},'
-        f'"expires_at":{_whole(row.expires_at)},"org_id":{encode_basestring(org_id)},"person":{_whole(row.person)},'
-        f'"record_id":{encode_basestring(row.record_id)},"recorded_time":{row.recorded_time},'
+        f'{{"data_from":{_whole(row.data_from)},"data_to":{_whole(row.data_to)},"entity":{_hex(row.entity)},'
+        f'"event_time":{row.event_time},"expires_at":{_whole(row.expires_at)},"org_id":{encode_basestring(org_id)},'
+        f'"person":{_hex(row.person)},"record":"{record_commitment(row)}","recorded_time":{row.recorded_time},'
         f'"source_seq":{row.source_seq},"stored_time":{row.stored_time}}}'
     )
     return f"{own}\n{terms}".encode()
@@ -157,6 +221,10 @@ def body_of(row: Row, org_id: str, terms: str) -> bytes:
 
 def _whole(value: int | None) -> int | str:
     return "null" if value is None else value
+
+
+def _hex(value: bytes | None) -> str:
+    return "null" if value is None else f'"{bytes(value).hex()}"'
 
 
 def audit_parts(body: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

@@ -1,7 +1,7 @@
 """How many people said what: by purpose, jurisdiction and the newest thing that each of them said.
 
-It counts what people said, not what the gate decides: organisations, ages and notices are not in it. Somebody who was
-erased is counted still, for their events are events of nobody.
+It counts what people said, not what the gate decides: organisations, ages and notices are not in it. Whoever was
+erased is counted still, as withdrawn, for their events are events of nobody.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from dp_train.consent.events import CollectionMethod, EntityRole, EventState, Purpose
 from dp_train.consent.facts import microseconds
 from dp_train.consent.store import ConsentStore
-from dp_train.consent.tables import EVENTS, TERMS_TABLE
+from dp_train.consent.tables import EVENTS, LINKS, TERMS_TABLE
 
 UNKNOWN = "unknown"
 _PLACE = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
@@ -49,6 +49,7 @@ _ANSWERS = {
     EventState.REQUESTED: Answer.WAITING,
     EventState.DEFERRED: Answer.WAITING,
     EventState.UNKNOWN: Answer.WAITING,
+    EventState.HELD: Answer.WAITING,
 }
 _ORDER = {answer: place for place, answer in enumerate(Answer)}
 
@@ -78,9 +79,10 @@ def tally(store: ConsentStore, *, as_of: datetime) -> Tallies:
     counts: Counter[tuple[Purpose, str, Answer]] = Counter()
     with store.database.reading() as connection:
         terms = {number: _terms(json.loads(body)) for number, body in connection.execute(sa.select(TERMS_TABLE))}
-        columns = (EVENTS.c.person, EVENTS.c.event_time, EVENTS.c.expires_at, EVENTS.c.terms)
+        columns = (EVENTS.c.person, EVENTS.c.event_time, EVENTS.c.expires_at, EVENTS.c.terms, LINKS.c.number)
         query = (
             sa.select(*columns)
+            .select_from(EVENTS.outerjoin(LINKS, LINKS.c.number == EVENTS.c.person))
             .where(EVENTS.c.person.is_not(None), EVENTS.c.event_time <= at)
             .order_by(EVENTS.c.person, EVENTS.c.event_time)
         )
@@ -93,11 +95,13 @@ def tally(store: ConsentStore, *, as_of: datetime) -> Tallies:
 def _newest(history: Any, terms: Mapping[int, _Terms | None], at: int) -> Iterator[tuple[Purpose, str, Answer]]:
     """What one person says of each purpose now."""
     found: dict[Purpose, tuple[int, int, str, Answer]] = {}
-    for _, event_time, expires, number in history:
+    for _, event_time, expires, number, linked in history:
         said = terms[number]
         if said is None:
             continue
         answer = said.answer
+        if linked is None:  # erased, and so withdrawn
+            answer = Answer.WITHDRAWN
         if answer is Answer.GRANTED and expires is not None and expires <= at:
             answer = Answer.EXPIRED
         for purpose in said.purposes:
@@ -109,7 +113,7 @@ def _newest(history: Any, terms: Mapping[int, _Terms | None], at: int) -> Iterat
 
 def _terms(body: Mapping[str, Any]) -> _Terms | None:
     """What of an event's terms is counted; None for an organisation's word about a person."""
-    if body["entity_role"] == EntityRole.ORG_ADMIN.value:
+    if body["entity_role"] == EntityRole.ORG_ADMIN.value or not EventState(body["event_state"]).decides:
         return None
     place = body.get("jurisdiction", "")
     signal = body.get("collection_method") == CollectionMethod.GPC_SIGNAL.value

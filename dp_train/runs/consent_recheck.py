@@ -42,7 +42,8 @@ def note_consent(folder: RunFolder, populations: Populations) -> None:
     if decided.upto is not None and not folder.read_json(NOTE):
         asked_ = {"as_of": decided.as_of, "known_at": decided.known_at}
         times = {name: moment.isoformat() for name, moment in asked_.items()}
-        folder.write_json(NOTE, {"root": decided.root, "events": decided.upto, **times})
+        head = {"head": decided.head, "store_at": decided.store}
+        folder.write_json(NOTE, {"root": decided.root, "events": decided.upto, **times, **head})
 
 
 def taken_up(folder: RunFolder, config: Recipe) -> ConsentSnapshot | None:

@@ -20,6 +20,7 @@ from dp_train.errors import ConsentError, ModelError
 from dp_train.privacy.ledger.lines import Book
 from dp_train.runs.config_paths import conf_folder
 from dp_train.runs.folder import RunFolder, read_config
+from dp_train.runs.heads import check_start
 from dp_train.runs.recipe import Recipe
 from dp_train.runs.reservation import store_url
 from dp_train.store.database import Database
@@ -126,6 +127,7 @@ def consent_store(url: str) -> Iterator[ConsentStore | None]:
         return
     database = Database(url)
     try:
+        check_start(database)
         yield ConsentStore(database)
     finally:
         database.close()

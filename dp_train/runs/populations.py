@@ -17,11 +17,12 @@ from pathlib import Path
 from dp_train.anonymize import Anonymizer
 from dp_train.anonymize.presidio import presidio_finder
 from dp_train.consent.decisions import JurisdictionRule, Limits
-from dp_train.consent.events import ConsentEvent, Purpose, read_events
+from dp_train.consent.events import ConsentEvent, Purpose
 from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples, ConsentPolicy, GateReport, gate
+from dp_train.consent.imports import events_of_file
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry, ConsentRules, ConsentSnapshot
-from dp_train.consent.store import ConsentStore
+from dp_train.consent.store import ConsentStore, Tombstones
 from dp_train.consent.withdrawal import withdrawals
 from dp_train.conversations import Conversation, ConversationKind, Corpus, Example
 from dp_train.corpora.adapters.benchmark import RULES as BENCHMARK_RULES
@@ -38,6 +39,7 @@ from dp_train.corpora.readers import read_csv, read_jsonl, read_parquet
 from dp_train.corpora.synthetic import HISTORY_END, Population, SyntheticCorpus
 from dp_train.corpora.synthetic import RULES as SYNTHETIC_RULES
 from dp_train.errors import ConfigError, ConsentError
+from dp_train.runs.heads import check_start
 from dp_train.runs.names import ContextName, CorpusSource, TaskName, TrainOn
 from dp_train.runs.recipe import Recipe
 from dp_train.runs.recipe_data import ConsentConfig, CorpusConfig, DenyConfig, TaskConfig
@@ -215,9 +217,11 @@ def snapshot(config: Recipe, *, key: PrincipalKey | None = None) -> ConsentSnaps
             "without consent nothing is trained"
         )
     key = key or principal_key(config)
-    given: Iterable[ConsentEvent] = () if consent.events is None else read_events(consent.events)
-    events = chain(given, *(corpus.consent_events(key) for corpus in bringing), _withdrawn(config))
-    registry = ConsentRegistry(events, rules=rules(config), key=key)
+    given: Iterable[ConsentEvent] = () if consent.events is None else events_of_file(consent.events, key)
+    withdrawn, erased = _left(config)
+    events = chain(given, *(corpus.consent_events(key) for corpus in bringing))
+    kept = (event for event in events if not erased.keeps_out(event))
+    registry = ConsentRegistry(chain(kept, withdrawn), rules=rules(config), key=key)
     known_at = None if consent.known_at is None else datetime.fromisoformat(consent.known_at)
     return registry.snapshot(as_of=as_of(config), known_at=known_at)
 
@@ -237,6 +241,7 @@ def stored_snapshot(
     if path == url or Path(path).exists():
         database = Database(url)
         try:
+            check_start(database)
             store = ConsentStore(database)
             events = store.head().seq
             if events and events >= (upto or 0):
@@ -282,15 +287,17 @@ def _limits(deny: DenyConfig) -> Limits:
     return Limits(purposes=frozenset(deny.purposes), kinds=frozenset(deny.kinds))
 
 
-def _withdrawn(config: Recipe) -> list[ConsentEvent]:
-    """What was withdrawn in the store counts for events of files and of embedded corpora as well."""
+def _left(config: Recipe) -> tuple[list[ConsentEvent], Tombstones]:
+    """What was withdrawn or erased in the store counts for events of files and of embedded corpora as well."""
     url = absolute_url(config.store.url, Path.cwd())
     path = url.removeprefix("sqlite:///")
     if path != url and not Path(path).exists():
-        return []
+        return [], Tombstones({})
     database = Database(url)
     try:
-        return list(withdrawals(ConsentStore(database)))
+        check_start(database)
+        store = ConsentStore(database)
+        return list(withdrawals(store)), store.tombstones()
     finally:
         database.close()
 

@@ -24,9 +24,10 @@ from dp_train.privacy.ledger.lines import RunFacts
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.rounding import rounded_up
 from dp_train.runs.folder import RunFolder
+from dp_train.runs.heads import check_start
 from dp_train.runs.names import TrainOn
 from dp_train.runs.recipe import Recipe
-from dp_train.store.database import absolute_url
+from dp_train.store.database import absolute_url, shown
 from dp_train.tracking.provenance import git_state, versions
 
 if TYPE_CHECKING:
@@ -70,10 +71,11 @@ def spending(
             out.print(f"{name}: {SPENDS_NOTHING}")
         yield None
         return
-    note = {"reservation": identifier, "population": units.population}
+    note = {"reservation": identifier, "population": units.population, "store_at": shown(store_url(config))}
     folder.write_json(NOTE, note)
     ledger = reservation.ledger if reservation else Ledger.open(store_url(config))
     try:
+        check_start(ledger.database)
         taken = reservation or ledger.take_up(identifier, plan)
         if taken is None:
             engine = config.engine.name.value if plan.private else "non_private"
@@ -125,6 +127,7 @@ def declare_together(
     if not config.ledger:
         return [None] * len(runs)
     ledger = Ledger.open(store_url(config))
+    check_start(ledger.database)
     code = _code()
     known = {run.reservation: ledger.take_up(run.reservation, run.plan) for run in runs}
     requests = [

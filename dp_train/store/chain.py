@@ -1,12 +1,13 @@
 """Rows linked by SHA-256: what was once written cannot be changed, reordered or left out in the middle unseen.
 
-A chain says nothing about rows cut off at its end; whoever keeps the last hash elsewhere (a card, a receipt)
-can hold a chain against it.
+A chain says nothing about rows cut off at its end: `heads` compares it with last hashes that are kept elsewhere. Under
+a key that is not in the database (`chain_key`) whoever can write rows cannot make their hashes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -48,17 +49,19 @@ def canonical(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def row_hash(prev_hash: str, seq: int, body: bytes) -> str:
-    """Hash of a row: SHA-256 over its predecessor's hash, its position and its body."""
-    return hashlib.sha256(bytes.fromhex(prev_hash) + seq.to_bytes(8, "big") + body).hexdigest()
+def row_hash(prev_hash: str, seq: int, body: bytes, key: bytes = b"") -> str:
+    """Hash of a row: SHA-256, or HMAC under a key, over its predecessor's hash, its position and its body."""
+    said = bytes.fromhex(prev_hash) + seq.to_bytes(8, "big") + body
+    return hmac.digest(key, said, "sha256").hex() if key else hashlib.sha256(said).hexdigest()
 
 
-def verify_chain(links: Iterable[Link], *, expected_head: str | None = None) -> Verified:
+def verify_chain(links: Iterable[Link], *, expected_head: str | None = None, key: bytes = b"") -> Verified:
     """Walk a chain from its first row and stop at the first that does not hold.
 
     Args:
       links: in order of `seq`, which counts from 1 without a gap. Read as a stream.
       expected_head: a last hash that was kept elsewhere; the chain must pass through it.
+      key: under which its hashes were made; none for plain SHA-256.
     """
     previous, rows, passed = GENESIS, 0, expected_head in (None, GENESIS)
     for link in links:
@@ -66,7 +69,7 @@ def verify_chain(links: Iterable[Link], *, expected_head: str | None = None) -> 
             return Verified(rows, previous, Broken(rows + 1, f"row {rows + 1} is missing, row {link.seq} follows"))
         if link.prev_hash != previous:
             return Verified(rows, previous, Broken(link.seq, f"row {link.seq} does not name the row before it"))
-        if row_hash(previous, link.seq, link.body) != link.row_hash:
+        if not hmac.compare_digest(row_hash(previous, link.seq, link.body, key), link.row_hash):
             return Verified(rows, previous, Broken(link.seq, f"row {link.seq} was changed after it was written"))
         previous, rows = link.row_hash, rows + 1
         passed = passed or previous == expected_head

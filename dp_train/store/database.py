@@ -115,6 +115,35 @@ class Database:
                     connection.execute(sa.text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
                 yield connection
 
+    def backup(self, target: Path) -> None:
+        """Copy a SQLite store into a new file while others write, by SQLite's own online backup.
+
+        A copy of the file alone would lack what is in the write-ahead log.
+
+        Raises:
+          StoreError: it is PostgreSQL, or the file exists or cannot be written.
+        """
+        if not self.is_sqlite:
+            raise StoreError(f"store: {shown(self.url)} is PostgreSQL; back it up by its own tools, such as pg_dump")
+        if target.exists():
+            raise StoreError(f"store: {target} exists already; choose a new file for the backup")
+        with self._errors():
+            temporary = target.with_name(f".{target.name}.{os.getpid()}")
+            os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            source = self._engine.raw_connection()
+            try:
+                copy = sqlite3.connect(temporary)
+                try:
+                    driver: Any = source.driver_connection
+                    driver.backup(copy)
+                    copy.execute("PRAGMA journal_mode=DELETE")
+                finally:
+                    copy.close()
+                temporary.replace(target)
+            finally:
+                source.close()
+                temporary.unlink(missing_ok=True)
+
     def scrub(self, table: str) -> None:
         """After rows of a table were deleted: let no page of the database keep what they held.
 

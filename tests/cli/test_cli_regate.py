@@ -144,7 +144,7 @@ def test_a_withdrawal_stops_the_resume_with_the_reason_and_an_erasure_too(import
     # Erased on top: still stopped, though nothing leads to the person any more.
     store = ConsentStore(database)
     with database.writing(LOCK) as connection:
-        assert store.unlink(connection, leaves)
+        assert store.erase_in(connection, leaves, at=datetime.now(UTC), record_id="e", reason="")
     database.close()
     assert cli("train", "--resume", str(run)).code == 4
 

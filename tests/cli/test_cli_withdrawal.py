@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from dp_train.consent.decisions import Reason
 from dp_train.consent.events import Purpose
 from dp_train.consent.manifest import read_manifest
 from dp_train.consent.principals import PrincipalKey
+from dp_train.consent.store import ConsentStore
 from dp_train.corpora.synthetic import Population, SyntheticCorpus
 from dp_train.runs.folder import RunFolder, read_config
 from dp_train.runs.populations import snapshot
+from dp_train.store.database import Database
 from dp_train.tracking.store import TrackingStore
 
 POLICY = """rules:
@@ -204,11 +207,62 @@ def test_model_without_a_claim_is_not_promoted(working: Path, cli: Run, change: 
     assert cli("promote", str(the_run())).code == code
 
 
-def test_somebody_nobody_knows_is_an_error_and_stores_nothing(working: Path, cli: Run) -> None:
-    ended = cli("consent", "withdraw", "no such person")
+def test_somebody_whom_nothing_knows_has_no_impact_and_may_object_for_good(working: Path, cli: Run) -> None:
+    ended = cli("consent", "impact", "no such person")
     assert ended.code == 4
     assert "no such person" not in ended.err
     assert asked(cli, "consent", "verify")["events"] == 0
+    ended = cli("consent", "withdraw", "no such person")
+    assert (ended.code, "no such person" in ended.err + ended.out) == (0, False)
+    assert "standing objection" in ended.err
+    assert asked(cli, "consent", "verify")["events"] == 1
+
+
+def test_an_opt_out_before_the_first_run_makes_key_and_store_and_lasts(folder: Path, cli: Run) -> None:
+    assert cli("consent", "withdraw", "early", "--method", "gpc", "--receipt", "r.json").code == 0
+    assert cli("consent", "verify", "--receipt", "r.json", "--public-key", "runs/signing.pub").code == 0
+    Path("ids.txt").write_text("one\ntwo\n EARLY\n")
+    assert cli("consent", "opt-out", "--people", "ids.txt", "--receipts", "people.jsonl").code == 0
+    assert cli("consent", "opt-out", "--organisation", "acme", "--receipts", "org.jsonl", "--reason", "board").code == 0
+    assert len(Path("people.jsonl").read_text().splitlines()) == 3
+    assert cli("consent", "opt-out").code == 2
+    grant = {
+        "record_id": "sync-1",
+        "person_id": "early",
+        "org_id": "acme",
+        "entity_role": "self",
+        "purpose": ["train_chat_compose"],
+        "content_kind": ["chat"],
+        "event_state": "ConsentGiven",
+        "event_time": "2026-01-01T00:00:00+00:00",
+        "recorded_time": "2026-01-01T00:00:00+00:00",
+        "notice_id": "features",
+        "notice_version": 1,
+        "age_band": "adult",
+    }
+    late = {"event_time": datetime.now(UTC).isoformat(), "recorded_time": datetime.now(UTC).isoformat()}
+    rows = [grant, grant | late | {"record_id": "sync-2"}]
+    Path("sync.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert cli("consent", "import", "sync.jsonl", "--key", "runs/principal.key").code == 0
+    store = ConsentStore(Database(f"sqlite:///{folder / 'dp_train.db'}"))
+    key = PrincipalKey.load("runs/principal.key")
+    frozen = store.snapshot(as_of=datetime.now(UTC), key=key)
+    assert frozen.says(key.pseudonym("early"), Purpose.TRAIN_CHAT_COMPOSE) is Reason.GPC_SIGNAL
+    store.database.close()
+
+
+def test_a_no_of_one_id_is_a_no_of_every_linked_id(folder: Path, cli: Run) -> None:
+    assert cli("consent", "withdraw", "work-id").code == 0
+    assert cli("consent", "link", "work-id", "chat-id", "--reason", "one mailbox").code == 0
+    assert "linked before" in cli("consent", "link", "CHAT-ID", "work-id").out
+    assert cli("consent", "link", "work-id", "Work-Id").code == 2
+    store = ConsentStore(Database(f"sqlite:///{folder / 'dp_train.db'}"))
+    key = PrincipalKey.load("runs/principal.key")
+    frozen = store.snapshot(as_of=datetime.now(UTC), key=key)
+    assert frozen.says(key.pseudonym("chat-id"), Purpose.PUBLISH) is Reason.WITHDRAWN
+    person = frozen.persons()
+    assert person("Work-Id ") == person("chat-id")
+    store.database.close()
 
 
 def test_nothing_that_was_written_leads_to_an_erased_person(trained: Path, working: Path, cli: Run) -> None:
@@ -230,8 +284,8 @@ def test_nothing_that_was_written_leads_to_an_erased_person(trained: Path, worki
     asked(cli, "consent", "import", "given.jsonl")
     bad = {"record_id": "bad", "person_id": person_id, "evidence_ref": person.email, "org_id": person.name}
     Path("given.jsonl").write_text(json.dumps(bad) + "\n")
-    refused = asked(cli, "consent", "import", "given.jsonl", "--key", "runs/principal.key")
-    assert refused["quarantined"] == 1
+    held = cli("consent", "import", "given.jsonl", "--key", "runs/principal.key", "--quarantine", "bad.jsonl")
+    assert held.code == 10
     Path("given.jsonl").unlink()  # the officer's own file
     assert cli("consent", "report", "--out", "reports").code == 0
     assert cli("consent", "export", "audit.jsonl", "--audit").code == 0
@@ -254,7 +308,7 @@ def test_nothing_that_was_written_leads_to_an_erased_person(trained: Path, worki
     assert leads([*identity, *texts, *tokens]) == set()
     told = json.dumps(found, ensure_ascii=False).encode()
     assert not [needle for needle in [*identity, *texts, *tokens] if needle in told]
-    assert Path("given.jsonl.quarantine.jsonl").exists()
+    assert Path("bad.jsonl").exists()
     assert asked(cli, "consent", "verify")["events"] > 60
     assert cli("consent", "impact", person_id).code == 4
     # What the model has learnt is still counted.

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dp_train.consent.decisions import ConsentRules, Reason
-from dp_train.consent.events import AgeBand, ConsentEvent, EntityRole, EventState, Purpose
+from dp_train.consent.events import AgeBand, CollectionMethod, ConsentEvent, EntityRole, EventState, Purpose
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry
 from dp_train.consent.snapshot import ConsentSnapshot
@@ -44,6 +44,11 @@ def event(person: str | None, state: EventState = EventState.GIVEN, when: float 
         "age_band": AgeBand.UNKNOWN if person is None else AgeBand.ADULT,
     }
     return ConsentEvent(**fields | changes)
+
+
+def renewal(person: str | None, when: float, **changes: Any) -> ConsentEvent:
+    """A renewed consent from the person's own hand, which alone lifts a lasting no."""
+    return event(person, EventState.RENEWED, when, **{"collection_method": CollectionMethod.FORM, **changes})
 
 
 COMPANY = event(None)

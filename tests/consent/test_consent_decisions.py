@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from records import AS_OF, CHAT, COMPANY, COMPOSE, KEY, ORG, SUMMARY, TRANSCRIPT, day, event, reason, registry
+from records import AS_OF, CHAT, COMPANY, COMPOSE, KEY, ORG, SUMMARY, TRANSCRIPT, day, event, reason, registry, renewal
 
 from dp_train.consent.decisions import DECISIONS, Decision, Reason
 from dp_train.consent.events import (
@@ -92,7 +92,8 @@ def test_an_event_from_the_future_denies_from_when_it_was_recorded() -> None:
 def test_the_latest_event_time_wins_however_late_it_was_recorded() -> None:
     late = event("ann", WITHDRAWN, 5, recorded_time=day(90))
     assert reason(event("ann"), late, event("ann", when=4)) is Reason.WITHDRAWN
-    assert reason(event("ann"), late, event("ann", when=6)) is Reason.GRANTED
+    assert reason(event("ann"), late, event("ann", when=6)) is Reason.WITHDRAWN  # a sync that knew nothing of it
+    assert reason(event("ann"), late, renewal("ann", 6)) is Reason.GRANTED
 
 
 def test_at_one_time_the_more_restrictive_state_wins_then_the_sequence() -> None:
@@ -213,7 +214,8 @@ def test_a_minor_needs_a_guardian_and_may_still_refuse() -> None:
 def test_a_guardians_withdrawal_outlasts_the_minors_own_grant() -> None:
     given, withdrawn = event("ann", when=1, **GUARDIAN), event("ann", WITHDRAWN, 2, **GUARDIAN)
     assert reason(given, withdrawn) is Reason.WITHDRAWN
-    assert reason(given, withdrawn, event("ann", when=3, age_band=MINOR)) is Reason.MINOR_WITHOUT_GUARDIAN
+    assert reason(given, withdrawn, event("ann", when=3, age_band=MINOR)) is Reason.WITHDRAWN
+    assert reason(given, withdrawn, renewal("ann", 3, age_band=MINOR)) is Reason.MINOR_WITHOUT_GUARDIAN
 
 
 def test_a_guardians_grant_counts_for_its_purposes_window_and_time_only() -> None:
@@ -255,11 +257,12 @@ def test_a_flawed_event_can_make_a_minor_and_never_an_adult() -> None:
     assert reason(event("ann"), event("ann", when=2, age_band=MINOR, **flawed)) is Reason.MINOR_WITHOUT_GUARDIAN
 
 
-def test_a_gpc_signal_denies_whatever_its_state_says_until_a_later_grant() -> None:
+def test_a_gpc_signal_denies_whatever_its_state_says_until_the_person_renews() -> None:
     signal = event("ann", when=1, collection_method=CollectionMethod.GPC_SIGNAL)
     assert reason(signal) is Reason.GPC_SIGNAL
     assert reason(event("ann"), signal) is Reason.GPC_SIGNAL
-    assert reason(event("ann"), signal, event("ann", when=2)) is Reason.GRANTED
+    assert reason(event("ann"), signal, event("ann", when=2)) is Reason.GPC_SIGNAL
+    assert reason(event("ann"), signal, renewal("ann", 2)) is Reason.GRANTED
 
 
 def test_copies_of_an_event_that_contradict_each_other_all_deny() -> None:
@@ -268,7 +271,7 @@ def test_copies_of_an_event_that_contradict_each_other_all_deny() -> None:
     assert reason(grant, changed) is Reason.MALFORMED
     again = dataclasses.replace(grant, recorded_time=day(50), seq=7)
     assert reason(grant, again) is Reason.GRANTED
-    assert reason(event("ann", WITHDRAWN, 0.5), grant, again, known_at=day(20)) is Reason.GRANTED
+    assert reason(event("ann", REFUSED, 0.5), grant, again, known_at=day(20)) is Reason.GRANTED
 
 
 def test_a_second_delivery_does_not_make_an_event_from_the_future_sound() -> None:

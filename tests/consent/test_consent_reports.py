@@ -1,5 +1,6 @@
 """Reports tell counts and figures, never a few people and never who or what."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from itertools import product
@@ -12,7 +13,16 @@ from records import AS_OF, CHAT, COMPANY, COMPOSE, SUMMARY, day, event
 from scipy.optimize import linprog
 
 from dp_train.consent.events import CollectionMethod, EntityRole, EventState
-from dp_train.consent.reports import HIDDEN, ReportFacts, ReportKind, RunFigure, report, report_json, report_markdown
+from dp_train.consent.reports import (
+    HIDDEN,
+    Practice,
+    ReportFacts,
+    ReportKind,
+    RunFigure,
+    report,
+    report_json,
+    report_markdown,
+)
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.suppression import SMALL, Published, publish
 from dp_train.consent.tallies import UNKNOWN, Answer, tally
@@ -199,6 +209,25 @@ def test_one_person_is_in_no_transparency_report(store: ConsentStore) -> None:
     assert table[0] == {"answer": "asked", "DE": HIDDEN, "all": HIDDEN}
     coverage = report(ReportKind.DPIA, facts(store))["(b) necessity and proportionality: consent"]
     assert set(coverage.values()) == {HIDDEN}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Practice(), Practice(tables=2)),
+        (Practice(), Practice(runs=3)),
+        (Practice(runs=3), Practice(runs=3, names_off=1)),
+        (Practice(runs=3, names_off=1), Practice(runs=3, names_off=3)),
+        (Practice(runs=3), Practice(runs=3, patterns_off=2)),
+        (Practice(runs=3), Practice(runs=3, research=1)),
+        (Practice(), Practice(people_held=12)),
+        (Practice(), Practice(rows_unread=4)),
+    ],
+)
+def test_a_fact_that_changes_changes_its_sentence(store: ConsentStore, one: Practice, other: Practice) -> None:
+    before, after = (report(ReportKind.ART30, dataclasses.replace(facts(store), practice=p)) for p in (one, other))
+    assert before != after
+    assert "not kept" not in report_markdown(after)
 
 
 def test_audit_report_names_the_row_that_does_not_hold(tmp_path: Path) -> None:

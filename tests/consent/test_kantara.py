@@ -131,11 +131,13 @@ def test_implied_consent_and_other_purposes_grant_nothing() -> None:
 def test_receipts_are_imported_once_and_under_the_pseudonym(tmp_path: Path) -> None:
     receipt = changed("piiPrincipalId", "ann")
     path = tmp_path / "receipts.jsonl"
-    path.write_text(json.dumps(receipt) + "\n" + json.dumps({**receipt, "version": "2"}) + "\n")
+    path.write_text(
+        json.dumps(receipt) + "\n" + json.dumps({**receipt, "version": "2", "piiPrincipalId": "bob"}) + "\n"
+    )
     store = ConsentStore(Database(f"sqlite:///{tmp_path / 'store.db'}"))
     store.append(COMPANY)
     first = import_events(store, path, tmp_path / "bad", key=KEY)
-    assert (first.new, first.quarantined) == (1, 1)
+    assert (first.new, first.held) == (1, 1)
     assert import_events(store, path, tmp_path / "bad", key=KEY).same == 1
     asked: Any = {"as_of": AS_OF, "rules": RULES, "key": KEY}
     reason = store.snapshot(**asked).decide("ann", COMPOSE, CHAT, day(50), ORG).reason

@@ -62,5 +62,5 @@ def test_what_is_not_a_key_is_refused_without_showing_it(content: bytes, tmp_pat
 
 
 def test_a_missing_key_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ConsentError, match=r"make one with PrincipalKey\.create"):
+    with pytest.raises(ConsentError, match="make one: dp-train consent key"):
         PrincipalKey.load(tmp_path / "none.key")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from records import CHAT, COMPANY, COMPOSE, KEY, ORG, SUMMARY, day, event
+from records import CHAT, COMPANY, COMPOSE, KEY, ORG, SUMMARY, day, event, renewal
 
 from dp_train.consent.decisions import Reason
 from dp_train.consent.events import EventState, Purpose
@@ -65,7 +65,9 @@ def test_after_a_withdrawal_nothing_is_allowed_until_a_new_grant(store: ConsentS
     assert now(store).decide("ann", COMPOSE, CHAT, day(50), ORG).reason is Reason.WITHDRAWN
     assert now(store).says(ANN, SUMMARY) is Reason.WITHDRAWN
     assert now(store, 59).says(ANN, SUMMARY) is Reason.GRANTED
-    store.append(event("ann", EventState.RENEWED, 70))
+    store.append(event("ann", EventState.RENEWED, 69))  # from a sync: no hand of hers
+    assert now(store).says(ANN, SUMMARY) is Reason.WITHDRAWN
+    store.append(renewal("ann", 70))
     assert now(store).says(ANN, SUMMARY) is Reason.GRANTED
 
 

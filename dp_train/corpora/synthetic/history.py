@@ -191,7 +191,7 @@ class _Writer:
             case ConsentCase.GRANTED_AGAIN:
                 yield event(EventState.GIVEN, late, **common)
                 yield event(EventState.WITHDRAWN, late + timedelta(days=2), **common)
-                yield event(EventState.GIVEN, late + timedelta(days=5), **common)
+                yield event(EventState.RENEWED, late + timedelta(days=5), **common)
             case ConsentCase.SIXTEEN:
                 yield event(EventState.GIVEN, late, **common | {"age_band": AgeBand.FROM_16_TO_17})
             case ConsentCase.MINOR_WITH_GUARDIAN | ConsentCase.GUARDIAN_WITHDREW:

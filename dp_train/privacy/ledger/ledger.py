@@ -36,6 +36,7 @@ from dp_train.privacy.ledger.lines import (
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.relations import strictest
 from dp_train.store.chain import GENESIS, Broken, Link, Verified, canonical, row_hash, verify_chain
+from dp_train.store.chain_key import key_path, open_key, read_key
 from dp_train.store.database import Database
 
 _LOCK = "ledger"
@@ -142,14 +143,16 @@ class Ledger:
     """A ledger in a store of `dp_train.store`; every reading walks the hash chain.
 
     Guarantee: `reserve` is atomic under concurrent processes, and what it admits keeps every population within its
-    declared (ε, δ) per person, as `budget` says. Rows are only ever added.
+    declared (ε, δ) per person, as `budget` says. Rows are only ever added; their hashes are made under a key that
+    is not in the database (`store.chain_key`), so that whoever can write rows cannot make a chain of them.
 
     Raises, in every method:
       StoreError: the store cannot be used, or its chain is broken; the row is named.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, key: Path | None = None) -> None:
         self._database = database
+        self._key_path = key or key_path(database.url)
         database.create(_METADATA)
 
     @classmethod
@@ -162,6 +165,11 @@ class Ledger:
         """The ledger at a URL, or None where there is no store yet: for those who only look."""
         path = url.removeprefix("sqlite:///")
         return None if path != url and not Path(path).exists() else cls.open(url)
+
+    @property
+    def database(self) -> Database:
+        """Where it lies."""
+        return self._database
 
     def close(self) -> None:
         """Give the connections back."""
@@ -179,6 +187,7 @@ class Ledger:
             raise BudgetError(f"ledger: budget epsilon={epsilon!r}; expected a number > 0")
         if not 1e-11 <= delta < 0.1:
             raise BudgetError(f"ledger: budget delta={delta!r}; expected a value in [1e-11, 0.1)")
+        reason = (reason or "").strip() or None
         with self._database.writing(_LOCK) as connection:
             book = self._book(connection)
             old = book.budget(population)
@@ -375,7 +384,8 @@ class Ledger:
           expected_head: a hash that was kept elsewhere (run folder, card): the chain must pass through it.
         """
         with self._database.reading() as connection:
-            found = verify_chain(self._links(connection), expected_head=expected_head)
+            links = self._links(connection)
+            found = verify_chain(links, expected_head=expected_head, key=self._key(bool(links)))
             if found.broken is not None:
                 return found
             rows = connection.execute(sa.select(_ROWS.c.seq, _ROWS.c.row_hash, _ROWS.c.body).order_by(_ROWS.c.seq))
@@ -420,7 +430,8 @@ class Ledger:
 
     def _book(self, connection: sa.Connection, until: str | None = None) -> Book:
         rows = connection.execute(sa.select(_ROWS).order_by(_ROWS.c.seq)).all()
-        found = verify_chain(Link(row.seq, row.prev_hash, row.row_hash, row.body.encode()) for row in rows)
+        links = [Link(row.seq, row.prev_hash, row.row_hash, row.body.encode()) for row in rows]
+        found = verify_chain(links, key=self._key(bool(rows)))
         if found.broken is not None:
             raise StoreError(
                 f"ledger: {found.broken.reason}; nothing is read from a broken ledger or written to it: "
@@ -435,6 +446,20 @@ class Ledger:
         kept = rows[:last]
         return read_book(((row.seq, row.row_hash, row.body) for row in kept), head=until or found.head)
 
+    def _key(self, needed: bool) -> bytes:
+        """The key of the chain's hashes, which lies outside the database.
+
+        Raises:
+          StoreError: there are rows, and the key that they were made under is missing.
+        """
+        key = read_key(self._key_path)
+        if key is None and needed:
+            raise StoreError(
+                f"ledger: its key {self._key_path} is missing, so nobody can tell whether its rows are true; restore "
+                "it, or name it in DP_TRAIN_LEDGER_KEY; a ledger of an older version has none: begin a new store"
+            )
+        return key or b""
+
     def _links(self, connection: sa.Connection) -> list[Link]:
         rows = connection.execute(sa.select(_ROWS).order_by(_ROWS.c.seq))
         return [Link(row.seq, row.prev_hash, row.row_hash, row.body.encode()) for row in rows]
@@ -442,9 +467,10 @@ class Ledger:
     def _append(self, connection: sa.Connection, book: Book, bodies: Sequence[Mapping[str, Any]]) -> list[str]:
         previous, hashes = book.head or GENESIS, []
         recorded_at = datetime.now(UTC).isoformat(timespec="seconds")
+        key = open_key(self._key_path) if not book.rows else self._key(True)
         for seq, body in enumerate(bodies, start=book.rows + 1):
             text = canonical({**body, "recorded_at": recorded_at})
-            found = row_hash(previous, seq, text)
+            found = row_hash(previous, seq, text, key)
             connection.execute(_ROWS.insert().values(seq=seq, prev_hash=previous, row_hash=found, body=text.decode()))
             hashes.append(found)
             previous = found

@@ -1,0 +1,32 @@
+"""Every start compares the store with what earlier runs saw of it, and refuses a step back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dp_train.runs.folder import RunFolder
+from dp_train.store.database import Database
+from dp_train.store.heads import Chain, Head, check_heads, keep_heads, kept_heads
+
+NOTES = {"consent.json": Chain.CONSENT, "ledger.json": Chain.LEDGER}
+"""Notes of a run folder, each with the keys "head" and "store_at"."""
+
+
+def check_start(database: Database) -> None:
+    """Raise unless the store holds all that earlier runs and the file of DP_TRAIN_HEADS saw of it; then keep its heads.
+
+    Raises:
+      StoreError: it is an older copy, or rows were cut off.
+    """
+    check_heads(database, [*seen_heads(), *kept_heads()])
+    keep_heads(database)
+
+
+def seen_heads() -> Iterator[Head]:
+    """The heads that the run folders here noted."""
+    for folder in RunFolder.all():
+        for name, chain in NOTES.items():
+            note = folder.read_json(name)
+            digest, store = note.get("head"), note.get("store_at")
+            if isinstance(digest, str) and isinstance(store, str):
+                yield Head(chain=chain, digest=digest, store=store, noted_in=f"run {folder.path}")
