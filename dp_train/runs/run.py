@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from dp_train.anonymize import recall_figures
+from dp_train.atomic import sweep
 from dp_train.consent.manifest import PRIVATE
 from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.engines.allocator import give_back_freed_memory
@@ -177,6 +178,7 @@ def run_trial(
     Raises:
       SystemExit: a signal ended the run; its checkpoint and what it spent are kept and shown.
     """
+    sweep(folder.path, deep=True)  # what a killed process left of this run names people and holds seeds
     gc.collect()  # the model of the trial before: engines and models hold each other
     give_back_freed_memory()
     name = label(config)

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from dp_train.atomic import write_text
 from dp_train.errors import CheckpointError, ModelError
 from dp_train.privacy.composition import compose, event_from_json, event_json
 from dp_train.privacy.monitor import EpsilonClaim
@@ -108,7 +109,7 @@ def write_phases(model: nn.Module, folder: Path) -> None:
       CheckpointError: the folder cannot be written.
     """
     try:
-        (folder / FILE).write_text(json.dumps({"phases": [one.values() for one in phases_of(model)]}) + "\n")
+        write_text(folder / FILE, json.dumps({"phases": [one.values() for one in phases_of(model)]}) + "\n")
     except OSError as error:
         raise CheckpointError(f"run folder: {folder} cannot be written ({error.strerror}); free space") from error
 
