@@ -19,13 +19,12 @@ from dp_train.consent.manifest import PRIVATE
 from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.engines.allocator import give_back_freed_memory
 from dp_train.engines.cross_check import opinions
-from dp_train.errors import CheckpointError
-from dp_train.models.export import Export, save_model
 from dp_train.privacy.ledger.ledger import Reservation
 from dp_train.privacy.monitor import EpsilonClaim
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.runs.consent_recheck import note_consent
 from dp_train.runs.folder import RunFolder, plain
+from dp_train.runs.load import ship
 from dp_train.runs.names import NoiseSourceName, PrivacyMode, TrackerName
 from dp_train.runs.prepare import RunData, make_model, make_scaling, make_trainer, model_spec
 from dp_train.runs.recipe import Recipe
@@ -43,7 +42,6 @@ from dp_train.tracking.run import RunKind, TrackedRun
 from dp_train.tracking.store import TrackingStore
 from dp_train.tracking.suggestions import draw_trigger_curves
 from dp_train.training.callbacks import Callback, Result, RunStart, RunStatus, StepEnd
-from dp_train.training.phases import write_phases
 from dp_train.training.pretrain import StartingPoint
 
 RESULT = "result.json"
@@ -219,7 +217,8 @@ def run_trial(
         samples: list[Sample] = []
         private: dict[str, float] = {}
         if result.status is RunStatus.FINISHED:
-            _save_model(model, material, folder, Export[config.model.export.name])
+            # What is scored from here on is what was loaded from the exported folder, not what was trained.
+            model = ship(config, model, material.task, material.tokenizer, folder.model)
             if material.evaluation:
                 if isinstance(material.task, ChatCompose):
                     scores, curve_ = material.task.scores_and_curve(model, material.evaluation)
@@ -330,18 +329,6 @@ def _overlap(material: RunData, generated: Sequence[Sample], folder: RunFolder) 
         found |= {f"verbatim_{of}_longest": float(overlap.longest), f"verbatim_{of}_mean": overlap.mean}
     RunFolder(folder.path / PRIVATE).write_json(STATISTICS, found)
     return found
-
-
-def _save_model(model: Any, material: RunData, folder: RunFolder, export: Export) -> None:
-    """Weights and tokenizer as transformers reads them."""
-    save_model(model, folder.model, export=export)
-    write_phases(model, folder.model)
-    try:
-        material.tokenizer.save_pretrained(folder.model)
-    except OSError as error:
-        raise CheckpointError(
-            f"run folder: {folder.model} cannot be written ({error.strerror}); free space and resume"
-        ) from error
 
 
 def _result(
