@@ -98,7 +98,7 @@ def _affordable_error(plan: PrivacyPlan) -> float:
         eps_error=_FINEST,
         delta_error=plan.delta / 1000,
     )
-    return _FINEST * max(1.0, domain.size / _MOST_POINTS)
+    return _FINEST * max(1.0, float(domain.size) / _MOST_POINTS)
 
 
 def _prv(plan: PrivacyPlan) -> PRVAccountant:

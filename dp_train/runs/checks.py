@@ -309,8 +309,8 @@ def _expect_room(parts: Parts, total: int, trainable: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise CheckpointError(
-            f"disk: {folder} has {_size(free)} free and the run needs about {_size(needed)} for its models; "
-            "free space, or set hydra.run.dir"
+            f"disk: {_size(free)} free where the run is to lie, and its checkpoints and models need about "
+            f"{_size(needed)}; free space, or set hydra.run.dir"
         )
 
 

@@ -156,7 +156,7 @@ def _within(seconds: float, ask: Callable[[str], None], uri: str) -> None:
 
 
 def _ask_server(uri: str) -> None:
-    """Send one request by MLflow's own client, which knows certificates, tokens and proxies, and would try for minutes."""
+    """Send one request by MLflow's own client: it knows certificates, tokens and proxies, and would try for minutes."""
     _quiet()
     from mlflow.exceptions import MlflowException
     from mlflow.utils.credentials import get_default_host_creds

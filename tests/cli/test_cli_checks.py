@@ -135,7 +135,7 @@ def test_an_export_that_would_be_another_model_is_told(folder: Path, cli: Run, m
 def test_a_full_disk_is_told(folder: Path, cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: usage(1, 1, 1000))
-    refused(cli, 7, "free and the run needs about", words=QUIET)
+    refused(cli, 7, "free where the run is to lie", words=QUIET)
 
 
 def test_too_little_memory_to_score_is_told(folder: Path, cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
