@@ -131,9 +131,6 @@ def _paths(recipe: Recipe) -> None:
         if name is not None and not os.access(name, os.R_OK):
             trouble = "Permission denied" if Path(name).exists() else "No such file or directory"
             raise DataError(f"{key}: {Path(name).name}: {trouble}; expected a file that can be read")
-    folder = Path.cwd()
-    if not os.access(folder, os.W_OK):
-        raise CheckpointError(f"run folder: {folder} cannot be written; work in another folder")
 
 
 def _keys(recipe: Recipe) -> None:
