@@ -16,6 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A room may import from itself and from rooms with a lower number. Rooms that share a number may
 # meet: an engine names a model, a task is handed a consented corpus.
 STOREYS = {
+    "atomic": 0,
     "errors": 0,
     "conversations": 1,
     "store": 1,

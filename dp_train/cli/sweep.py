@@ -147,6 +147,7 @@ def _trial(tree: DictConfig, parent_id: str | None, sweep: Grid) -> None:
     It tells its failure and does not raise it: Hydra would print all overrides, a seed among them.
     """
     from dp_train.cli.show import console
+    from dp_train.runs.checks import check_parts, check_recipe
     from dp_train.runs.prepare import material, prepare_machine
     from dp_train.runs.run import Family, open_store, run_trial
 
@@ -160,7 +161,9 @@ def _trial(tree: DictConfig, parent_id: str | None, sweep: Grid) -> None:
         config = check(tree)
         plan = make_plan(config)
         prepare_machine(config)
+        check_recipe(config)
         made = material(config)
+        check_parts(config, made, [plan], folder=path)
         store = open_store(config)
         folder = RunFolder.create(path, tree, words)
         run_trial(

@@ -128,6 +128,7 @@ def run_studies(studies: Sequence[Study], where: Path | RunFolder, out: Console,
         return 0
 
     from dp_train.cli.frontier import draw, show_address, show_reports, write_table
+    from dp_train.runs.checks import check_parts, check_recipe
     from dp_train.runs.populations import snapshot
     from dp_train.runs.prepare import material, prepare_machine
     from dp_train.runs.reservation import Declared, declare_together, released_if_unused
@@ -135,6 +136,8 @@ def run_studies(studies: Sequence[Study], where: Path | RunFolder, out: Console,
 
     first = studies[0].config
     prepare_machine(first)
+    for study in studies:
+        check_recipe(study.config)
     # Before anything is written: it reads every file of consent.
     moment = (_asked_again(where, first) if isinstance(where, RunFolder) else None) or snapshot(first)
     people = (first.corpus, first.consent)
@@ -142,11 +145,17 @@ def run_studies(studies: Sequence[Study], where: Path | RunFolder, out: Console,
         id(study): moment if (study.config.corpus, study.config.consent) == people else snapshot(study.config)
         for study in studies
     }
+    path = where.path if isinstance(where, RunFolder) else where
+    # Every study is read and checked before the first run of any is reserved.
+    data = [material(study.config, moment=moments[id(study)]) for study in studies]
+    for study, made in zip(studies, data, strict=True):
+        out.print(gate_table(made.populations.reports))
+        plans = [make_plan(at(study.tree, point.epsilon)[0]) for point in points(study.config)]
+        check_parts(study.config, made, plans, folder=path, tell=out.print)
     store = open_store(first)
     demo = command == DEMO
     name = "demo" if demo else f"tradeoff {first.task.name.value}"
     folder = where if isinstance(where, RunFolder) else RunFolder.create(where, studies[0].tree, studies[0].overrides)
-    path = folder.path
     reports: list[StudyReport] = []
     todo = [
         Declared(
@@ -161,9 +170,7 @@ def run_studies(studies: Sequence[Study], where: Path | RunFolder, out: Console,
     waiting = iter(declare_together(first, todo, moment.population_id, out))
     try:
         with _parent(store, studies, name, folder, demo=demo) as parent, released_if_unused(waiting):
-            for study in studies:
-                made = material(study.config, moment=moments[id(study)])
-                out.print(gate_table(made.populations.reports))
+            for study, made in zip(studies, data, strict=True):
                 reports.append(_run_study(study, made, path, store, parent, out, waiting))
             figure = draw(reports, path / "frontier", parent)
             write_table(reports, folder, command, figure, parent)

@@ -75,13 +75,17 @@ def _train(
     moment: ConsentSnapshot | None = None,
 ) -> int:
     """Train into a new folder at a path, or go on in a folder that there is, with the decisions that it began with."""
+    from dp_train.runs.checks import check_parts, check_recipe
     from dp_train.runs.prepare import material, prepare_machine
     from dp_train.runs.run import open_store, run_trial
 
-    # Whatever can be wrong with files and store is found before anything but caches is written.
+    # Whatever can fail is found before anything but caches is written, and before anything is spent.
     prepare_machine(config)
+    check_recipe(config)
     made = material(config, moment=moment)
     out.print(gate_table(made.populations.reports))
+    path = where.path if isinstance(where, RunFolder) else where
+    check_parts(config, made, [plan], folder=path, tell=out.print)
     store = open_store(config)
     folder = where if isinstance(where, RunFolder) else RunFolder.create(where, tree, overrides)
     outcome = run_trial(config, tree, made, plan, folder, store=store, out=out, overrides=overrides)

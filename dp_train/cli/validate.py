@@ -1,18 +1,23 @@
-"""`dp-train validate`: is this configuration whole, and can its files be read? Trains nothing and writes nothing."""
+"""`dp-train validate`: would this train? Asks what `train` asks before it spends; trains nothing and writes nothing."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
 
 from dp_train.cli.load_config import compose_from, without_hydra
 from dp_train.cli.plan import plan_table
 from dp_train.cli.show import config_tree, console, gate_table
-from dp_train.runs.names import CorpusSource
 from dp_train.runs.plan import make_plan, warnings
 
 
 def run(options: Namespace) -> int:
-    """Compose, calibrate, and pass every file of conversations and consent through the gate once."""
+    """Compose, calibrate, and ask every check of `runs.checks`, cheapest first.
+
+    Raises:
+      DpTrainError: why the configuration would not be trained.
+    """
     config, tree = compose_from(options)
     out = console()
     out.print(config_tree(without_hydra(tree)))
@@ -20,11 +25,15 @@ def run(options: Namespace) -> int:
     out.print(plan_table(plan))
     for line in warnings(config, plan):
         out.print(line)
-    from dp_train.runs.populations import look, populations
-    from dp_train.runs.prepare import model_spec
+    from dp_train.runs.checks import check_budget, check_parts, check_recipe
+    from dp_train.runs.populations import look
+    from dp_train.runs.prepare import material
 
-    model_spec(config)
-    if config.corpus.source is not CorpusSource.EMBEDDED:
-        out.print(gate_table(populations(config, look(config)).reports))
+    check_recipe(config, tell=out.print)
+    # Without tables of tokens, which are files.
+    data = material(replace(config, corpus=replace(config.corpus, tables=None)), moment=look(config))
+    out.print(gate_table(data.populations.reports))
+    check_parts(config, data, [plan], folder=Path(tree.hydra.run.dir), tell=out.print)
+    check_budget(config, plan)
     out.print("valid")
     return 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dp_train.atomic import whole_file
 from dp_train.conversations import ContentKind
 from dp_train.errors import DataError
 
@@ -296,20 +296,12 @@ def write_events(events: Iterable[ConsentEvent], path: str | os.PathLike[str]) -
       DataError: the file cannot be written.
     """
     target = Path(path)
-    temporary = ""
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as out:
-            temporary = out.name
+        with whole_file(target, mode=0o600) as out:
             for event in events:
-                out.write(json.dumps(to_json(event), ensure_ascii=False, separators=(",", ":")) + "\n")
-        Path(temporary).replace(target)
+                out.write((json.dumps(to_json(event), ensure_ascii=False, separators=(",", ":")) + "\n").encode())
     except OSError as error:
         raise DataError(f"consent events {path}: {error.strerror}; choose a folder that can be written") from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
 
 
 _DEFAULTS = {

@@ -14,13 +14,13 @@ takes it. Without the principal key nobody can tell who a pseudonym is. Erasure 
 from __future__ import annotations
 
 import json
-import os
 import re
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dp_train.atomic import sweep, whole_file
 from dp_train.consent.events import Purpose
 from dp_train.consent.principals import PrincipalKey
 from dp_train.errors import CheckpointError
@@ -73,7 +73,7 @@ def write_manifest(manifest: Manifest, run_folder: Path) -> Path:
       CheckpointError: it cannot be written.
     """
     folder = run_folder / PRIVATE
-    final, temporary = folder / FILE, folder / f".{FILE}.{os.getpid()}"
+    final = folder / FILE
     header = {
         "format": _FORMAT,
         "run": manifest.run,
@@ -84,13 +84,9 @@ def write_manifest(manifest: Manifest, run_folder: Path) -> Path:
     }
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-            out.write(json.dumps(header) + "\n")
-            out.writelines(f'{{"person": "{person}"}}\n' for person in manifest.people)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(final)
+        with whole_file(final, mode=0o600) as out:
+            out.write(json.dumps(header).encode() + b"\n")
+            out.writelines(f'{{"person": "{person}"}}\n'.encode() for person in manifest.people)
     except OSError as error:
         raise CheckpointError(
             f"manifest: {final} cannot be written ({error.strerror}); free space, or work in another folder"
@@ -133,11 +129,14 @@ def read_manifest(run_folder: Path) -> Manifest | None:
 
 
 def forget(run_folder: Path, pseudonym: str) -> bool:
-    """Take a person out of the manifest of a run's folder and count them as erased; whether they were in it.
+    """Take a person out of the manifest of a run's folder and count them as erased; return whether they were in it.
+
+    Half-written manifests that killed processes left name people, too: they are removed, whoever is in them.
 
     Raises:
       CheckpointError: the manifest cannot be read or written; it is as it was.
     """
+    sweep(run_folder / PRIVATE, foreign_seconds=0)
     manifest = read_manifest(run_folder)
     if manifest is None or not manifest.holds(pseudonym):
         return False

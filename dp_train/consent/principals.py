@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from dp_train.atomic import sweep, write_text
 from dp_train.errors import ConsentError
 
 KEY_BYTES = 32
@@ -112,11 +113,8 @@ class PrincipalKey:
         """
         secret = secrets.token_bytes(KEY_BYTES)
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as out:
-                out.write(secret.hex() + "\n")
-                out.flush()
-                os.fsync(out.fileno())
+            sweep(Path(path).parent)
+            write_text(Path(path), secret.hex() + "\n", mode=0o600, replace=False)
         except OSError as error:
             raise ConsentError(
                 f"principal key {path}: {error.strerror}; choose a new file that can be written"

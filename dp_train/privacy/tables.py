@@ -29,6 +29,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dp_train.atomic import parts, sweep, whole_folder
 from dp_train.conversations import Example
 from dp_train.errors import CheckpointError
 from dp_train.privacy.contribution_bounding import Ownership, Selected
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _ROWS, _FACTS = "rows.arrow", "facts.json"
-_TABLE, _HALF = re.compile(r"[0-9a-f]{32}"), re.compile(r"\.[0-9a-f]{32}\.[0-9]+")
+_TABLE = re.compile(r"[0-9a-f]{32}")
 _BATCH = 1 << 15
 _IGNORE = -100  # a label that is not learnt, as torch's cross entropy has it
 _PROBES = tuple(
@@ -108,7 +109,7 @@ class UnitTables:
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sweep(self.path)
+            sweep(self.path)
             with tempfile.TemporaryFile(dir=self.path) as spool:
                 return self._take(examples, select, spool)
         except OSError as error:
@@ -163,19 +164,13 @@ class UnitTables:
 
     def _write(self, folder: Path, key: str, root: str, selected: Selected, read: Callable[[int], Example]) -> None:
         """Beside, then by one rename: no reader ever sees a half of it."""
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-        temporary.mkdir(mode=0o700)
-        try:
+        with whole_folder(folder, mode=0o700) as part:
             cohort = hashlib.sha256()
-            _write_rows(temporary / _ROWS, self._encoded(selected, read, cohort))
-            with (temporary / _ROWS).open("rb") as rows:
+            _write_rows(part / _ROWS, self._encoded(selected, read, cohort))
+            with (part / _ROWS).open("rb") as rows:
                 checksum = hashlib.file_digest(rows, "sha256").hexdigest()
             facts = {"key": key, "root": root, "checksum": checksum, "cohort": cohort.hexdigest()}
-            (temporary / _FACTS).write_text(json.dumps(facts) + "\n")
-            if not folder.exists():
-                temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            (part / _FACTS).write_text(json.dumps(facts) + "\n")
 
     def _encoded(self, selected: Selected, read: Callable[[int], Example], cohort: Any) -> Iterator[TokenRow]:
         """One example at a time, in the order of the units."""
@@ -226,7 +221,7 @@ def purge(path: Path | str) -> int:
     """
     whole = _folders(Path(path))
     try:
-        for folder in (*whole, *_halves(Path(path))):
+        for folder in (*whole, *parts(Path(path))):
             shutil.rmtree(folder)
     except OSError as error:
         raise CheckpointError(
@@ -318,21 +313,6 @@ def _read_facts(folder: Path) -> dict[str, Any]:
 
 def _folders(path: Path) -> list[Path]:
     return [found for found in path.glob("*") if _TABLE.fullmatch(found.name)]
-
-
-def _halves(path: Path) -> list[Path]:
-    return [found for found in path.glob(".*") if _HALF.fullmatch(found.name)]
-
-
-def _sweep(path: Path) -> None:
-    """Delete what a writer left that was killed."""
-    for half in _halves(path):
-        try:
-            os.kill(int(half.name.rpartition(".")[2]), 0)
-        except ProcessLookupError:
-            shutil.rmtree(half, ignore_errors=True)
-        except OSError:  # somebody else's, and alive
-            continue
 
 
 __all__ = ["Encode", "Tabled", "TokenTable", "Tokens", "UnitTables", "encoding_digest", "in_cohort", "purge"]

@@ -16,7 +16,6 @@ runs/<date>/<time>-<microseconds>-<random id>/
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +25,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from dp_train.atomic import write_text
 from dp_train.errors import CheckpointError, ConfigError, ModelError
 from dp_train.tracking.provenance import git_state, public_config, public_overrides, versions
 
@@ -146,12 +146,9 @@ class RunFolder:
         Raises:
           CheckpointError: it cannot be written; an older version stays.
         """
-        temporary = self.path / f".{name}.{os.getpid()}"
         try:
-            temporary.write_text(text)
-            temporary.replace(self.path / name)
+            write_text(self.path / name, text)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise CheckpointError(
                 f"run folder: {self.path / name} cannot be written ({error.strerror}); free space and resume"
             ) from error

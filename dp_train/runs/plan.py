@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import fields
 
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.rounding import rounded_up
 from dp_train.runs.names import PrivacyMode
 from dp_train.runs.recipe import Recipe
+
+_WEAK, _STRICT = 20.0, 0.05
+"""Above and below these an ε is allowed and seldom what was meant."""
 
 
 def make_plan(config: Recipe) -> PrivacyPlan:
@@ -32,5 +36,18 @@ def warnings(config: Recipe, plan: PrivacyPlan) -> list[str]:
         found.append(
             f"warning: privacy.delta={plan.delta:g} is not below 1 ÷ trainer.population={1 / population:.2g}; "
             "releasing one person whole would be within the guarantee"
+        )
+    epsilon = config.privacy.epsilon
+    if plan.private and epsilon is None:
+        epsilon = plan.epsilon()
+    if epsilon is not None and epsilon > _WEAK:
+        found.append(
+            f"warning: ε={rounded_up(epsilon)} bounds hardly anything: an attacker's odds about one person may change "
+            f"by a factor of e^ε; {_WEAK:g} or less is what is usually called private"
+        )
+    elif epsilon is not None and epsilon < _STRICT:
+        found.append(
+            f"warning: ε={rounded_up(epsilon)} leaves next to nothing of what people teach: σ={plan.sigma:.3g}; "
+            "the model will hardly differ from its starting point"
         )
     return found

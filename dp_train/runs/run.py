@@ -14,18 +14,18 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from dp_train.anonymize import recall_figures
+from dp_train.atomic import sweep
 from dp_train.consent.manifest import PRIVATE
 from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.engines.allocator import give_back_freed_memory
 from dp_train.engines.cross_check import opinions
-from dp_train.errors import CheckpointError
-from dp_train.models.export import Export, save_model
 from dp_train.models.weights import mark_tensors
 from dp_train.privacy.ledger.ledger import Reservation
 from dp_train.privacy.monitor import EpsilonClaim
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.runs.consent_recheck import note_consent
 from dp_train.runs.folder import RunFolder, plain
+from dp_train.runs.load import ship
 from dp_train.runs.names import NoiseSourceName, PrivacyMode, TrackerName
 from dp_train.runs.prepare import RunData, make_model, make_scaling, make_seeds, make_trainer, model_spec
 from dp_train.runs.recipe import Recipe
@@ -43,7 +43,7 @@ from dp_train.tracking.run import RunKind, TrackedRun
 from dp_train.tracking.store import TrackingStore
 from dp_train.tracking.suggestions import draw_trigger_curves
 from dp_train.training.callbacks import Callback, Result, RunStart, RunStatus, StepEnd
-from dp_train.training.phases import phases_of, write_phases
+from dp_train.training.phases import phases_of
 from dp_train.training.pretrain import StartingPoint
 
 RESULT = "result.json"
@@ -182,6 +182,7 @@ def run_trial(
     Raises:
       SystemExit: a signal ended the run; its checkpoint and what it spent are kept and shown.
     """
+    sweep(folder.path, deep=True)  # what a killed process left of this run names people and holds seeds
     gc.collect()  # the model of the trial before: engines and models hold each other
     give_back_freed_memory()
     name = label(config)
@@ -223,7 +224,8 @@ def run_trial(
         samples: list[Sample] = []
         private: dict[str, float] = {}
         if result.status is RunStatus.FINISHED:
-            _save_model(model, material, folder, Export[config.model.export.name], result.identity)
+            # What is scored from here on is what was loaded from the exported folder, not what was trained.
+            model = ship(config, model, material.task, material.tokenizer, folder.model, identity=result.identity)
             if material.evaluation:
                 if isinstance(material.task, ChatCompose):
                     scores, curve_ = material.task.scores_and_curve(model, material.evaluation)
@@ -342,18 +344,6 @@ def _overlap(material: RunData, generated: Sequence[Sample], folder: RunFolder) 
         found |= {f"verbatim_{of}_longest": float(overlap.longest), f"verbatim_{of}_mean": overlap.mean}
     RunFolder(folder.path / PRIVATE).write_json(STATISTICS, found)
     return found
-
-
-def _save_model(model: Any, material: RunData, folder: RunFolder, export: Export, identity: str) -> None:
-    """Weights and tokenizer as transformers reads them."""
-    save_model(model, folder.model, export=export)
-    write_phases(model, folder.model, identity=identity)
-    try:
-        material.tokenizer.save_pretrained(folder.model)
-    except OSError as error:
-        raise CheckpointError(
-            f"run folder: {folder.model} cannot be written ({error.strerror}); free space and resume"
-        ) from error
 
 
 def _result(

@@ -6,11 +6,11 @@ import fcntl
 import logging
 import os
 import sqlite3
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _DATABASES = ("postgresql", "mysql", "mssql")
 _SERVERS = ("http", "https", "databricks")
+_TIMEOUTS = {"postgresql": {"connect_timeout": 10}, "mysql": {"connect_timeout": 10}, "mssql": {"timeout": 10}}
+ANSWER_SECONDS = 15.0
+"""How long a store may take to answer whether it is there."""
+
 _REMEDY = "choose another tracking.uri, or train without a tracker: tracking=off"
 
 
@@ -42,10 +46,18 @@ def absolute_uri(uri: str | None, folder: Path) -> str:
             raise TrackingError("tracking: uri names an in-memory database; expected a file: sqlite:///PATH")
         return f"{_SQLITE}{(folder / path).absolute()}"
     if scheme in _DATABASES or scheme in _SERVERS:
-        return given
+        return _with_driver(given)
     raise TrackingError(
         f"tracking: uri={shown(given)!r} is no database or server; expected sqlite:///PATH, postgresql://… or http://…"
     )
+
+
+def _with_driver(uri: str) -> str:
+    """The address with the driver that is installed: SQLAlchemy takes psycopg2 for PostgreSQL unless it is named."""
+    scheme, _, rest = uri.partition("://")
+    if scheme == "postgresql" and find_spec("psycopg2") is None and find_spec("psycopg") is not None:
+        return f"postgresql+psycopg://{rest}"
+    return uri
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -67,17 +79,34 @@ def shown(uri: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else uri
 
 
+def see(uri: str, *, wait_seconds: float) -> None:
+    """Find out within `ANSWER_SECONDS` whether the store can be used; makes nothing.
+
+    Raises:
+      TrackingError: it cannot be written, does not answer, or lacks its driver.
+    """
+    path = sqlite_path(uri)
+    if path is None:
+        with tracking_errors(uri):
+            _within(ANSWER_SECONDS, _ask_server if is_server(uri) else _ask_database, uri)
+    elif path.exists():
+        _see_that_database_can_be_written(path, min(wait_seconds, ANSWER_SECONDS))
+    else:
+        folder = next(parent for parent in path.parents if parent.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise TrackingError(f"tracking: {path} cannot be written; {_REMEDY}")
+
+
 def make_ready(uri: str, *, wait_seconds: float) -> None:
     """Create the database where it is missing, one process at a time, and see that it can be written.
 
     MLflow migrates a missing database on first use; four processes that do it at once die. So it is done
-    here under a file lock, and before anything is trained.
+    here under a lock, and before anything is trained.
     """
     path = sqlite_path(uri)
     if path is None:
-        if uri.startswith("http"):
-            _see_that_server_answers(uri)
-        with tracking_errors(uri):
+        see(uri, wait_seconds=wait_seconds)
+        with tracking_errors(uri), nullcontext() if is_server(uri) else _alone(uri):
             client(uri).search_experiments(max_results=1)
         return
     try:
@@ -104,24 +133,103 @@ def _see_that_database_can_be_written(path: Path, wait_seconds: float) -> None:
         raise TrackingError(f"tracking: {path} {_sqlite_trouble(str(error))}; {_REMEDY}") from error
 
 
-def _see_that_server_answers(uri: str) -> None:
-    """MLflow asks an absent server for four minutes; once and 10 s is enough to tell a user."""
+def _within(seconds: float, ask: Callable[[str], None], uri: str) -> None:
+    """Call `ask`, and give it up after `seconds`: names are resolved and hosts are tried for as long as systems like.
+
+    The thread that is given up is a daemon's: it keeps no process alive.
+    """
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            ask(uri)
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=call, daemon=True, name="tracking store")
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise TrackingError(f"tracking: {shown(uri)} does not answer within {seconds:g} s; start it, or {_REMEDY}")
+    if raised:
+        raise raised[0]
+
+
+def _ask_server(uri: str) -> None:
+    """Send one request by MLflow's own client: it knows certificates, tokens and proxies, and would try for minutes."""
+    _quiet()
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    if not uri.startswith("http"):  # of Databricks the first request knows more
+        return
     try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10).close()
-    except urllib.error.HTTPError:
-        return  # it answers; what it allows is found by the first real request
-    except (OSError, ValueError) as error:
-        raise TrackingError(f"tracking: {shown(uri)} does not answer; start the server, or {_REMEDY}") from error
+        creds = get_default_host_creds(uri)
+        http_request(creds, "/health", "GET", timeout=10, max_retries=0, raise_on_status=False).close()
+    except (MlflowException, OSError, ValueError) as error:
+        trouble = "has a certificate that is not trusted" if "CERTIFICATE_VERIFY" in str(error) else "does not answer"
+        remedy = "set MLFLOW_TRACKING_SERVER_CERT_PATH" if "certificate" in trouble else "start the server"
+        raise TrackingError(f"tracking: {shown(uri)} {trouble}; {remedy}, or {_REMEDY}") from error
 
 
-@lru_cache(maxsize=8)
-def _client(uri: str, process: int) -> MlflowClient:
+def _ask_database(uri: str) -> None:
+    """One connection, tried once; MLflow tries an absent database for two minutes."""
+    import sqlalchemy as sa
+
+    try:
+        engine = sa.create_engine(uri, connect_args=_TIMEOUTS.get(_dialect(uri), {}))
+    except ModuleNotFoundError as error:
+        raise TrackingError(
+            f"tracking: no driver for {_dialect(uri)} is installed ({error.name}); pip install 'dp_train[postgres]' or "
+            f"that package, or {_REMEDY}"
+        ) from error
+    try:
+        with engine.connect():
+            pass
+    except sa.exc.OperationalError as error:
+        raise TrackingError(
+            f"tracking: {shown(uri)} does not answer or lets nobody in; start the database, or {_REMEDY}"
+        ) from error
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Let one process at a time make the tables of a PostgreSQL; the others wait for it."""
+    if _dialect(uri) != "postgresql":
+        yield
+        return
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(uri, connect_args=_TIMEOUTS["postgresql"], isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:  # which holds the lock, and gives it back however it ends
+            connection.execute(sa.text("SELECT pg_advisory_lock(hashtext('dp_train tracking'))"))
+            yield
+    finally:
+        engine.dispose()
+
+
+def _dialect(uri: str) -> str:
+    return uri.partition(":")[0].partition("+")[0]
+
+
+def _quiet() -> None:
     # A privacy tool calls nobody. MLflow reads this once, at its import.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # A failed statement is logged with its values, which may hold sample texts; alembic tells every migration.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # A signal that ends the process while a connection is given back is told by the status, not by a traceback.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+
+
+@lru_cache(maxsize=8)
+def _client(uri: str, process: int) -> MlflowClient:
+    _quiet()
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)

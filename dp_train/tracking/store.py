@@ -15,6 +15,7 @@ from dp_train.tracking.connection import (
     client,
     is_server,
     make_ready,
+    see,
     shown,
     sqlite_path,
     tracking_errors,
@@ -74,6 +75,15 @@ class TrackingStore:
         path = sqlite_path(address)
         root = None if is_server(address) else ((path.parent if path else base) / "mlartifacts").as_uri()
         return cls(uri=address, artifact_root=root)
+
+    @classmethod
+    def see(cls, uri: str | None = None, *, folder: Path | None = None, wait_seconds: float = 20) -> None:
+        """Find out within 15 s whether `open` could use the store, whatever its kind; makes nothing.
+
+        Raises:
+          TrackingError: as `open`.
+        """
+        see(absolute_uri(uri, (folder or Path.cwd()).absolute()), wait_seconds=wait_seconds)
 
     def experiment(self, name: str, *, metrics: Sequence[str] = ()) -> str:
         """Id of the experiment, made where it is missing, with the saved view for the primary `metrics`.

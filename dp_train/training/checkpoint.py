@@ -7,7 +7,6 @@ the optimizer state are dropped and the weights stay.
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dp_train.atomic import sweep, whole_folder
 from dp_train.errors import CheckpointError
 from dp_train.training.seeds import Seeds, from_checkpoint
 
@@ -66,19 +66,12 @@ class CheckpointFolder:
         final = self.path / f"step-{state.step:08d}{'-final' if state.finished else ''}"
         if final.is_dir():  # a step has one state: it was written when the step ended
             return final
-        temporary = self.path / f".{final.name}.{os.getpid()}"
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(mode=0o700)
-            with (temporary / _STATE).open("wb") as file:
-                torch.save(_to_plain(state), file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(final)
-            _sync_folder(self.path)
+            sweep(self.path)  # parts hold the secret seeds, too
+            with whole_folder(final, mode=0o700) as part:
+                torch.save(_to_plain(state), part / _STATE)
         except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-            shutil.rmtree(temporary, ignore_errors=True)
             reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
             raise CheckpointError(
                 f"checkpoint: step {state.step} cannot be written to {self.path} ({reason}); "
@@ -125,11 +118,3 @@ def _from_plain(plain: dict[str, Any]) -> TrainState:
     if values["seeds"] is not None:
         values["seeds"] = from_checkpoint(values["seeds"])
     return TrainState(**values)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from torch import nn
 
+from dp_train.atomic import write_text
 from dp_train.errors import CheckpointError, ModelError
 from dp_train.models.weights import Marks, has_known_origin, mark_tensors, names_of
 from dp_train.privacy.composition import compose, event_from_json, event_json
@@ -150,7 +151,8 @@ def write_phases(model: nn.Module, folder: Path, *, identity: str = "") -> None:
         "trained": sorted(names_of(marks).intersection(_LEARNT)),
     }
     try:
-        (folder / FILE).write_text(json.dumps(values) + "\n")
+        write_text(folder / FILE, json.dumps(values) + "
+")
     except OSError as error:
         raise CheckpointError(f"run folder: {folder} cannot be written ({error.strerror}); free space") from error
 

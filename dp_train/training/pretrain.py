@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from dp_train.atomic import sweep, whole_folder
 from dp_train.consent.events import Purpose
 from dp_train.errors import CheckpointError, ConsentError
 from dp_train.models.weights import declare_names, has_known_origin, mark_tensors, names_of
@@ -106,17 +105,13 @@ def starting_point(
 
 def _store(model: nn.Module, folder: Path, facts: Mapping[str, object]) -> None:
     """Write beside, then rename: two processes that make the same starting point do not meet."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        save_model(model, str(temporary / _WEIGHTS))
-        (temporary / _FACTS).write_text(json.dumps(facts, sort_keys=True, indent=2, default=str) + "\n")
-        if not folder.exists():
-            temporary.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep(folder.parent)
+        with whole_folder(folder) as part:
+            save_model(model, str(part / _WEIGHTS))
+            (part / _FACTS).write_text(json.dumps(facts, sort_keys=True, indent=2, default=str) + "\n")
     except OSError as error:
         raise CheckpointError(
             f"starting point: cannot be written to {folder} ({error.strerror}); free space or set another cache folder"
         ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

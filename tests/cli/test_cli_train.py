@@ -144,7 +144,7 @@ def test_a_file_that_cannot_be_read_leaves_no_run(rows: str | None, told: str, f
 def test_a_file_of_conversations_is_trained_on_by_its_own_consent(folder: Path, cli: Run) -> None:
     write_sample(folder)
     corpus = (
-        *("corpus=jsonl", f"corpus.private={CONVERSATIONS.name}", f"corpus.evaluation={CONVERSATIONS.name}"),
+        *("corpus=jsonl", f"corpus.private={CONVERSATIONS.name}"),
         *(f"consent.events={CONSENT.name}", f"consent.key={KEY.name}", "consent.as_of=2026-02-01T00:00:00+00:00"),
         "+consent.material_versions.conversation-features=2",
     )
@@ -153,6 +153,9 @@ def test_a_file_of_conversations_is_trained_on_by_its_own_consent(folder: Path, 
     assert "valid" in ended.out.splitlines()
     assert "denied: withdrawn" in ended.out
     assert files(folder) == {CONVERSATIONS.name, CONSENT.name, KEY.name}
+    unpublished = cli("validate", *QUIET, *corpus, f"corpus.evaluation={CONVERSATIONS.name}")
+    assert unpublished.code == 3
+    assert "corpus.evaluation: no conversation passes the gate, most often for: no_record" in unpublished.err
     assert cli("train", *QUIET, *corpus).code == 0
 
 

@@ -49,6 +49,12 @@ def test_consent_of_the_sample_keeps_some_and_denies_some() -> None:
     assert {Reason.GUEST, Reason.ORGANISATION_DENIES, Reason.WITHDRAWN, Reason.OLD_NOTICE} <= set(denials)
 
 
-def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^conversations.jsonl: No such file or directory; choose a folder"):
-        write_sample(tmp_path / "no")
+def test_a_new_folder_is_made(tmp_path: Path) -> None:
+    write_sample(tmp_path / "a/b")
+    assert len(list((tmp_path / "a/b").iterdir())) == 3
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/no: Not a directory; choose a folder that can be made"):
+        write_sample(tmp_path / "file/no")

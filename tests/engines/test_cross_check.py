@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dp_train.engines.cross_check import PRV, CrossCheck, cross_check, disagreement, opinions
+from dp_train.engines import cross_check as room
+from dp_train.engines.cross_check import PRV, CrossCheck, cross_check, disagreement, opinions, without_prv
 from dp_train.errors import PlanError
 from dp_train.privacy.plan import PrivacyPlan
 
@@ -68,3 +69,34 @@ def test_every_accountant_that_knows_a_plan_has_its_say(changes: dict[str, float
 @pytest.mark.parametrize("found", [{"pld": 1.0, PRV: 1.03}, {"pld": 1.0, PRV: float("nan")}, {"pld": 2.0, "rdp": 1.99}])
 def test_accountants_that_disagree_are_told(found: dict[str, float]) -> None:
     assert "accountants disagree" in str(disagreement(found))
+
+
+def test_a_second_opinion_that_would_take_too_much_is_coarser_or_none_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[float] = []
+    real = room.PRVAccountant.get_epsilon
+
+    def noted(self: room.PRVAccountant, delta: float, *, eps_error: float) -> float:
+        asked.append(eps_error)
+        return float(real(self, delta, eps_error=eps_error))
+
+    monkeypatch.setattr(room.PRVAccountant, "get_epsilon", noted)
+    coarse = PLAN.replace(sample_rate=0.3, noise_multiplier=1.5, steps=2000)  # a thousandth of ε=86 is allowed
+    assert PRV in opinions(coarse)
+    assert asked == [pytest.approx(0.0151, abs=1e-3)]
+    assert disagreement(opinions(coarse)) is None
+    assert without_prv(coarse) is None
+    monkeypatch.setattr(room, "_MOST_POINTS", 1 << 10)
+    fine = PLAN.replace(steps=999)
+    assert PRV not in opinions(fine)
+    assert without_prv(fine) == "a grid as fine as its opinion needs has more than 1,024 points"
+    assert len(asked) == 1
+
+
+def test_a_second_opinion_that_finds_no_memory_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object, **__: object) -> float:
+        raise MemoryError
+
+    monkeypatch.setattr(room.PRVAccountant, "get_epsilon", no_memory)
+    assert set(opinions(PLAN.replace(steps=998))) == {"pld", "rdp"}

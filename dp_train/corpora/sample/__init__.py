@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from dp_train.atomic import write_text
 from dp_train.consent.events import write_events
 from dp_train.consent.principals import PrincipalKey
 from dp_train.conversations import Conversation, ConversationKind
@@ -44,6 +45,10 @@ def write_sample(folder: str | os.PathLike[str]) -> None:
       DataError: a file cannot be written.
     """
     target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{target}: {error.strerror}; choose a folder that can be made or written") from error
     source, sample = SyntheticCorpus(_PEOPLE, Population.PRIVATE, seed=_SEED), _Sample()
     write_jsonl(sample, target / CONVERSATIONS.name)
     people = {person for conversation in sample.conversations() for person in conversation.people}
@@ -58,12 +63,9 @@ def write_sample(folder: str | os.PathLike[str]) -> None:
         target / CONSENT.name,
     )
     try:
-        descriptor = os.open(target / KEY.name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as out:
-            os.fchmod(descriptor, 0o600)
-            out.write(sample_key().secret.hex() + "\n")
+        write_text(target / KEY.name, sample_key().secret.hex() + "\n", mode=0o600)
     except OSError as error:
-        raise DataError(f"{KEY.name}: {error.strerror}; choose a folder that can be written") from error
+        raise DataError(f"{target / KEY.name}: {error.strerror}; choose a folder that can be written") from error
 
 
 @dataclass(frozen=True, slots=True)
