@@ -127,7 +127,7 @@ def _launch(words: list[str], sweep: Grid, parent_id: str | None, stored: Mappin
     def trial(tree: DictConfig) -> None:
         _trial(tree, parent_id, sweep)
 
-    prepare_hydra(stored)
+    prepare_hydra(stored, words)
     old_words, old_setting = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = ["dp-train", "--multirun", *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints the traceback itself and exits
@@ -189,7 +189,7 @@ def _parent(config: Recipe, overrides: Sequence[str]) -> Iterator[TrackedRun | N
         yield None
         return
     experiment = store.experiment(experiment_name(config), metrics=[])
-    with store.start_run(experiment, name=f"sweep {config.task.name.value}", kind=RunKind.SWEEP) as run:
+    with store.start_run(experiment, name=f"sweep {config.task.name}", kind=RunKind.SWEEP) as run:
         run.set_tags({"dp_train.overrides": " ".join(public_overrides(overrides))})
         yield run
 

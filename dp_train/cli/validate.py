@@ -7,7 +7,6 @@ from argparse import Namespace
 from dp_train.cli.load_config import compose_from, without_hydra
 from dp_train.cli.plan import plan_table
 from dp_train.cli.show import config_tree, console, gate_table
-from dp_train.runs.names import CorpusSource
 from dp_train.runs.plan import make_plan, warnings
 
 
@@ -24,7 +23,7 @@ def run(options: Namespace) -> int:
     from dp_train.runs.prepare import model_spec
 
     model_spec(config)
-    if config.corpus.source is not CorpusSource.EMBEDDED:
+    if not config.corpus.embedded:
         out.print(gate_table(populations(config, look(config)).reports))
     out.print("valid")
     return 0

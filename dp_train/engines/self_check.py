@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dp_train.engines.base import Clipping, Engine, EngineName, MicroBatch, RowLosses, StepRecord
+from dp_train.engines.base import AnyEngine, Clipping, Engine, EngineName, MicroBatch, RowLosses, StepRecord
 from dp_train.engines.build import build_engine
 from dp_train.engines.noise import SeededNoise
 from dp_train.engines.scaling import Scaling
@@ -40,7 +40,7 @@ Values = Mapping[str, Tensor]
 
 
 def self_check(
-    name: EngineName,
+    name: AnyEngine,
     *,
     model: nn.Module,
     row_losses: RowLosses,
@@ -87,7 +87,7 @@ class _Check:
 
     def __init__(
         self,
-        name: EngineName,
+        name: AnyEngine,
         model: nn.Module,
         row_losses: RowLosses,
         plan: PrivacyPlan,
@@ -205,7 +205,7 @@ class _Check:
             found[key], parameter.grad = parameter.grad, None
         return total, found
 
-    def _step(self, name: EngineName, plan: PrivacyPlan, clipping: Clipping) -> tuple[Values, StepRecord]:
+    def _step(self, name: AnyEngine, plan: PrivacyPlan, clipping: Clipping) -> tuple[Values, StepRecord]:
         with self._attached(name, plan, self._sgd(0.0), clipping) as engine:
             record = self._accumulate(engine, 0)
             released = {key: parameter.grad for key, parameter in self.parameters.items()}
@@ -220,7 +220,7 @@ class _Check:
 
     @contextmanager
     def _attached(
-        self, name: EngineName, plan: PrivacyPlan, optimizer: torch.optim.Optimizer, clipping: Clipping = Clipping.FLAT
+        self, name: AnyEngine, plan: PrivacyPlan, optimizer: torch.optim.Optimizer, clipping: Clipping = Clipping.FLAT
     ) -> Iterator[Engine]:
         engine = build_engine(
             name,
@@ -284,7 +284,7 @@ def _woken(parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
 
 
 @contextmanager
-def _as_found(name: EngineName, model: nn.Module) -> Iterator[None]:
+def _as_found(name: AnyEngine, model: nn.Module) -> Iterator[None]:
     """In evaluation mode inside; afterwards as it was, and if the engine left something changed that is told.
 
     Trainable values are looked after by `_woken`.

@@ -6,7 +6,6 @@ A whole folder needs transformers and nothing else; adapters need peft and the m
 from __future__ import annotations
 
 from copy import deepcopy
-from enum import Enum
 from pathlib import Path
 
 import torch
@@ -15,13 +14,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from dp_train.errors import CheckpointError
-
-
-class Export(Enum):
-    """What a run with adapters leaves behind."""
-
-    MERGED = "merged"
-    ADAPTER = "adapter"
+from dp_train.models.spec import Export as Export
 
 
 def save_model(model: PreTrainedModel, folder: Path, *, export: Export = Export.MERGED) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 from torch import nn
@@ -11,15 +10,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from dp_train.errors import ModelError
-
-
-class Trainable(Enum):
-    """What is trained; all else is frozen."""
-
-    ALL = "all"
-    NORMS_AND_BIASES = "norms_and_biases"
-    LAST_LAYERS = "last_layers"
-    LORA = "lora"
+from dp_train.models.spec import Trainable as Trainable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,10 @@ from enum import Enum
 from typing import Any
 
 from dp_train.errors import PlanError
+from dp_train.words import Word
 
 
-class Unit(Enum):
+class Unit(Word):
     """Whose data is protected: all of one person's, or one example's."""
 
     USER = "user"

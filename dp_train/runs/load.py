@@ -9,9 +9,9 @@ from dp_train.errors import ModelError
 from dp_train.models.pretrained import load_pretrained_tokenizer
 from dp_train.models.tokenizer import load_tokenizer
 from dp_train.runs.folder import RunFolder, read_config
-from dp_train.runs.names import ModelSource
-from dp_train.runs.prepare import AnyTask, choose_trainable, first_model, make_task, model_spec
+from dp_train.runs.prepare import choose_trainable, first_model, make_task, model_spec
 from dp_train.runs.recipe import Recipe, recipe_of
+from dp_train.tasks.base import Task
 from dp_train.training.checkpoint import CheckpointFolder
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Trained:
     """What a finished run left."""
 
     config: Recipe
-    task: AnyTask
+    task: Task
     model: PreTrainedModel
 
 
@@ -40,7 +40,7 @@ def load(folder: RunFolder) -> Trained:
         raise ModelError(
             f"run {folder.path}: holds no finished model; finish it with dp-train train --resume {folder.path}"
         )
-    scratch = config.model.source is ModelSource.SCRATCH
+    scratch = not config.model.builder().pretrained
     tokenizer = load_tokenizer(folder.model) if scratch else load_pretrained_tokenizer(str(folder.model))
     model = first_model(config, tokenizer)
     choose_trainable(config, model)

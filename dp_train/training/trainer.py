@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from dp_train.consent.events import Purpose
 from dp_train.conversations import Example
-from dp_train.engines.base import Clipping, Engine, EngineName, StepRecord
+from dp_train.engines.base import AnyEngine, Clipping, Engine, EngineName, StepRecord
 from dp_train.engines.build import build_engine
 from dp_train.engines.correlated_noise import CorrelatedNoise
 from dp_train.engines.noise import NoiseSource, SeededNoise
@@ -98,7 +98,7 @@ class Trainer:
         plan: PrivacyPlan,
         *,
         optimizer: OptimizerFactory,
-        engine: EngineName = EngineName.BOOKKEEPING,
+        engine: AnyEngine = EngineName.BOOKKEEPING,
         clipping: Clipping = Clipping.FLAT,
         callbacks: Sequence[Callback] = (),
         microbatch_rows: int = 64,
