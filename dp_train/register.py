@@ -184,24 +184,25 @@ def _attribute(where: str) -> object:
     return operator.attrgetter(name)(importlib.import_module(module))
 
 
-def fill(spec: type[T], part: object, key: str) -> T:
+def fill(spec: type[T], part: object, key: str, *, options: Mapping[str, Any] | None = None) -> T:
     """An instance of a dataclass from a part of the configuration.
 
     A field takes the part's own value of that name, or `options` of the part; one that is in neither its default.
 
     Args:
-      part: a dataclass, with a mapping `options`. key: what it is called, such as `task`.
+      part: a dataclass. key: what it is called, such as `task`.
+      options: in place of the part's own.
 
     Raises:
       ConfigError: an option is unknown, missing or of another type. Or what the class itself refuses.
     """
-    options: Mapping[str, Any] = getattr(part, "options", {})
+    given: Mapping[str, Any] = getattr(part, "options", {}) if options is None else options
     kinds = typing.get_type_hints(spec)
     fields = {field.name: field for field in dataclasses.fields(cast("Any", spec)) if field.init}
     shared = {field.name for field in dataclasses.fields(cast("Any", part))} & fields.keys()
     own = fields.keys() - shared
     values = {name: getattr(part, name) for name in shared}
-    for name, value in options.items():
+    for name, value in given.items():
         if name not in own:
             close = get_close_matches(name, sorted(own), n=1)
             meant = f"; did you mean {close[0]}?" if close else ""
@@ -228,6 +229,8 @@ def defaults(spec: type, part: type) -> dict[str, Any]:
             into[field.name] = field.default
         elif field.default_factory is not dataclasses.MISSING:
             into[field.name] = field.default_factory()
+        elif into is options:
+            into[field.name] = "???"  # OmegaConf's word for a value that has to be given
     plain = {name: value.name.lower() if isinstance(value, Enum) else value for name, value in options.items()}
     return {**found, "options": {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items()}}
 

@@ -93,11 +93,23 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> str:
     if key in names:  # a mapping, to which Hydra adds nothing unasked
         return f"{shown}: expected a new entry as +{key}.NAME=VALUE"
     part = key.rpartition(".")[0]
+    group, _, options = part.partition(".")
+    if group in GROUPS and options == "options":
+        return f"{shown}: unknown key{_options(group, key, overrides)}"
     siblings = [name for name in names if name.rpartition(".")[0] == part]
     meant = _meant(key, [*names, *groups()])
     if siblings and part:
         return f"{shown}: unknown key{meant}; {part} has {', '.join(name.rpartition('.')[2] for name in siblings)}"
     return f"{shown}: unknown key{meant}; expected one of {', '.join(name for name in names if '.' not in name)}"
+
+
+def _options(group: str, key: str, overrides: Sequence[str]) -> str:
+    """What the chosen member of a group takes under `options`, where the command line says which it is."""
+    name = next((text.partition("=")[2] for text in overrides if text.partition("=")[0] == group), None)
+    if name is None or "," in name or not GROUPS[group].register.has(name):
+        return f"; expected what the chosen {group} takes, which is in no file: docs/extending.md"
+    own = [f"{group}.options.{option}" for option in GROUPS[group].node(name).get("options", {})]
+    return f"{_meant(key, own)}; {group}={name} takes {', '.join(own) or 'no options'}"
 
 
 def _meant(word: str, choice: Sequence[str]) -> str:

@@ -204,7 +204,7 @@ class CorpusConfig:
         if self.train_on is TrainOn.PUBLIC:
             found.pop(PRIVATE, None)
         if PUBLIC not in found:
-            found = {PUBLIC: fill(Embedded, self, "corpus").corpora(kinds)[PUBLIC], **found}
+            found = {PUBLIC: fill(Embedded, self, "corpus", options={}).corpora(kinds)[PUBLIC], **found}
         return found
 
 
