@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import EXAMPLES, SMALL, Python
+from example_runs import EXAMPLES, SMALL, Python
 
 from dp_train.corpora.readers import read_jsonl
 from dp_train.corpora.sample import CONSENT, CONVERSATIONS, KEY
