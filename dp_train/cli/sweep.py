@@ -242,7 +242,7 @@ def _report(folder: Path, out: Console, price: composition.Price | None) -> int:
     if price is not None:
         out.print(
             f"these trials together: ε={rounded_up(price.epsilon)}, which is what stands behind a model that is chosen "
-            "among them; corpus.train_on=PUBLIC chooses for nothing"
+            "among them; corpus.train_on=public chooses for nothing"
         )
     if failed:
         raise DpTrainError(

@@ -38,7 +38,7 @@ from dp_train.store.database import Database, absolute_url
 class Populations:
     """What passed the gate, anonymised; `evaluation` is None where no file of it was given.
 
-    `private` is what is learnt from: published text, too, with `corpus.train_on=PUBLIC`.
+    `private` is what is learnt from: published text, too, with `corpus.train_on=public`.
     """
 
     private: ConsentedCorpus
@@ -122,7 +122,7 @@ def refuse_the_past(config: Recipe, gated: Populations) -> None:
     for name, corpus in ((PRIVATE, gated.private), (PUBLIC, gated.public), (EVALUATION, gated.evaluation)):
         answers = not consent.store or (
             corpus is not None and in_store(config, read.get(name, read[PUBLIC]))
-        )  # train_on=PUBLIC has no private one
+        )  # train_on=public has no private one
         if corpus is not None and answers and gate(corpus, now, corpus.policy).report.turns_removed:
             raise ConsentError(
                 "consent.as_of and consent.known_at ask about an earlier time, and people who agreed then do not agree "
