@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
@@ -16,11 +20,31 @@ from dp_train.runs.registers import GROUPS, Group, admit
 SCHEME = "dp-train"
 
 
+def code_words(overrides: Sequence[str]) -> list[str]:
+    """What a command line chooses of module:Name, one choice a word: task=a:A,b:B gives task=a:A and task=b:B."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException:
+        return []  # composing says what cannot be read
+    found = []
+    for override in parsed:
+        if override.key_or_group in GROUPS:
+            several = override.is_discrete_sweep()
+            values = override.sweep_string_iterator() if several else [override.get_value_element_as_str()]
+            names = [str(value).translate(_UNQUOTED) for value in values]
+            found += [f"{override.key_or_group}={name}" for name in names if ":" in name]
+    return found
+
+
+_UNQUOTED = str.maketrans("", "", "'\"\\")
+"""Hydra quotes and escapes values; a module's name has neither quotes nor backslashes."""
+
+
 def source_path(code: list[str]) -> str:
     """The entry of Hydra's search path; it carries what the command line allows into workers of a sweep.
 
     Args:
-      code: of `registers.code_words`.
+      code: of `code_words`.
     """
     return f"{SCHEME}://{'+'.join(code)}"
 

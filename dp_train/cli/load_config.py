@@ -32,12 +32,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dp_train.cli.config_errors import explain
-from dp_train.cli.hydra_source import RegisterSource, source_path
+from dp_train.cli.hydra_source import RegisterSource, code_words, source_path
 from dp_train.errors import ConfigError, TrackingError
 from dp_train.runs.config_paths import conf_folder, groups, search_folders
 from dp_train.runs.folder import RunFolder, parse_config, read_config
 from dp_train.runs.recipe import Recipe
-from dp_train.runs.registers import code_words
 
 ROOT = "config"
 HYDRA_VERSION = "1.3"

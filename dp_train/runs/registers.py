@@ -40,16 +40,6 @@ GROUPS: Mapping[str, Group] = {
 }
 
 
-def code_words(words: Iterable[str]) -> list[str]:
-    """Those of the words of a command line that choose `module:Name`, one choice a word: task=own_task:Shout."""
-    found = []
-    for word in words:
-        key, _, value = word.lstrip("+").partition("=")
-        if key in GROUPS:
-            found += [f"{key}={name}" for name in value.split(",") if ":" in name]
-    return found
-
-
 def admit(words: Iterable[str]) -> None:
     """Load the code that words such as task=own_task:Shout name; call it with words of the command line alone.
 

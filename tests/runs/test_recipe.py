@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dp_train.cli.hydra_source import code_words
 from dp_train.cli.load_config import compose
 from dp_train.engines.spec import EngineName
 from dp_train.errors import ConfigError
@@ -144,3 +145,19 @@ def test_a_recipe_is_never_dispatched_on_by_a_chain_that_ends_in_else() -> None:
         text = inspect.getsource(module)
         for name in ("MeetingSummary", "ChatCompose", "Gitter", "CRD3", "sgd(", '"adamw"'):
             assert name not in text, f"{module.__name__}: {name}"
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("task=a:A", ["task=a:A"]),
+        ("task='a:A'", ["task=a:A"]),
+        ("task=a:A,chat_compose,b:B", ["task=a:A", "task=b:B"]),
+        ("+optimizer=choice(a:A,sgd)", ["optimizer=a:A"]),
+        ("task.name=a:A", []),
+        ("question=a:A", []),
+        ("task=[", []),
+    ],
+)
+def test_the_command_line_alone_says_which_code_may_be_chosen(word: str, found: list[str]) -> None:
+    assert code_words([word]) == found
