@@ -13,9 +13,10 @@ from enum import Enum
 from typing import Protocol
 
 from dp_train.errors import DataError
+from dp_train.words import Word
 
 
-class ContentKind(Enum):
+class ContentKind(Word):
     """What a piece of content is; consent is given per kind."""
 
     __hash__ = object.__hash__  # members are singletons; Enum's own hash is slow, and the gate asks millions of times

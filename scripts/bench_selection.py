@@ -99,7 +99,7 @@ def main() -> None:
         report(f"random, {count} meetings", random_meetings(count, of, seed=0), options.patience)
         return
     report("summary/quickstart", embedded("summary/quickstart"), options.patience)
-    report("compose/quickstart, thread", embedded("compose/quickstart", "task.context=THREAD"), options.patience)
+    report("compose/quickstart, thread", embedded("compose/quickstart", "task.context=thread"), options.patience)
 
 
 if __name__ == "__main__":

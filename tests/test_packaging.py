@@ -42,6 +42,7 @@ def test_the_source_archive_holds_what_a_wheel_is_built_from(tmp_path: Path) -> 
     with tarfile.open(archive) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
     assert {"conf/config.yaml", "experiments/summary/quickstart.yaml", "pyproject.toml", "constraints.txt"} <= names
+    assert {"examples/own_task.py", "docs/extending.md"} <= names
 
 
 def test_an_installed_wheel_trains_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 from dp_train.errors import ConfigError
-from dp_train.runs.config_paths import groups, options
+from dp_train.runs.config_paths import choices, groups
 from dp_train.runs.recipe import Recipe
+from dp_train.runs.registers import GROUPS
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> ConfigError:
@@ -57,7 +58,7 @@ def _what(error: Exception, text: str, overrides: Sequence[str]) -> str:
         return f"{found[2]}={found[1]}; expected {_expected(found[2])}"
     if isinstance(error, MissingMandatoryValue):
         key = getattr(error, "full_key", None) or "a value"
-        choice = f"; choose {key}={'|'.join(options(key))}" if key in groups() else f"; give {key}=…"
+        choice = f"; choose {key}={'|'.join(choices(key))}" if key in groups() else f"; give {key}=…"
         return f"{key} is missing{choice}"
     if isinstance(error, InterpolationResolutionError):
         return f"{getattr(error, 'full_key', '')}: {error.msg or error}".split("\n")[0] + "; expected the name of a key"
@@ -78,10 +79,11 @@ def _where(text: str) -> str:
 
 def _missing_part(missing: str) -> str:
     group, _, name = missing.partition("/")
-    choice = list(options(group))
+    choice = choices(group)
     if not choice:
         return f"{group} is no group of parts{_meant(group, groups())}; expected one of {', '.join(groups())}"
-    return f"{group}={name} does not exist{_meant(name, choice)}; expected one of {', '.join(choice)}"
+    own = ", or module:Name of a file in the working folder" if group in GROUPS else ""
+    return f"{group}={name} does not exist{_meant(name, choice)}; expected one of {', '.join(choice)}{own}"
 
 
 def _unknown_key(key: str, overrides: Sequence[str]) -> str:
@@ -91,11 +93,23 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> str:
     if key in names:  # a mapping, to which Hydra adds nothing unasked
         return f"{shown}: expected a new entry as +{key}.NAME=VALUE"
     part = key.rpartition(".")[0]
+    group, _, options = part.partition(".")
+    if group in GROUPS and options == "options":
+        return f"{shown}: unknown key{_options(group, key, overrides)}"
     siblings = [name for name in names if name.rpartition(".")[0] == part]
     meant = _meant(key, [*names, *groups()])
     if siblings and part:
         return f"{shown}: unknown key{meant}; {part} has {', '.join(name.rpartition('.')[2] for name in siblings)}"
     return f"{shown}: unknown key{meant}; expected one of {', '.join(name for name in names if '.' not in name)}"
+
+
+def _options(group: str, key: str, overrides: Sequence[str]) -> str:
+    """What the chosen member of a group takes under `options`, where the command line says which it is."""
+    name = next((text.partition("=")[2] for text in overrides if text.partition("=")[0] == group), None)
+    if name is None or "," in name or not GROUPS[group].register.has(name):
+        return f"; expected what the chosen {group} takes, which is in no file: docs/extending.md"
+    own = [f"{group}.options.{option}" for option in GROUPS[group].node(name).get("options", {})]
+    return f"{_meant(key, own)}; {group}={name} takes {', '.join(own) or 'no options'}"
 
 
 def _meant(word: str, choice: Sequence[str]) -> str:
@@ -109,7 +123,7 @@ def _expected(key: str) -> str:
     if kind is None:
         return "a value of the type that the schema gives"
     if dataclasses.is_dataclass(kind):
-        choice = options(key)
+        choice = choices(key)
         return f"one of {', '.join(choice)}" if choice else "keys below it"
     return _in_words(kind)
 
@@ -119,7 +133,7 @@ _WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: 
 
 def _in_words(kind: object) -> str:
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return f"one of {', '.join(kind.__members__)}"
+        return f"one of {', '.join(member.name.lower() for member in kind)}"
     if typing.get_origin(kind) is list:
         return f"a list, each of it {_in_words(typing.get_args(kind)[0])}"
     if isinstance(kind, types.UnionType):

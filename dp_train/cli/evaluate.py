@@ -9,7 +9,6 @@ from dataclasses import replace
 from dp_train.cli.show import console, samples, scores_table
 from dp_train.errors import ConfigError
 from dp_train.runs.folder import RunFolder
-from dp_train.runs.names import CorpusSource
 
 
 def run(options: Namespace) -> int:
@@ -26,7 +25,7 @@ def run(options: Namespace) -> int:
     trained = load(folder)
     config = trained.config
     if options.on is not None:
-        config = replace(config, corpus=replace(config.corpus, evaluation_source=CorpusSource(options.on)))
+        config = replace(config, corpus=replace(config.corpus, evaluation_source=options.on))
     examples = evaluation_examples(config, trained.task, populations(config, look(config)))
     if not examples:
         raise ConfigError(

@@ -55,7 +55,7 @@ class StudyReport:
             epsilon = outcome.config.privacy.epsilon
             found.append(
                 FrontierPoint(
-                    task=self.config.task.name.value,
+                    task=self.config.task.name,
                     metric=self.metric,
                     epsilon=epsilon,
                     score=outcome.scores[self.metric],
@@ -69,7 +69,7 @@ def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) 
     """The frontier as PNG and SVG, in the folder and on the parent run; None where nothing has a score."""
     panels = [
         FrontierPanel(
-            task=report.config.task.name.value.replace("_", " "),
+            task=report.config.task.name.replace("_", " "),
             axis=_AXES[report.metric],
             higher_is_better=report.higher_is_better,
             points=report.points,
@@ -141,7 +141,7 @@ def _rows(reports: Sequence[StudyReport]) -> list[tuple[str, ...]]:
     """One row a baseline, the public starting point, and each ε with the median of its repeats."""
     rows: list[tuple[str, ...]] = []
     for report in reports:
-        task = report.config.task.name.value
+        task = report.config.task.name
         better = "↑" if report.higher_is_better else "↓"
 
         def row(run: str, *cells: str, task: str = task) -> tuple[str, ...]:

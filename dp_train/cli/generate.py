@@ -19,7 +19,7 @@ from rich.console import Console
 from dp_train.anonymize import Anonymizer
 from dp_train.cli.show import console
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Turn
-from dp_train.errors import DataError
+from dp_train.errors import ConfigError, DataError
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.load import Trained, load
 from dp_train.runs.populations import anonymizer_of
@@ -33,6 +33,11 @@ _UNNAMED = "speaker"
 def run(options: Namespace) -> int:
     """Generate from a file, or line by line from the terminal."""
     trained = load(RunFolder.find(options.run))
+    if not isinstance(trained.task, MeetingSummary | ChatCompose):
+        raise ConfigError(
+            f"generate: task {trained.config.task.name} writes neither summaries nor messages; expected a run of "
+            "meeting_summary or chat_compose; dp-train evaluate shows samples of any task"
+        )
     out = console()
     if options.file is not None:
         for text in _from_file(trained, options.file):
@@ -125,7 +130,9 @@ def _interactive(trained: Trained, out: Console) -> int:
         from dp_train.cli.typing import type_messages
 
         out.print("Type a message: Tab takes what is suggested, Enter ends the message, Ctrl-C or Ctrl-D leaves.")
-        typing, anonymizer = trained.task.typing(trained.model), anonymizer_of(trained.config)
+        task = trained.task
+        assert isinstance(task, ChatCompose)
+        typing, anonymizer = task.typing(trained.model), anonymizer_of(trained.config)
 
         def suggest(draft: str, earlier: str) -> str:
             return typing.suggest(*anonymous_draft(anonymizer, draft, earlier))

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from hydra import compose as hydra_compose
@@ -32,6 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dp_train.cli.config_errors import explain
+from dp_train.cli.hydra_source import RegisterSource, code_words, source_path
 from dp_train.errors import ConfigError, TrackingError
 from dp_train.runs.config_paths import conf_folder, groups, search_folders
 from dp_train.runs.folder import RunFolder, parse_config, read_config
@@ -45,18 +46,25 @@ _STORED = "stored"
 class _SearchPath(SearchPathPlugin):
     """Hydra asks it wherever it composes: here, and in every trial of a sweep."""
 
+    code: ClassVar[list[str]] = []
+    """Choices of module:Name on the command line that is composed."""
+
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for folder in search_folders():
             search_path.append("dp-train", f"file://{folder}")
+        search_path.append("dp-train", source_path(self.code))
 
 
-def prepare_hydra(stored: Mapping[str, Any] | None = None) -> None:
+def prepare_hydra(stored: Mapping[str, Any] | None = None, words: Sequence[str] = ()) -> None:
     """Make schema, search path and resolvers known to Hydra; may be called again.
 
     Args:
       stored: configuration of an earlier run, which then stands on top of the parts as `+from_run=stored`.
+      words: of the command line; the only ones that may choose module:Name.
     """
     Plugins.instance().register(_SearchPath)
+    Plugins.instance().register(RegisterSource)
+    _SearchPath.code = code_words(words)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=Recipe)
     if stored is not None:
@@ -90,7 +98,7 @@ def compose(overrides: Sequence[str], *, stored: Mapping[str, Any] | None = None
     Raises:
       ConfigError: in one line: which key or value, what was expected, what to do.
     """
-    prepare_hydra(stored)
+    prepare_hydra(stored, overrides)
     arguments = overrides_for(overrides, stored)
     with _clean_hydra():
         try:

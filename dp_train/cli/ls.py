@@ -12,6 +12,7 @@ from dp_train.cli.show import console, table
 from dp_train.privacy.rounding import rounded_up
 from dp_train.runs.config_paths import options as parts
 from dp_train.runs.folder import RunFolder
+from dp_train.runs.registers import GROUPS
 
 _GROUPS = {"tasks": "task", "corpora": "corpus", "models": "model", "engines": "engine", "optimizers": "optimizer"}
 
@@ -26,8 +27,14 @@ def run(options: Namespace) -> int:
         elif kind == "runs":
             _runs(out)
         else:
-            out.print(f"{kind}: {', '.join(f'{_GROUPS[kind]}={name}' for name in parts(_GROUPS[kind]))}")
+            out.print(f"{kind}: {', '.join(_choices(_GROUPS[kind]))}", highlight=False, soft_wrap=True, markup=False)
     return 0
+
+
+def _choices(group: str) -> list[str]:
+    """Parts that files describe, then those of installed packages, each with its package."""
+    found = [f"{group}={name}" for name in parts(group)]
+    return found + [f"{group}={name} ({package})" for name, package in GROUPS[group].register.origins()]
 
 
 def _experiments(out: Console) -> None:

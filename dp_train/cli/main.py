@@ -105,6 +105,10 @@ def _run(words: list[str]) -> int:
     # Set before any library reads them: forked workers of a tokenizer warn, and this tool calls nobody.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if getattr(options, "code", None):
+        from dp_train.runs.registers import admit
+
+        admit(options.code)
     return int(import_module(f"dp_train.cli.{verb.module}").run(options))
 
 

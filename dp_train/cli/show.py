@@ -33,7 +33,7 @@ def config_tree(tree: DictConfig) -> Tree:
     shown = Tree("[bold]config")
     for name, part in public_config(plain(tree)).items():
         if isinstance(part, dict):
-            pairs = " ".join(f"{key}={value}" for key, value in part.items() if value is not None)
+            pairs = " ".join(f"{key}={value}" for key, value in part.items() if value not in (None, {}))
             shown.add(f"[bold]{name}[/] [dim]{escape(pairs)}[/]")
         elif part:
             shown.add(f"[bold]{name}[/] {escape(str(part))}")

@@ -127,7 +127,7 @@ def _launch(words: list[str], sweep: Grid, parent_id: str | None, stored: Mappin
     def trial(tree: DictConfig) -> None:
         _trial(tree, parent_id, sweep)
 
-    prepare_hydra(stored)
+    prepare_hydra(stored, words)
     old_words, old_setting = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = ["dp-train", "--multirun", *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints the traceback itself and exits
@@ -192,7 +192,7 @@ def _parent(config: Recipe, overrides: Sequence[str]) -> Iterator[TrackedRun | N
         yield None
         return
     experiment = store.experiment(experiment_name(config), metrics=[])
-    with store.start_run(experiment, name=f"sweep {config.task.name.value}", kind=RunKind.SWEEP) as run:
+    with store.start_run(experiment, name=f"sweep {config.task.name}", kind=RunKind.SWEEP) as run:
         run.set_tags({"dp_train.overrides": " ".join(public_overrides(overrides))})
         yield run
 
@@ -247,7 +247,7 @@ def _report(folder: Path, out: Console, price: composition.Price | None) -> int:
     if price is not None:
         out.print(
             f"these trials together: ε={rounded_up(price.epsilon)}, which is what stands behind a model that is chosen "
-            "among them; corpus.train_on=PUBLIC chooses for nothing"
+            "among them; corpus.train_on=public chooses for nothing"
         )
     if failed:
         raise DpTrainError(

@@ -31,7 +31,7 @@ from dp_train.privacy.plan import PrivacyPlan
 from dp_train.runs.consent_recheck import taken_up
 from dp_train.runs.folder import RunFolder, plain, read_config
 from dp_train.runs.inventory import refuse_if_somebody_left
-from dp_train.runs.names import ModelSource, PrivacyMode
+from dp_train.runs.names import PrivacyMode
 from dp_train.runs.plan import make_plan, warnings
 from dp_train.runs.recipe import Recipe
 from dp_train.tracking.provenance import public_config, public_overrides
@@ -154,13 +154,13 @@ def run_studies(studies: Sequence[Study], where: Path | RunFolder, out: Console,
         check_parts(study.config, made, plans, folder=path, tell=out.print)
     store = open_store(first)
     demo = command == DEMO
-    name = "demo" if demo else f"tradeoff {first.task.name.value}"
+    name = "demo" if demo else f"tradeoff {first.task.name}"
     folder = where if isinstance(where, RunFolder) else RunFolder.create(where, studies[0].tree, studies[0].overrides)
     reports: list[StudyReport] = []
     todo = [
         Declared(
             plan=plan,
-            name=f"{study.config.task.name.value} {point.folder}",
+            name=f"{study.config.task.name} {point.folder}",
             consent_root=moments[id(study)].root,
             reservation=identifier,
         )
@@ -208,7 +208,7 @@ def _identified(
 
 
 def _trial(path: Path, study: Study, point: Point) -> RunFolder:
-    return RunFolder(path / study.config.task.name.value / point.folder)
+    return RunFolder(path / study.config.task.name / point.folder)
 
 
 def _asked_again(folder: RunFolder, config: Recipe) -> ConsentSnapshot | None:
@@ -249,7 +249,7 @@ def _parent(
     with store.start_run(experiment, name=name, kind=RunKind.DEMO if demo else RunKind.TRADEOFF) as run:
         folder.write_json("tracking.json", {"run_id": run.run_id, "experiment_id": experiment})
         # Each without its seed: one level down, the tracker would not know it for a seed.
-        trees = {study.config.task.name.value: public_config(plain(study.tree)) for study in studies}
+        trees = {study.config.task.name: public_config(plain(study.tree)) for study in studies}
         run.log_provenance(trees, studies[0].overrides)
         if any(study.config.corpus.research_only for study in studies):
             run.set_tags({"dp_train.research_only": WARNING})
@@ -283,6 +283,7 @@ def _run_study(
     from dp_train.cli.frontier import StudyReport
     from dp_train.runs.prepare import make_model
     from dp_train.runs.run import Family, finished_before, run_trial
+    from dp_train.tasks.base import HasBaselines
     from dp_train.tracking.progress import ShowProgress
 
     config, task = study.config, made.task
@@ -290,10 +291,10 @@ def _run_study(
     start_scores: dict[str, float] = {}
     baselines: dict[str, dict[str, float]] = {}
     if made.evaluation:
-        if start is not None or config.model.source is not ModelSource.SCRATCH:  # fresh weights are no start
+        if start is not None or config.model.builder().pretrained:  # fresh weights are no start
             start_scores = task.evaluate(model, made.evaluation)
         public = [example for unit in made.public_units for example in unit]
-        baselines = task.baselines(made.evaluation, public=public)
+        baselines = task.baselines(made.evaluation, public=public) if isinstance(task, HasBaselines) else {}
     if parent is not None:
         scores = {"public_start": start_scores, **baselines}
         parent.log_baselines({f"{by}/{name}": value for by, found in scores.items() for name, value in found.items()})

@@ -32,8 +32,20 @@ def _overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
 
 
+def _code(parser: argparse.ArgumentParser) -> None:
+    """A stored configuration chooses no code: the command line says again which it may."""
+    parser.add_argument(
+        "--code",
+        action="append",
+        default=[],
+        metavar="KIND=MODULE:NAME",
+        help="code of the working folder that the stored run was made with, such as task=own_task:OwnTask",
+    )
+
+
 def _stored(parser: argparse.ArgumentParser) -> None:
     _overrides(parser)
+    _code(parser)
     parser.add_argument(
         "--from-run", metavar="RUN", help="start from the configuration of an earlier run: folder or id"
     )
@@ -71,6 +83,7 @@ def _plan(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     _run_only(parser)
+    _code(parser)
     parser.add_argument(
         "--on", choices=["dialogsum"], help="score on this public corpus instead; for runs on a public corpus"
     )
@@ -91,6 +104,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(parser: argparse.ArgumentParser) -> None:
+    _code(parser)
     parser.add_argument("run", metavar="RUN", help="folder or id of a run")
     parser.add_argument(
         "--file",

@@ -21,12 +21,13 @@ from typing import Any, TypeVar
 from dp_train.atomic import whole_file
 from dp_train.conversations import ContentKind
 from dp_train.errors import DataError
+from dp_train.words import Word
 
 SCHEMA_VERSION = "1"
 """The only schema version that a grant may carry today."""
 
 
-class _Word(Enum):
+class _Word(Word):
     """Words of events."""
 
     __hash__ = object.__hash__  # as that of ContentKind

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dp_train.engines.base import EngineName
+from dp_train.engines.base import AnyEngine
 from dp_train.engines.leaving import tensor_digest
 from dp_train.errors import ModelError
 
@@ -61,7 +61,7 @@ def woken(parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
 
 
 @contextmanager
-def as_found(name: EngineName, model: nn.Module) -> Iterator[None]:
+def as_found(name: AnyEngine, model: nn.Module) -> Iterator[None]:
     """In evaluation mode inside; afterwards as it was, and if the engine left something changed that is told.
 
     Trainable values are looked after by `woken`.

@@ -4,43 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol
 
 from torch import Tensor, nn
 
 from dp_train.engines.noise_probe import ReleasedSample
+from dp_train.engines.spec import AnyEngine as AnyEngine
+from dp_train.engines.spec import Clipping as Clipping
+from dp_train.engines.spec import EngineName as EngineName
 from dp_train.privacy.noise_check import NoiseObservation
 
 RowLosses = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
 """(model, inputs) → (rows,) float losses. Row r's loss depends on row r alone (PRIVACY.md §1)."""
-
-
-class EngineName(Enum):
-    """The engines that a configuration can name."""
-
-    NON_PRIVATE = "non_private"
-    NAIVE = "naive"
-    HOOKS = "hooks"
-    GHOST = "ghost"
-    FUNCTORCH = "functorch"
-    BOOKKEEPING = "bookkeeping"
-
-
-class Clipping(Enum):
-    """How a unit's gradient g is bounded by the clip norm C; the noise is a multiple of C in every mode.
-
-    FLAT: g · min(1, C ÷ ‖g‖). Sensitivity C.
-    AUTOMATIC: C · g ÷ (‖g‖ + 0.01), which has no clip norm to tune: C and the learning rate are one
-    (Bu et al. 2023, arXiv 2206.07136). Sensitivity below C.
-    PER_LAYER: each of the L trainable tensors clipped by itself to C ÷ √L (McMahan et al. 2018, arXiv 1710.06963).
-    Sensitivity C, as the squares add up to C². Where one tensor's gradient of a unit is not finite that tensor
-    counts as zero, where the unit's loss is not finite all of them do.
-    """
-
-    FLAT = "flat"
-    AUTOMATIC = "automatic"
-    PER_LAYER = "per_layer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +69,7 @@ class Engine(Protocol):
     """
 
     @property
-    def name(self) -> EngineName: ...
+    def name(self) -> AnyEngine: ...
 
     def accumulate(self, batch: MicroBatch) -> None:
         """Add the clipped gradients of the microbatch's units to the step's sum."""

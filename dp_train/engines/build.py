@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+from typing import assert_never
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from dp_train.engines.base import Clipping, Engine, EngineName, RowLosses
+from dp_train.engines.base import AnyEngine, Clipping, Engine, EngineName, RowLosses
 from dp_train.engines.correlated_noise import planned_noise
 from dp_train.engines.naive import NaiveEngine
 from dp_train.engines.noise import NoiseKind, NoiseSource, SecureNoise, SeededNoise
 from dp_train.engines.non_private import NonPrivateEngine
 from dp_train.engines.scaling import Scaling
+from dp_train.engines.spec import OwnEngine
 from dp_train.errors import ModelError, PlanError
 from dp_train.privacy.plan import PrivacyPlan
 
 
 def build_engine(
-    name: EngineName,
+    name: AnyEngine,
     *,
     model: nn.Module,
     row_losses: RowLosses,
@@ -32,7 +34,8 @@ def build_engine(
     """The engine of that name, attached to `model` until its `detach`.
 
     Args:
-      name: NON_PRIVATE goes with `plan.without_privacy()`, every other name with a finite clip norm.
+      name: an engine of this package, or one from outside.
+        NON_PRIVATE goes with `plan.without_privacy()`, every other name with a finite clip norm.
         σ = 0 with a clip norm clips and adds no noise: for tests and audits, its ε is infinite.
       model: on the device to train on; what is trainable is decided before.
       row_losses: one loss a row, each of its own row alone.
@@ -50,11 +53,21 @@ def build_engine(
     if name is EngineName.NON_PRIVATE:
         return NonPrivateEngine(model=model, row_losses=row_losses, plan=plan)
     _refuse_batch_statistics(model)
+    if isinstance(name, OwnEngine):
+        return name.build(
+            model=model,
+            row_losses=row_losses,
+            plan=plan,
+            noise=noise,
+            optimizer=optimizer,
+            clipping=clipping,
+            scaling=scaling,
+        )
     if name is EngineName.NAIVE:
         return NaiveEngine(
             model=model, row_losses=row_losses, plan=plan, noise=noise, clipping=clipping, scaling=scaling
         )
-    if name in (EngineName.HOOKS, EngineName.FUNCTORCH):
+    if name is EngineName.HOOKS or name is EngineName.FUNCTORCH:
         from dp_train.engines.hooks import HooksEngine  # Opacus takes seconds to import
 
         return HooksEngine(
@@ -79,15 +92,17 @@ def build_engine(
             clipping=clipping,
             scaling=scaling,
         )
-    if scaling is not None:
-        raise PlanError(
-            "engine ghost: Opacus takes norms of gradients as they are; use bookkeeping, hooks or naive to scale"
-        )
-    from dp_train.engines.ghost import GhostEngine
+    if name is EngineName.GHOST:
+        if scaling is not None:
+            raise PlanError(
+                "engine ghost: Opacus takes norms of gradients as they are; use bookkeeping, hooks or naive to scale"
+            )
+        from dp_train.engines.ghost import GhostEngine
 
-    return GhostEngine(
-        model=model, row_losses=row_losses, plan=plan, noise=noise, optimizer=optimizer, clipping=clipping
-    )
+        return GhostEngine(
+            model=model, row_losses=row_losses, plan=plan, noise=noise, optimizer=optimizer, clipping=clipping
+        )
+    assert_never(name)
 
 
 def build_noise(kind: NoiseKind, plan: PrivacyPlan, key: bytes) -> NoiseSource:
@@ -107,7 +122,7 @@ def build_noise(kind: NoiseKind, plan: PrivacyPlan, key: bytes) -> NoiseSource:
     return planned_noise(SeededNoise(key), law)
 
 
-def _check(name: EngineName, plan: PrivacyPlan) -> None:
+def _check(name: AnyEngine, plan: PrivacyPlan) -> None:
     sigma = plan.sigma  # refuses a plan that is not calibrated
     if name is EngineName.NON_PRIVATE:
         if sigma > 0 or math.isfinite(plan.clip_norm):

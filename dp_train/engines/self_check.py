@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from dp_train.engines.as_found import as_found, noted_precision, put, woken
-from dp_train.engines.base import Clipping, Engine, EngineName, MicroBatch, RowLosses, StepRecord
+from dp_train.engines.base import AnyEngine, Clipping, Engine, MicroBatch, RowLosses, StepRecord
 from dp_train.engines.build import build_engine
 from dp_train.engines.company_check import company_check, units_apart
 from dp_train.engines.noise import SeededNoise
@@ -42,7 +42,7 @@ Values = Mapping[str, Tensor]
 
 
 def self_check(
-    name: EngineName,
+    name: AnyEngine,
     *,
     model: nn.Module,
     row_losses: RowLosses,
@@ -93,7 +93,7 @@ class _Check:
 
     def __init__(
         self,
-        name: EngineName,
+        name: AnyEngine,
         model: nn.Module,
         row_losses: RowLosses,
         plan: PrivacyPlan,
@@ -252,7 +252,7 @@ class _Check:
             found[key], parameter.grad = parameter.grad, None
         return total, found
 
-    def _step(self, name: EngineName, plan: PrivacyPlan, clipping: Clipping, losses: RowLosses) -> Values:
+    def _step(self, name: AnyEngine, plan: PrivacyPlan, clipping: Clipping, losses: RowLosses) -> Values:
         with self._attached(name, plan, self._sgd(0.0), clipping, losses) as engine:
             self._accumulate(engine, 0)
             released = {key: parameter.grad for key, parameter in self.parameters.items()}
@@ -268,7 +268,7 @@ class _Check:
     @contextmanager
     def _attached(
         self,
-        name: EngineName,
+        name: AnyEngine,
         plan: PrivacyPlan,
         optimizer: torch.optim.Optimizer,
         clipping: Clipping = Clipping.FLAT,

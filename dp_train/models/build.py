@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import torch
@@ -25,14 +24,8 @@ from transformers import (
 )
 
 from dp_train.errors import ModelError
+from dp_train.models.spec import Architecture as Architecture
 from dp_train.models.weights import declare_origin
-
-
-class Architecture(Enum):
-    """How a prompt reaches the model: before the target in one sequence, or through an encoder."""
-
-    DECODER = "decoder"
-    ENCODER_DECODER = "encoder_decoder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ import gc
 import json
 from collections.abc import Callable
 from copy import deepcopy
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.utils import logging
 
 from dp_train.errors import CheckpointError, ModelError
+from dp_train.models.spec import Export as Export
 
 _ADAPTER = "adapter_config.json"
 _FAR = 1e-3
@@ -28,13 +28,6 @@ _FAR = 1e-3
 
 Logits = Callable[[nn.Module], Tensor]
 """Gives a model's logits on fixed public rows."""
-
-
-class Export(Enum):
-    """What a run with adapters leaves behind."""
-
-    MERGED = "merged"
-    ADAPTER = "adapter"
 
 
 def ship(
@@ -106,15 +99,14 @@ def load_export(folder: Path) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(source)
         kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         with torch.random.fork_rng(devices=[]):
-            loaded: tuple[PreTrainedModel, dict[str, Any]] = kind.from_pretrained(
-                folder, dtype=torch.float32, output_loading_info=True
-            )
+            loaded: Any = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     except Exception as error:
         raise ModelError(
             f"model {folder}: cannot be loaded ({type(error).__name__}); expected the model folder of a run, and the "
             "model that its adapters belong to where it always was"
         ) from error
     model, info = loaded
+    assert isinstance(model, PreTrainedModel)
     if info.get("missing_keys"):
         raise ModelError(f"model {folder}: {len(info['missing_keys'])} of its weights are missing; export it again")
     model.train(False)

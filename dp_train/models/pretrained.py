@@ -133,7 +133,7 @@ def load_pretrained(found: Pretrained, tokenizer: PreTrainedTokenizerFast, *, dr
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of reading a file
     try:
         with torch.random.fork_rng(devices=[]):
-            model, info = kind.from_pretrained(
+            loaded: Any = kind.from_pretrained(
                 found.source,
                 config=config,
                 dtype=torch.float32,
@@ -142,6 +142,7 @@ def load_pretrained(found: Pretrained, tokenizer: PreTrainedTokenizerFast, *, dr
             )
     except Exception as error:
         raise _unreadable(found.source, error) from error
+    model, info = loaded
     assert isinstance(model, PreTrainedModel)
     if info["missing_keys"]:
         raise ModelError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 import torch
@@ -12,16 +11,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from dp_train.errors import ModelError
+from dp_train.models.spec import Trainable as Trainable
 from dp_train.models.weights import declare_tensors
-
-
-class Trainable(Enum):
-    """What is trained; all else is frozen."""
-
-    ALL = "all"
-    NORMS_AND_BIASES = "norms_and_biases"
-    LAST_LAYERS = "last_layers"
-    LORA = "lora"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum
 
+from dp_train.words import Word
 
-class Unit(Enum):
+
+class Unit(Word):
     """Whose data is protected: all of one person's, or one example's."""
 
     USER = "user"

@@ -16,7 +16,7 @@ import gc
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,14 +28,15 @@ from torch import nn
 from dp_train.consent.gate import ConsentedCorpus
 from dp_train.consent.principals import PrincipalKey
 from dp_train.conversations import Example
+from dp_train.corpora.spec import TrainOn
 from dp_train.errors import BudgetError, CheckpointError, ConfigError, DataError, ModelError, PlanError
 from dp_train.models.export import Export, has_adapters
 from dp_train.models.pretrained import Pretrained, load_pretrained_tokenizer
-from dp_train.models.trainable import count_parameters
+from dp_train.models.trainable import Trainable, count_parameters
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
 from dp_train.runs.load import PROBE, ship
-from dp_train.runs.names import DeviceName, ModelSource, StartMode, TrackerName, TrainOn
+from dp_train.runs.names import DeviceName, StartMode, TrackerName
 from dp_train.runs.prepare import RunData, choose_trainable, first_model, model_spec
 from dp_train.runs.recipe import Recipe
 from dp_train.runs.reservation import left_after
@@ -148,9 +149,9 @@ def _model(recipe: Recipe) -> str:
 
 
 def _export(recipe: Recipe) -> None:
-    if Export[recipe.model.export.name] is not Export.ADAPTER or recipe.model.trainable.name != "LORA":
+    if recipe.model.export is not Export.ADAPTER or recipe.model.trainable is not Trainable.LORA:
         return
-    if recipe.model.source is ModelSource.SCRATCH or recipe.start.mode is StartMode.PUBLIC:
+    if not recipe.model.builder().pretrained or recipe.start.mode is StartMode.PUBLIC:
         raise ConfigError(
             "config: model.export=ADAPTER; expected MERGED, since the model under these adapters is made here and lies "
             "in no folder that others load"
@@ -181,7 +182,7 @@ def _examples(parts: Parts) -> None:
     recipe, data = parts.recipe, parts.data
     gated = data.populations
     public_needed = (
-        recipe.start.mode is StartMode.PUBLIC or recipe.engine.scaling > 0 or recipe.model.source is ModelSource.SCRATCH
+        recipe.start.mode is StartMode.PUBLIC or recipe.engine.scaling > 0 or not recipe.model.builder().pretrained
     )
     learnt = "corpus.private" if recipe.corpus.train_on is TrainOn.PRIVATE else "corpus.public, the half to train on"
     _left(recipe, learnt, gated.private, data.units)
@@ -204,7 +205,7 @@ def _left(recipe: Recipe, role: str, gated: ConsentedCorpus, kept: Units | Seque
             f"in it for {gated.purpose.value}, under the key that they were written with"
         )
     if not isinstance(kept, Units) or not kept.selection.examples_seen:
-        task = recipe.task.name.value
+        task = recipe.task.name
         needs = "meetings with a summary" if task == "meeting_summary" else "messages in threads"
         raise DataError(f"{role}: what passes the gate holds no example of task={task}; expected {needs}")
     raise DataError(
@@ -220,7 +221,9 @@ def _rows(parts: Parts) -> None:
     for role, examples in (("public", _texts(data.public_units)), ("evaluation", data.evaluation)):
         _fit(role, _encoded(data.task, _longest(examples)), spec.positions)
     if data.units.tabled:
-        rows = (Row(*map(tuple, tokens)) for unit in range(len(data.units)) for tokens in _tokens(data, unit))
+        rows: Iterator[Row] = (
+            Row(*map(tuple, tokens)) for unit in range(len(data.units)) for tokens in _tokens(data, unit)
+        )
     else:
         rows = iter(_encoded(data.task, _longest(_texts(data.units))))
     _fit("private", rows, spec.positions)

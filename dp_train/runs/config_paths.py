@@ -33,3 +33,11 @@ def options(group: str) -> dict[str, Path]:
         for path in sorted((folder / group).rglob("*.yaml")):
             found.setdefault(path.relative_to(folder / group).with_suffix("").as_posix(), path)
     return found
+
+
+def choices(group: str) -> list[str]:
+    """Every name that can be chosen in a group: of files, and of installed packages' entry points."""
+    from dp_train.runs.registers import GROUPS
+
+    found = GROUPS.get(group)
+    return [*options(group), *(name for name, _ in (found.register.origins() if found else ()))]

@@ -19,6 +19,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -163,10 +164,18 @@ class RunFolder:
 
 
 def plain(tree: DictConfig) -> dict[str, Any]:
-    """A tree as plain values, as YAML and MLflow take them."""
-    values = OmegaConf.to_container(tree, resolve=True, enum_to_str=True)
+    """A tree as plain values, as YAML and MLflow take them; enums in lower case, as they are written."""
+    values = _plain(OmegaConf.to_container(tree, resolve=True))
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_plain(below) for below in value]
+    return value.name.lower() if isinstance(value, Enum) else value
 
 
 def read_config(path: Path) -> dict[str, Any]:

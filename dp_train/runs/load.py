@@ -24,8 +24,7 @@ from dp_train.models.export import ship as ship_model
 from dp_train.models.pretrained import Pretrained, load_pretrained_tokenizer
 from dp_train.models.tokenizer import load_tokenizer
 from dp_train.runs.folder import RunFolder, read_config
-from dp_train.runs.names import ModelSource
-from dp_train.runs.prepare import AnyTask, make_task, model_spec
+from dp_train.runs.prepare import make_task, model_spec
 from dp_train.runs.recipe import Recipe, recipe_of
 from dp_train.tasks.base import Task
 from dp_train.tasks.sequences import evaluating
@@ -49,7 +48,7 @@ class Trained:
     """What a finished run left."""
 
     config: Recipe
-    task: AnyTask
+    task: Task
     model: PreTrainedModel
 
 
@@ -126,7 +125,7 @@ def load(folder: RunFolder) -> Trained:
         raise ModelError(
             f"run {folder.path}: holds no finished model; finish it with dp-train train --resume {folder.path}"
         )
-    scratch = config.model.source is ModelSource.SCRATCH
+    scratch = not config.model.builder().pretrained
     tokenizer = load_tokenizer(folder.model) if scratch else load_pretrained_tokenizer(str(folder.model))
     model = load_export(folder.model)
     architecture = Architecture.ENCODER_DECODER if model.config.is_encoder_decoder else Architecture.DECODER

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -24,49 +23,24 @@ from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry, ConsentRules, ConsentSnapshot
 from dp_train.consent.store import ConsentStore, Tombstones
 from dp_train.consent.withdrawal import withdrawals
-from dp_train.conversations import Conversation, ConversationKind, Corpus, Example
+from dp_train.conversations import Conversation, Corpus
 from dp_train.corpora.adapters.benchmark import RULES as BENCHMARK_RULES
 from dp_train.corpora.adapters.benchmark import BenchmarkCorpus
-from dp_train.corpora.adapters.chat import Threading
-from dp_train.corpora.adapters.crd3 import CRD3
-from dp_train.corpora.adapters.dialogsum import DialogSum
-from dp_train.corpora.adapters.gitter import Gitter
-from dp_train.corpora.adapters.language import Language
-from dp_train.corpora.adapters.qmsum import QMSum
-from dp_train.corpora.adapters.split import PeopleSplit, read_aliases
-from dp_train.corpora.hugging_face import read_hf
-from dp_train.corpora.readers import read_csv, read_jsonl, read_parquet
-from dp_train.corpora.synthetic import HISTORY_END, Population, SyntheticCorpus
+from dp_train.corpora.spec import EVALUATION, PRIVATE, PUBLIC, TrainOn
+from dp_train.corpora.synthetic import HISTORY_END, SyntheticCorpus
 from dp_train.corpora.synthetic import RULES as SYNTHETIC_RULES
 from dp_train.errors import ConfigError, ConsentError
 from dp_train.runs.heads import check_start
-from dp_train.runs.names import ContextName, CorpusSource, TaskName, TrainOn
 from dp_train.runs.recipe import Recipe
-from dp_train.runs.recipe_data import ConsentConfig, CorpusConfig, DenyConfig, TaskConfig
+from dp_train.runs.recipe_data import ConsentConfig, DenyConfig
 from dp_train.store.database import Database, absolute_url
-from dp_train.tasks.examples import meeting_examples, messages_of_author, messages_of_thread
-
-_READERS: Mapping[CorpusSource, Callable[[Path], Corpus]] = {
-    CorpusSource.JSONL: read_jsonl,
-    CorpusSource.CSV: read_csv,
-    CorpusSource.PARQUET: read_parquet,
-    CorpusSource.HF: read_hf,
-}
-_PURPOSES = {
-    TaskName.MEETING_SUMMARY: Purpose.TRAIN_MEETING_SUMMARY,
-    TaskName.CHAT_COMPOSE: Purpose.TRAIN_CHAT_COMPOSE,
-}
-_PRIVATE, _PUBLIC, _EVALUATION = "private", "public", "evaluation"
-_NAMES = {Population.PRIVATE: _PRIVATE, Population.PUBLIC: _PUBLIC, Population.EVALUATION: _EVALUATION}
-_BESIDE = Path("../shared/data")
-"""Where public corpora lie if nothing else is said, each in a folder of its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Populations:
     """What passed the gate, anonymised; `evaluation` is None where no file of it was given.
 
-    `private` is what is learnt from: published text, too, with `corpus.train_on=PUBLIC`.
+    `private` is what is learnt from: published text, too, with `corpus.train_on=public`.
     """
 
     private: ConsentedCorpus
@@ -82,7 +56,7 @@ class Populations:
     @property
     def reports(self) -> dict[str, GateReport]:
         """The gate's counts, by population."""
-        named = {_PRIVATE: self.private, _PUBLIC: self.public, _EVALUATION: self.evaluation}
+        named = {PRIVATE: self.private, PUBLIC: self.public, EVALUATION: self.evaluation}
         return {name: corpus.report for name, corpus in named.items() if corpus is not None}
 
 
@@ -106,13 +80,13 @@ def populations(config: Recipe, moment: ConsentSnapshot | None = None) -> Popula
         return gate(corpus, known, policy_of(config, purpose)).redact(anonymizer)
 
     if config.corpus.train_on is TrainOn.PUBLIC:
-        learnt, public = (consented(_PUBLIC, Purpose.PUBLISH, part) for part in (0, 1))
+        learnt, public = (consented(PUBLIC, Purpose.PUBLISH, part) for part in (0, 1))
     else:
-        learnt, public = consented(_PRIVATE, _PURPOSES[config.task.name]), consented(_PUBLIC, Purpose.PUBLISH)
+        learnt, public = consented(PRIVATE, config.task.spec().purpose), consented(PUBLIC, Purpose.PUBLISH)
     return Populations(
         private=learnt,
         public=public,
-        evaluation=consented(_EVALUATION, Purpose.PUBLISH) if _EVALUATION in corpora else None,
+        evaluation=consented(EVALUATION, Purpose.PUBLISH) if EVALUATION in corpora else None,
         decided=decided,
     )
 
@@ -147,10 +121,10 @@ def refuse_the_past(config: Recipe, gated: Populations) -> None:
         return
     now = snapshot(replace(config, consent=replace(consent, as_of=None, known_at=None)))
     read = _corpora(config)
-    for name, corpus in ((_PRIVATE, gated.private), (_PUBLIC, gated.public), (_EVALUATION, gated.evaluation)):
+    for name, corpus in ((PRIVATE, gated.private), (PUBLIC, gated.public), (EVALUATION, gated.evaluation)):
         answers = not consent.store or (
-            corpus is not None and in_store(config, read.get(name, read[_PUBLIC]))
-        )  # train_on=PUBLIC has no private one
+            corpus is not None and in_store(config, read.get(name, read[PUBLIC]))
+        )  # train_on=public has no private one
         if corpus is not None and answers and gate(corpus, now, corpus.policy).report.turns_removed:
             raise ConsentError(
                 "consent.as_of and consent.known_at ask about an earlier time, and people who agreed then do not agree "
@@ -172,7 +146,7 @@ def asked(config: Recipe) -> Iterator[tuple[Corpus, ConsentPolicy]]:
     """The corpora of a run that its store answers for, each with what is asked of it."""
     for name, corpus in _corpora(config).items():
         if in_store(config, corpus):
-            purpose = _PURPOSES[config.task.name] if name == _PRIVATE else Purpose.PUBLISH
+            purpose = config.task.spec().purpose if name == PRIVATE else Purpose.PUBLISH
             yield corpus, policy_of(config, purpose)
 
 
@@ -185,7 +159,7 @@ def in_store(config: Recipe, corpus: Corpus) -> bool:
     """Whether the consent store answers for a corpus."""
     if not config.consent.store:
         return False
-    return config.corpus.source is CorpusSource.EMBEDDED or not isinstance(corpus, SyntheticCorpus)
+    return config.corpus.embedded or not isinstance(corpus, SyntheticCorpus)
 
 
 def _of_its_own(config: Recipe, name: str) -> ConsentSnapshot:
@@ -211,7 +185,7 @@ def snapshot(config: Recipe, *, key: PrincipalKey | None = None) -> ConsentSnaps
         return stored_snapshot(config, as_of=as_of(config), known_at=known_at)
     corpora = _corpora(config)
     bringing = [corpus for corpus in corpora.values() if isinstance(corpus, SyntheticCorpus | BenchmarkCorpus)]
-    if consent.events is None and corpora.get(_PRIVATE, corpora[_PUBLIC]) not in bringing:
+    if consent.events is None and corpora.get(PRIVATE, corpora[PUBLIC]) not in bringing:
         raise ConfigError(
             "config: consent.events=null; expected the file of consent events of the people in corpus.private; "
             "without consent nothing is trained"
@@ -307,11 +281,11 @@ def consented_examples(config: Recipe) -> ConsentedExamples:
 
     Anonymising changes no id and no owner, so the selection is that of the run.
     """
-    corpora, policy = _corpora(config), policy_of(config, _PURPOSES[config.task.name])
-    learnt = corpora.get(_PRIVATE)
+    corpora, policy = _corpora(config), policy_of(config, config.task.spec().purpose)
+    learnt = corpora.get(PRIVATE)
     if learnt is None:
-        learnt, policy = _Part(corpora[_PUBLIC], 0), policy_of(config, Purpose.PUBLISH)
-    return gate(learnt, look(config), policy).examples(_examples_of(config.task))
+        learnt, policy = _Part(corpora[PUBLIC], 0), policy_of(config, Purpose.PUBLISH)
+    return gate(learnt, look(config), policy).examples(config.task.spec().examples)
 
 
 def look(config: Recipe) -> ConsentSnapshot:
@@ -321,20 +295,13 @@ def look(config: Recipe) -> ConsentSnapshot:
     return snapshot(config, key=PrincipalKey(secrets.token_bytes(32)) if passing else None)
 
 
-def _examples_of(task: TaskConfig) -> Callable[[Conversation], Iterable[Example]]:
-    if task.name is TaskName.MEETING_SUMMARY:
-        return meeting_examples
-    of = messages_of_author if task.context is ContextName.OWN else messages_of_thread
-    return partial(of, context_turns=task.context_turns)
-
-
 def as_of(config: Recipe) -> datetime:
     """The time that a configuration asks consent about."""
     if config.consent.as_of is not None:
         return datetime.fromisoformat(config.consent.as_of)
     now = datetime.now(UTC)
     # The embedded history ends on a day of its own: before it, people would not have decided yet.
-    return max(now, HISTORY_END) if config.corpus.source is CorpusSource.EMBEDDED else now
+    return max(now, HISTORY_END) if config.corpus.embedded else now
 
 
 def principal_key(config: Recipe) -> PrincipalKey:
@@ -355,76 +322,5 @@ def principal_key(config: Recipe) -> PrincipalKey:
 
 
 def _corpora(config: Recipe) -> dict[str, Corpus]:
-    corpus = config.corpus
-    # What the task does not learn from is not generated.
-    kinds = {
-        TaskName.MEETING_SUMMARY: (ConversationKind.MEETING,),
-        TaskName.CHAT_COMPOSE: (ConversationKind.THREAD,),
-    }[config.task.name]
-
-    def embedded(people: int, population: Population) -> SyntheticCorpus:
-        return SyntheticCorpus(
-            people,
-            population,
-            seed=corpus.seed,
-            meetings_per_person=corpus.meetings_per_person,
-            threads_per_person=corpus.threads_per_person,
-            meeting_words=corpus.meeting_words,
-            kinds=kinds,
-        )
-
-    private = corpus.train_on is TrainOn.PRIVATE  # else what spends is not even read
-    if corpus.source is CorpusSource.EMBEDDED:
-        return {
-            **({_PRIVATE: embedded(corpus.people, Population.PRIVATE)} if private else {}),
-            _PUBLIC: embedded(corpus.public_people, Population.PUBLIC),
-            _EVALUATION: embedded(corpus.evaluation_people, Population.EVALUATION),
-        }
-    found: dict[str, Corpus]
-    if corpus.source.benchmark:
-        found = {_NAMES[benchmark.population]: benchmark for benchmark in _benchmarks(corpus)}
-    else:
-        read = _READERS[corpus.source]
-        files = {_PRIVATE: corpus.private, _PUBLIC: corpus.public, _EVALUATION: corpus.evaluation}
-        found = {name: read(Path(path)) for name, path in files.items() if path is not None}
-    if not private:
-        found.pop(_PRIVATE, None)
-    return {_PUBLIC: embedded(corpus.public_people, Population.PUBLIC), **found}
-
-
-def _benchmarks(corpus: CorpusConfig) -> Iterator[BenchmarkCorpus]:
-    """The populations of a public corpus, the one to score on last."""
-    folder = Path(corpus.folder or _BESIDE / corpus.source.value)
-    own = corpus.evaluation_source is None
-    if corpus.source is CorpusSource.GITTER:
-        gitter = _gitter(corpus, folder)
-        yield gitter.corpus(Population.PRIVATE)
-        yield gitter.corpus(Population.PUBLIC)
-        if own:
-            yield gitter.corpus(Population.EVALUATION)
-    elif corpus.source is CorpusSource.QMSUM:
-        qmsum = QMSum(folder)
-        yield qmsum.corpus(Population.PRIVATE)
-        if own:
-            yield qmsum.corpus(Population.EVALUATION)
-    else:
-        yield CRD3(folder).corpus()
-    if not own:
-        yield DialogSum(Path(corpus.evaluation_folder or _BESIDE / CorpusSource.DIALOGSUM.value)).corpus()
-
-
-def _gitter(corpus: CorpusConfig, folder: Path) -> Gitter:
-    chat = corpus.chat
-    return Gitter(
-        folder=folder,
-        aliases={} if corpus.aliases is None else read_aliases(Path(corpus.aliases)),
-        bots=frozenset(chat.bots),
-        threading=Threading(
-            join=timedelta(minutes=chat.join_minutes),
-            silence=timedelta(minutes=chat.silence_minutes),
-            max_turns=chat.max_turns,
-            evaluation_from=datetime.fromisoformat(chat.evaluation_from),
-        ),
-        split=PeopleSplit(public=chat.public_share, evaluation=chat.evaluation_share),
-        language=None if chat.language is None else Language[chat.language.name],
-    )
+    """The corpora of a run by population; what the task does not learn from need not be read."""
+    return config.corpus.corpora(config.task.spec().kinds)

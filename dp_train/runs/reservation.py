@@ -18,6 +18,7 @@ from rich.console import Console
 
 from dp_train.consent.manifest import manifest_of, write_manifest
 from dp_train.consent.principals import PrincipalKey
+from dp_train.corpora.spec import TrainOn
 from dp_train.errors import ConsentError, DpTrainError
 from dp_train.privacy.ledger.ledger import Ledger, Request, Reservation
 from dp_train.privacy.ledger.lines import RunFacts
@@ -25,7 +26,6 @@ from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.rounding import rounded_up
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.heads import check_start
-from dp_train.runs.names import TrainOn
 from dp_train.runs.recipe import Recipe
 from dp_train.store.database import absolute_url, shown
 from dp_train.tracking.provenance import git_state, versions
@@ -78,7 +78,7 @@ def spending(
         check_start(ledger.database)
         taken = reservation or ledger.take_up(identifier, plan)
         if taken is None:
-            engine = config.engine.name.value if plan.private else "non_private"
+            engine = config.engine.name if plan.private else "non_private"
             facts = RunFacts(
                 run=name,
                 engine=engine,
@@ -135,7 +135,7 @@ def declare_together(
             plan=run.plan,
             facts=RunFacts(
                 run=run.name,
-                engine=config.engine.name.value if run.plan.private else "non_private",
+                engine=config.engine.name if run.plan.private else "non_private",
                 sampler=run.plan.mechanism.sampler.name,
                 consent_root=run.consent_root,
                 **code,

@@ -148,7 +148,7 @@ def label(config: Recipe) -> str:
         how = f"ε={privacy.epsilon:g}"
     else:
         how = f"σ={privacy.noise_multiplier:g}"
-    return f"{config.task.name.value} {how}"
+    return f"{config.task.name} {how}"
 
 
 def open_store(config: Recipe) -> TrackingStore | None:
@@ -158,7 +158,7 @@ def open_store(config: Recipe) -> TrackingStore | None:
 
 def experiment_name(config: Recipe) -> str:
     """Name of the MLflow experiment."""
-    return config.tracking.experiment or config.task.name.value
+    return config.tracking.experiment or config.task.name
 
 
 def run_trial(
@@ -322,11 +322,11 @@ def _parameters(config: Recipe) -> dict[str, str | int | float | bool | None]:
         "model.layers": spec.layers,
         "model.width": spec.width,
         "model.trainable": config.model.trainable.value,
-        "optimizer.name": config.optimizer.name.value,
+        "optimizer.name": config.optimizer.name,
         "optimizer.learning_rate": config.optimizer.learning_rate,
         "privacy.target_epsilon": config.privacy.epsilon,
         "start.mode": config.start.mode.value,
-        "corpus.source": config.corpus.source.value,
+        "corpus.source": config.corpus.source,
         "corpus.train_on": config.corpus.train_on.value,
     }
 
@@ -396,9 +396,7 @@ def _card_facts(
         task=material.task.name,
         model=f"{spec.architecture.value}, {spec.layers} layers of width {spec.width}, "
         f"trained: {config.model.trainable.value}",
-        engine=f"{config.engine.name.value}, {config.engine.clipping.value} clipping"
-        if plan.private
-        else "non_private",
+        engine=f"{config.engine.name}, {config.engine.clipping.value} clipping" if plan.private else "non_private",
         status=outcome.result.status.value,
         plan=plan,
         claim=outcome.result.epsilon,

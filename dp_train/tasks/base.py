@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dp_train.consent.events import Purpose
 from dp_train.conversations import Example
+from dp_train.tasks.metrics import Scores
 
 if TYPE_CHECKING:
     from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples
@@ -66,11 +67,22 @@ class Task(Protocol):
         """(rows,) mean token loss of each row, over the row's own labels alone."""
         ...
 
-    def evaluate(self, model: nn.Module, examples: Sequence[Example]) -> dict[str, float]:
-        """Scores on examples whose people agreed to publication. Generation through transformers."""
+    def evaluate(
+        self, model: nn.Module, examples: Sequence[Example], *, scores: Scores = Scores.ALL
+    ) -> dict[str, float]:
+        """Scores on examples whose people agreed to publication: all of them, or the primary one alone."""
         ...
 
     def samples(self, model: nn.Module, examples: Sequence[Example], count: int) -> list[Sample]: ...
+
+
+@runtime_checkable
+class HasBaselines(Protocol):
+    """A task that simple rules can be scored at, too; a trade-off then shows them beside the models."""
+
+    def baselines(self, examples: Sequence[Example], *, public: Sequence[Example]) -> dict[str, dict[str, float]]:
+        """Scores by the name of the rule; `public` are examples of people who agreed to publication."""
+        ...
 
 
 @runtime_checkable

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from functools import cached_property, partial
 from itertools import accumulate
 from typing import Any
@@ -32,19 +31,13 @@ from dp_train.tasks.metrics import (
 )
 from dp_train.tasks.packing import PackedSequences
 from dp_train.tasks.sequences import Sequences
+from dp_train.tasks.spec import ContextKind as ContextKind
 from dp_train.tasks.suggestions import Draft, Place, Suggester, places
 from dp_train.tasks.typing import Typing
 
 _MIN_LENGTH = 32
 _SUGGESTIONS = 3
 _BASELINES = {"unigram": 1, "trigram": 3}
-
-
-class ContextKind(Enum):
-    """What a message is continued from: its author's own earlier messages, or the thread's."""
-
-    OWN = "own"
-    THREAD = "thread"
 
 
 class ChatCompose:

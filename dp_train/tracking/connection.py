@@ -165,8 +165,10 @@ def _ask_server(uri: str) -> None:
     if not uri.startswith("http"):  # of Databricks the first request knows more
         return
     try:
-        creds = get_default_host_creds(uri)
-        http_request(creds, "/health", "GET", timeout=10, max_retries=0, raise_on_status=False).close()
+        creds = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
+        http_request(  # type: ignore[no-untyped-call]
+            creds, "/health", "GET", timeout=10, max_retries=0, raise_on_status=False
+        ).close()
     except (MlflowException, OSError, ValueError) as error:
         trouble = "has a certificate that is not trusted" if "CERTIFICATE_VERIFY" in str(error) else "does not answer"
         remedy = "set MLFLOW_TRACKING_SERVER_CERT_PATH" if "certificate" in trouble else "start the server"

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from dp_train.engines.base import EngineName, StepRecord
+from dp_train.engines.base import AnyEngine, StepRecord
 from dp_train.errors import ConfigError
 from dp_train.privacy.monitor import EpsilonClaim
 from dp_train.privacy.plan import PrivacyPlan
@@ -31,7 +31,7 @@ class RunStart:
 
     task: str
     plan: PrivacyPlan
-    engine: EngineName
+    engine: AnyEngine
     first_step: int
     trainable_parameters: int
     consent_root: str

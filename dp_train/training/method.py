@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from dp_train.engines.base import Clipping, EngineName
+from dp_train.engines.base import AnyEngine, Clipping, EngineName
 from dp_train.engines.noise import NoiseKind
 from dp_train.engines.scaling import Scaling
 from dp_train.errors import ConfigError, ModelError, PlanError
@@ -39,7 +39,7 @@ class Method:
       trial: which of several otherwise equal runs this is. Under one fixed seed it separates their coins and noise.
     """
 
-    engine: EngineName = EngineName.BOOKKEEPING
+    engine: AnyEngine = EngineName.BOOKKEEPING
     clipping: Clipping = Clipping.FLAT
     packing: Packing = Packing.NONE
     schedule: Schedule = constant
@@ -51,9 +51,13 @@ class Method:
     trial: str = ""
 
     def __post_init__(self) -> None:
-        for name, kind in (("engine", EngineName), ("clipping", Clipping), ("packing", Packing)):
+        for name, kind, called in (
+            ("engine", AnyEngine, "EngineName"),
+            ("clipping", Clipping, "Clipping"),
+            ("packing", Packing, "Packing"),
+        ):
             if not isinstance(getattr(self, name), kind):
-                raise ConfigError(f"trainer: {name}={getattr(self, name)!r}; expected one of {kind.__name__}")
+                raise ConfigError(f"trainer: {name}={getattr(self, name)!r}; expected one of {called}")
         if not isinstance(self.noise, NoiseKind):
             raise PlanError(
                 f"trainer: noise is {_kind(self.noise)}; expected NoiseKind.SEEDED or NoiseKind.SECURE: a run makes "
@@ -136,7 +140,7 @@ class Setup:
             raise ModelError(f"task {self.task.name}: its rows cannot share a sequence; set trainer.pack=false")
 
     @property
-    def engine(self) -> EngineName:
+    def engine(self) -> AnyEngine:
         """The engine that runs: the method's, or the baseline's without privacy."""
         return self.method.engine if self.plan.private else EngineName.NON_PRIVATE
 

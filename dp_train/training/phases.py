@@ -151,8 +151,7 @@ def write_phases(model: nn.Module, folder: Path, *, identity: str = "") -> None:
         "trained": sorted(names_of(marks).intersection(_LEARNT)),
     }
     try:
-        write_text(folder / FILE, json.dumps(values) + "
-")
+        write_text(folder / FILE, json.dumps(values) + "\n")
     except OSError as error:
         raise CheckpointError(f"run folder: {folder} cannot be written ({error.strerror}); free space") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,11 @@ from small_runs import Run
 from dp_train.cli.load_config import compose, without_hydra
 from dp_train.cli.plan import make_plan
 from dp_train.cli.sweep import grid
-from dp_train.corpora.adapters.language import Language
-from dp_train.engines.base import Clipping, EngineName
 from dp_train.errors import ConfigError
-from dp_train.models.build import Architecture
-from dp_train.models.trainable import Trainable
-from dp_train.runs import names
 from dp_train.runs.config_paths import options
 from dp_train.runs.folder import plain, read_config
-from dp_train.runs.names import ModelSource, PrivacyMode, StartMode
+from dp_train.runs.names import PrivacyMode, StartMode
 from dp_train.runs.prepare import model_spec
-from dp_train.tasks.chat_compose import ChatCompose, ContextKind
-from dp_train.tasks.meeting_summary import MeetingSummary
 
 BAD = {
     "privacy.epsilonn=1": "unknown key; did you mean privacy.epsilon?",
@@ -33,7 +25,7 @@ BAD = {
     "privacy.epsilon=abc": "privacy.epsilon=abc; expected a number or null",
     "trainer.steps=1.5": "trainer.steps=1.5; expected a whole number",
     "trainer.steps=null": "expected a whole number",
-    "privacy.unit=PERSON": "expected one of USER, EXAMPLE",
+    "privacy.unit=PERSON": "expected one of user, example",
     "tradeoff.epsilons=[1,x]": "expected a list, each of it a number",
     "model=tinny": "model=tinny does not exist; did you mean tiny?",
     "experiments=summary/quick": "did you mean summary/quickstart?",
@@ -89,7 +81,7 @@ def test_every_shipped_experiment_composes_and_has_a_plan_and_a_hypothesis(exper
     assert config.question
     assert config.hypothesis
     assert make_plan(config).private
-    if config.model.source is ModelSource.SCRATCH:  # another's weights need not be on this machine
+    if config.model.source == "scratch":  # another's weights need not be on this machine
         assert model_spec(config).positions >= config.task.max_length
 
 
@@ -146,25 +138,6 @@ def test_a_stored_configuration_is_held_to_the_schema(folder: Path, finished: Pa
     changed.write_text((finished / "config.yaml").read_text().replace("clip_norm:", "clipp_norm:"))
     with pytest.raises(ConfigError, match="unknown key"):
         compose([], stored=read_config(changed))
-
-
-@pytest.mark.parametrize(
-    ("words", "room"),
-    [
-        (names.ArchitectureName, Architecture),
-        (names.TrainableName, Trainable),
-        (names.ContextName, ContextKind),
-        (names.LanguageName, Language),
-        (names.ClippingName, Clipping),
-    ],
-)
-def test_words_of_the_schema_are_those_of_the_rooms(words: type[Enum], room: type[Enum]) -> None:
-    assert {word.name: word.value for word in words} == {member.name: member.value for member in room}
-
-
-def test_engines_and_tasks_of_the_schema_exist() -> None:
-    assert {word.name for word in names.PrivateEngineName} <= {member.name for member in EngineName}
-    assert {word.value for word in names.TaskName} == {MeetingSummary.name, ChatCompose.name}
 
 
 def test_plan_says_what_will_be_spent_and_spends_nothing(folder: Path, cli: Run) -> None:

@@ -17,16 +17,16 @@ from dp_train.runs.folder import RunFolder
 from dp_train.runs.populations import populations
 
 REFUSED = {
-    ("corpus=crd3",): "privacy.unit=USER; expected EXAMPLE with corpus=crd3",
-    ("corpus=dialogsum",): "corpus.source=DIALOGSUM; expected another to train on",
+    ("corpus=crd3",): "privacy.unit=user; expected example with corpus=crd3",
+    ("corpus=dialogsum",): "corpus.source=dialogsum; expected another to train on",
     ("corpus=gitter", "corpus.research_only=false"): "did not consent to a product",
     ("corpus=gitter", "consent.events=events.jsonl"): "consent.events=events.jsonl; expected null with a public corpus",
-    ("corpus=gitter", "consent.store=true"): "consent.store=True; expected false with a public corpus",
+    ("corpus=gitter", "consent.store=true"): "consent.store=true; expected false with a public corpus",
     ("corpus=gitter", "corpus.private=talks.jsonl"): "no file with corpus=gitter",
-    ("corpus=qmsum", "corpus.evaluation_source=CRD3"): "expected DIALOGSUM beside a public corpus",
+    ("corpus=qmsum", "corpus.evaluation_source=CRD3"): "expected dialogsum beside a public corpus",
     ("corpus=qmsum", "corpus.aliases=a.csv"): "null; Gitter's alone",
-    ("corpus.research_only=true",): "corpus.research_only=True; expected false",
-    ("corpus.evaluation_source=DIALOGSUM",): "expected DIALOGSUM beside a public corpus",
+    ("corpus.research_only=true",): "corpus.research_only=true; expected false",
+    ("corpus.evaluation_source=DIALOGSUM",): "expected dialogsum beside a public corpus",
     ("corpus.folder=x",): "null; public corpora alone have it",
 }
 
@@ -73,7 +73,7 @@ def test_a_model_of_a_public_corpus_is_not_promoted(folder: Path, finished: Path
     run = RunFolder.find(str(finished))
     config = run.config.read_text()
     assert "research_only: false" in config
-    changed = config.replace("source: EMBEDDED", "source: GITTER").replace(
+    changed = config.replace("source: embedded", "source: gitter").replace(
         "research_only: false", "research_only: true"
     )
     run.config.write_text(changed)

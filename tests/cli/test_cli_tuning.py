@@ -9,9 +9,9 @@ import pytest
 from small_runs import SMALL, Run
 
 from dp_train.conversations import Example
+from dp_train.corpora import synthetic
 from dp_train.corpora.synthetic import Population
 from dp_train.errors import DataError
-from dp_train.runs import populations as people
 from dp_train.runs.prepare import _expect_apart
 
 
@@ -19,14 +19,14 @@ def test_tuning_on_published_text_reads_nobody_and_spends_nothing(
     cli: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Population] = []
-    genuine = people.SyntheticCorpus
+    genuine = synthetic.SyntheticCorpus
 
     class Noted(genuine):  # type: ignore[misc,valid-type]
         def conversations(self):  # type: ignore[no-untyped-def]
             made.append(self.population)
             return super().conversations()
 
-    monkeypatch.setattr(people, "SyntheticCorpus", Noted)
+    monkeypatch.setattr(synthetic, "SyntheticCorpus", Noted)
     ended = cli("train", *SMALL, "tracking=off", "corpus.train_on=PUBLIC")
     assert ended.code == 0, ended.err
     assert "nobody's budget is touched" in ended.out

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from enum import Enum
+
+from dp_train.words import Word
 
 _WORD = re.compile(r"[^\W\d_]+")
 _ENGLISH_TEXT = """
@@ -17,7 +18,7 @@ _ENOUGH = 40
 """Words from which on a room can be told."""
 
 
-class Language(Enum):
+class Language(Word):
     """The languages that can be asked for."""
 
     EN = "en"

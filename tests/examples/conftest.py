@@ -1,0 +1,35 @@
+"""Examples as their readers run them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from example_runs import EXAMPLES, Python
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Python:
+    """Run Python in an empty working folder, with `path` before everything else that can be imported."""
+
+    def run(*words: str, path: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
+        found = os.pathsep.join([*map(str, path), str(EXAMPLES.parent)])
+        environment = {**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+@pytest.fixture
+def dp_train(python: Python) -> Python:
+    """Call the command line in an empty working folder, as a process of its own."""
+
+    def run(*words: str, path: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
+        return python("-m", "dp_train.cli.main", *words, path=path)
+
+    return run
