@@ -216,7 +216,7 @@ def _words_of(text: str, taken: Sequence[tuple[int, int]]) -> list[_Word]:
     if text.isascii():
         found = [_Word(*match.span(), match.group()) for match in PLAIN_WORD.finditer(text.lower())]
     else:
-        found = [_Word(*match.span(), fold(match.group())) for match in WORD.finditer(text)]
+        found = [_Word(match.start(), match.end(), fold(match.group())) for match in WORD.finditer(text)]
     return [word for word in found if is_free(taken, word.start, word.end)] if taken else found
 
 
