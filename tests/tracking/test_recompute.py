@@ -95,7 +95,7 @@ def test_a_head_that_the_ledger_never_had_is_refused(ledger: Ledger) -> None:
 def test_a_claim_over_phases_follows_from_the_lines_of_all_of_them(card: dict[str, Any], ledger: Ledger) -> None:
     book = ledger.book(until=card["ledger"]["head"])
     first = book.of("people")[0].event
-    spent = compose([PLAN.event(STEPS), event_from_json(first)], PLAN.neighboring_relation, PLAN.delta).epsilon
+    spent = compose([PLAN.event(), event_from_json(first)], PLAN.neighboring_relation, PLAN.delta).epsilon
     card["claim"] |= {"epsilon": round(spent, 6), EARLIER: [first]}
     assert list(differences(card, book)) == []
     card["claim"][EARLIER] = [first.replace("0.02", "0.01")]
