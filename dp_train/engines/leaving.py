@@ -173,7 +173,7 @@ class LeavingWatch:
         for group, planned, base in zip(self._optimizer.param_groups, self._groups, self._base_rates, strict=True):
             own = [twins[place[parameter]] for parameter in group["params"] if parameter in place]
             groups.append({**planned, "lr": base * factor, "params": own})
-        again: torch.optim.Optimizer = kind(groups)  # type: ignore[arg-type]
+        again: torch.optim.Optimizer = kind(groups)
         for parameter, index in place.items():
             if state := self._optimizer.state.get(parameter):
                 again.state[twins[index]] = {

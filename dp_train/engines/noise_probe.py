@@ -71,7 +71,7 @@ class NoiseWatch:
         steady = [self._steady[: np.searchsorted(self._steady, size)] for size in sizes]
         counts = [len(one) + len(other) for one, other in zip(fresh, steady, strict=True)]
         flat = np.concatenate([part for pair in zip(fresh, steady, strict=True) for part in pair])
-        elements = torch.from_numpy(flat).to(totals[0].device).split(counts)
+        elements = torch.split(torch.from_numpy(flat).to(totals[0].device), counts)
         norms = torch.stack([torch.linalg.vector_norm(total) for total in totals])
         return _Look(
             elements=elements,
