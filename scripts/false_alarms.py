@@ -48,8 +48,10 @@ def main() -> None:
                 engine=case.engine, packing=case.packing, schedule=linear(), average=0.9 if number % 2 else None
             ),
         )
-        claim = trainer.fit(units).epsilon
-        withheld += [f"{case.name}: {reason}" for reason in claim.withheld]
+        result = trainer.fit(units)
+        if result.stopped_by is not None:
+            raise SystemExit(128 + result.stopped_by)
+        withheld += [f"{case.name}: {reason}" for reason in result.epsilon.withheld]
     seconds = time.process_time() - begun
     print(f"{args.runs} runs, 40 steps each, {seconds:.0f} CPU seconds: {len(withheld)} withheld")
     for reason in withheld:
