@@ -27,14 +27,16 @@ from dp_train.consent.store import ConsentStore
 from dp_train.consent.withdrawal import Withdrawal, erase, withdraw
 from dp_train.errors import ConfigError, ConsentError
 from dp_train.privacy.ledger.budget import standing
-from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Book
 from dp_train.privacy.rounding import rounded_up
 from dp_train.privacy.tables import purge
-from dp_train.runs.folder import RunFolder, read_config
-from dp_train.runs.inventory import PastRun, kept, policy_of, snapshot_now
+from dp_train.runs.folder import read_config
+from dp_train.runs.inventory import MissingRun, PastRun, inventory, missing_lines, policy_of, snapshot_now
+from dp_train.runs.project import key_path
 from dp_train.store.database import Database, absolute_url
 
+RUN_NOT_FOUND = 10
+"""Exit code: all was done, and a run of these people, whose folder is not found, may hold the person."""
 STARTING_POINTS = Path("runs/starting_points")
 TABLES = Path("runs/units")
 REASON = "people whose data it has learnt from withdrew their consent"
@@ -52,16 +54,17 @@ SAMPLES = (
 def run(options: Namespace) -> int:
     """Do what the second word says."""
     url = absolute_url(options.store, Path.cwd())
-    key = PrincipalKey.load(options.key)
+    key = PrincipalKey.load(key_path(options.key))
     policy = policy_of(options.policy)
     at = _moment(getattr(options, "at", None))
     pseudonym = key.pseudonym(options.person)
     database = Database(url)
-    ledger = Ledger(database)
     try:
-        store, book = ConsentStore(database), ledger.book()
-        found = _runs(pseudonym, book, options.uri)
-        known = store.is_linked(pseudonym) or any(_holds(each, pseudonym) for each in found)
+        store, runs_ = ConsentStore(database), inventory(url, uri=options.uri, registry_for=pseudonym)
+        # A trial that never began has a folder and no list of people: it read nobody.
+        found = [each for each in runs_.runs if each.run.manifest is not None or each.folder.run_id is None]
+        book, missing = runs_.book, runs_.missing_of(key.population_id)
+        known = store.is_linked(pseudonym) or runs_.of_person(pseudonym) or missing
         if not known:
             raise ConsentError(
                 f"consent {options.does}: nobody of this id is in the store or in a run here; expected a person's id "
@@ -91,10 +94,10 @@ def run(options: Namespace) -> int:
             did.append(OWN_FILES)
         if done is not None and options.receipt is not None:
             _write_receipt(Path(options.receipt), done)
-        _tell(options, impact, book, key.population_id, done, did)
+        _tell(options, impact, book, key.population_id, done, did, missing)
     finally:
         database.close()
-    return 0
+    return RUN_NOT_FOUND if missing else 0
 
 
 def _leave(
@@ -174,16 +177,6 @@ def _purge_tables(found: Sequence[PastRun]) -> list[str]:
     return [f"{gone} cached tables of tokenised rows deleted"] if gone else []
 
 
-def _runs(pseudonym: str, book: Book, uri: str | None) -> list[PastRun]:
-    """Every run here; MLflow is asked about those that the person is in."""
-    every = [kept(folder, book, uri, registry=False) for folder in RunFolder.all()]
-    return [kept(each.folder, book, uri, registry=True) if _holds(each, pseudonym) else each for each in every]
-
-
-def _holds(each: PastRun, pseudonym: str) -> bool:
-    return each.run.manifest is not None and each.run.manifest.holds(pseudonym)
-
-
 def _agreed_to_publish(store: ConsentStore, pseudonym: str) -> bool:
     events = store.events(pseudonym=pseudonym)
     return any(event.event_state.grants and Purpose.PUBLISH in event.purpose for event in events)
@@ -195,7 +188,7 @@ def _purposes(options: Namespace) -> frozenset[Purpose]:
 
 def _signing_key(options: Namespace) -> SigningKey:
     """The key of receipts, with its public half exported beside it."""
-    path = Path(options.signing_key or Path(options.key).with_name("signing.key"))
+    path = Path(options.signing_key or key_path(options.key).with_name("signing.key"))
     key = SigningKey.open(path)
     public = path.with_name(PUBLIC_KEY)
     try:
@@ -218,7 +211,13 @@ def _moment(text: str | None) -> datetime:
 
 
 def _tell(
-    options: Namespace, impact: Impact, book: Book, population_id: str, done: Withdrawal | None, did: Sequence[str]
+    options: Namespace,
+    impact: Impact,
+    book: Book,
+    population_id: str,
+    done: Withdrawal | None,
+    did: Sequence[str],
+    missing: Sequence[MissingRun],
 ) -> None:
     left = _left(impact, book, population_id)
     if options.json:
@@ -226,6 +225,7 @@ def _tell(
             "stored": None if done is None else {"at": done.at.isoformat(), "new": done.new, "receipt": done.receipt},
             "runs": [_finite(each.values()) for each in impact.runs],
             "runs_without_a_list": impact.without_list,
+            "runs_not_found": [each.values() for each in missing],
             "budget": left,
             "done": list(did),
             "limits": [NOT_UNLEARNT, RETRAIN_SPENDS],
@@ -244,7 +244,9 @@ def _tell(
     if impact.runs:
         out.print(table(("run", "purpose", "left", "group bound", "action", "by", "models"), map(_row, impact.runs)))
     else:
-        out.print("their data is in no run that is listed here")
+        out.print(f"their data is in no run that {'is found' if missing else 'there is'}")
+    for line in missing_lines(missing):
+        out.print(line, markup=False)
     if impact.without_list:
         out.print(f"{impact.without_list} runs keep no list of people: whether they are in those nobody can tell")
     for line in did:

@@ -73,6 +73,7 @@ class Reservation:
       head: hash of the line's row, to be kept where the ledger is not (run folder, card).
       at_least: steps that are charged whatever is said later: all of them where an earlier process was killed and
         nobody knows how far it came.
+      facts: what its run knows when it begins, and could not when it was declared (its people's snapshot, say).
     """
 
     ledger: Ledger = field(repr=False)
@@ -81,6 +82,7 @@ class Reservation:
     plan: PrivacyPlan
     head: str
     at_least: int = field(default=0, compare=False)
+    facts: RunFacts | None = field(default=None, compare=False)
 
     def check(self, plan: PrivacyPlan, population: str) -> None:
         """Hold a run against what was reserved.
@@ -231,7 +233,7 @@ class Ledger:
                     f"ledger: reservation {identifier} is for plan {line.plan_digest[:12]}; this run has "
                     f"{plan.digest[:12]}; resume with the configuration that began the run"
                 )
-            head, at_least = line.row_hash, line.planned_steps
+            head, at_least = line.row_hash, line.planned_steps if line.begun else 0
             if line.state is State.ABORTED:
                 at_least = line.steps
                 price = _price_of(line.full_event, line) if line.bounded else None
@@ -265,7 +267,8 @@ class Ledger:
                     "it to go on from; what it reserved stays spent: start a new run, under a reservation of its own"
                 )
             if not line.begun:
-                self._append(connection, book, [{"kind": "begin", "reservation": line.reservation}])
+                facts = {} if reservation.facts is None else {"facts": facts_values(reservation.facts)}
+                self._append(connection, book, [{"kind": "begin", "reservation": line.reservation, **facts}])
 
     def settle(self, reservation: Reservation, state: State, steps: int) -> str:
         """Close a line; what `Reservation.commit` and `abort` call.
