@@ -100,6 +100,12 @@ def train_all(
     return results
 
 
+def parent_of(study: Study) -> str | None:
+    """Id of the study's own run in MLflow."""
+    known = study.folder.read_json("tracking.json").get("run_id")
+    return None if known is None else str(known)
+
+
 def claims(study: Study) -> list[str]:
     """What all trials spend together, and whether they were trained on the same people."""
     joint = study.joint()

@@ -22,7 +22,7 @@ from dp_train.runs.consent_recheck import note_consent, refuse_if_changed
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.names import NoiseSourceName
 from dp_train.runs.prepare import Parts, make_model, make_scaling, make_trainer, model_spec
-from dp_train.runs.processes import refuse_several_processes
+from dp_train.runs.processes import refuse_several_processes, signals_held
 from dp_train.runs.recipe import recipe_values
 from dp_train.runs.reservation import reserved
 from dp_train.runs.result import RESULT, RunResult, Scored, TrialOf, label, result_values
@@ -133,7 +133,8 @@ def run(
                     curve=scored.curve,
                 )
                 facts = _card_facts(parts, outcome, start, trial_of, reservation, seed_is_fixed=seen.seed_is_fixed)
-                _write(parts, outcome, scored, facts, record)
+                with signals_held():
+                    _write(parts, outcome, scored, facts, record)
     return outcome
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -206,12 +206,13 @@ def _side_by_side(study: Study, jobs: Sequence[Job], workers: int, reporter: Rep
         study.note(job.trial, State.RUNNING)
         reporter.say(f"{job.trial.name}: begins")
 
-    for job, found in side_by_side(jobs, work, workers=workers, begins=begins):
-        if isinstance(found, RunResult):
-            if _ended(study, job, found, reporter):
-                done[job.trial.folder] = found
-        else:
-            _failed(study, job, str(found), reporter)
+    with closing(side_by_side(jobs, work, workers=workers, begins=begins)) as ends:
+        for job, found in ends:
+            if isinstance(found, RunResult):
+                if _ended(study, job, found, reporter):
+                    done[job.trial.folder] = found
+            else:
+                _failed(study, job, str(found), reporter)
     return done
 
 

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import resource
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -69,7 +69,7 @@ def side_by_side(
     *,
     workers: int,
     begins: Callable[[JobT], None] = lambda job: None,
-) -> Iterator[tuple[JobT, DoneT | WorkerLost]]:
+) -> Generator[tuple[JobT, DoneT | WorkerLost]]:
     """Each job with what `work` gave of it, in the order in which they end; `WorkerLost` where the process died.
 
     Guarantee: on every way out no worker is left.
@@ -129,6 +129,7 @@ def _give(worker: _Worker[JobT], job: JobT, begins: Callable[[JobT], None]) -> N
 
 def _wait_for(workers: Sequence[_Worker[Any]]) -> None:
     for worker in workers:
+        worker.pipe.close()
         worker.process.join(_GRACE_SECONDS)
         if worker.process.is_alive():
             worker.process.kill()

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_runs import SMALL, Run
 
-from dp_train.cli.sweep import Sweep, _composer, expand
+from dp_train.cli.load_sweep import Sweep, composer, expand
 from dp_train.consent.manifest import read_manifest
 from dp_train.consent.principals import PrincipalKey
 from dp_train.corpora.synthetic import Population, SyntheticCorpus
@@ -25,7 +31,7 @@ QUIET = (*SMALL, "tracking=off")
 
 
 def expanded(*words: str) -> Sweep:
-    with _composer(None, words):
+    with composer(None, words):
         return expand(list(words), words)
 
 
@@ -190,3 +196,32 @@ def test_a_joint_epsilon_is_over_every_trial_that_spent_or_there_is_none(spent: 
     else:
         assert claim.epsilon is None
         assert bool(claim.why_none) == bool(drew)
+
+
+@pytest.mark.parametrize("how", ["study.workers=2", "launcher=joblib"])
+def test_sigterm_to_a_parent_ends_its_workers_and_closes_lines_and_records(how: str, folder: Path, cli: Run) -> None:
+    words = ("train", "-m", *SMALL, "privacy.epsilon=2,8", "trainer.steps=4000", "trainer.checkpoint_every=5", how)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "-m", "dp_train.cli.main", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 240
+        while not list(folder.glob("multirun/*/*/*/checkpoint/step-*5")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 143, err
+    assert "go on with: dp-train train --resume" in out
+    (study,) = folder.glob("multirun/*/*")
+    states = {row["state"] for row in json.loads((study / "study.json").read_text())["trials"]}
+    assert "killed" in states
+    assert not states & {"running"}
+    runs = json.loads(cli("ledger", "show", "--json").out)["populations"][0]["runs"]
+    assert [run["state"] for run in runs] == ["aborted", "aborted"]
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        found = {status for (status,) in database.execute("select status from runs")}
+    assert found == {"KILLED"}
