@@ -7,8 +7,10 @@ So a pretrained model gets its chat template where it has one, else plain words.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
 from dp_train.errors import ModelError
@@ -17,6 +19,8 @@ from dp_train.models.tokenizer import MESSAGE, SUMMARY
 
 _INSTRUCTION = "Summarize this meeting in a few sentences.\n\n"
 _HOLE = "\u241f"
+_DATE = datetime(2024, 7, 26)
+"""What templates that tell the model today's date are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,19 @@ def frame(tokenizer: PreTrainedTokenizerFast, architecture: Architecture, marker
     return Frame((begin,), _ids(tokenizer, "\n\nSummary:\n" if marker == SUMMARY else "\n"))
 
 
+def line_break(tokenizer: PreTrainedTokenizerFast) -> str:
+    """What stands between two turns of a prompt: a new line, or a mark where the tokenizer drops new lines.
+
+    T5's pieces take every white space for one, and a transcript would be one long line of nobody knows whose words.
+    """
+    spaced = _ids(tokenizer, "a a")
+    for text in ("\n", " | ", " ; ", " / "):
+        ids = _ids(tokenizer, f"a{text}a")
+        if ids != spaced and (tokenizer.unk_token_id is None or tokenizer.unk_token_id not in ids):
+            return text
+    return "\n"
+
+
 def _encoded(tokenizer: PreTrainedTokenizerFast, marker: str) -> Frame:
     text: Any = tokenizer.encode("a", add_special_tokens=False)
     whole: Any = tokenizer.encode("a", add_special_tokens=True)
@@ -78,20 +95,48 @@ def _encoded(tokenizer: PreTrainedTokenizerFast, marker: str) -> Frame:
 
 
 def _chat(tokenizer: PreTrainedTokenizerFast, marker: str) -> Frame:
+    """What the chat template itself puts around a text: nothing of it is cut or put together by us."""
     if marker == SUMMARY:
-        turn = {"role": "user", "content": _INSTRUCTION + _HOLE}
-        text = tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
+        before, after = _rendered(tokenizer, _INSTRUCTION, reply=True)
+        return Frame(_begun(tokenizer, before), _ids(tokenizer, after))
+    # What people write stands in a user's turn.
+    before, _ = _rendered(tokenizer, "", reply=False)
+    return Frame(_begun(tokenizer, before), _ids(tokenizer, "\n"))
+
+
+def _rendered(tokenizer: PreTrainedTokenizerFast, instruction: str, *, reply: bool) -> tuple[str, str]:
+    """The template's text before and after a user's words, without a default system prompt where it can be left out.
+
+    A template that writes today's date gets one date, or a run would go on under another frame than it began with.
+    """
+    user = {"role": "user", "content": instruction + _HOLE}
+    found: list[tuple[str, str]] = []
+    for turns in ([user], [{"role": "system", "content": ""}, user]):
+        try:
+            text = tokenizer.apply_chat_template(
+                turns,
+                tokenize=False,
+                add_generation_prompt=reply,
+                date_string=_DATE.strftime("%d %b %Y"),
+                strftime_now=_DATE.strftime,
+            )
+        except TemplateError:  # templates that know no system prompt refuse one
+            continue
         assert isinstance(text, str)
-        before, _, after = text.partition(_HOLE)
-        return Frame(_ids(tokenizer, before), _ids(tokenizer, after))
-    # What people write stands in a user's turn; a system prompt before it would only take room.
-    turns = [{"role": "user", "content": _HOLE}, {"role": "user", "content": _HOLE}]
-    text = tokenizer.apply_chat_template(turns[:1], tokenize=False)
-    assert isinstance(text, str)
-    opening = text.partition(_HOLE)[0]
-    begin = opening.rfind("user")
-    lead = max((opening.rfind(token, 0, begin) for token in tokenizer.all_special_tokens), default=-1)
-    return Frame(_ids(tokenizer, opening[lead:] if lead >= 0 else opening), _ids(tokenizer, "\n"))
+        before, hole, after = text.partition(_HOLE)
+        if hole:
+            found.append((before, after))
+    if not found:
+        raise ModelError("tokenizer: its chat template takes no single turn of a user; give a model with another one")
+    return min(found, key=lambda parts: len(parts[0]))
+
+
+def _begun(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[int, ...]:
+    """Tokens of a frame's beginning, with the begin token where the tokenizer's own encoding has it."""
+    ids = _ids(tokenizer, text)
+    own: Any = tokenizer.encode("a", add_special_tokens=True)
+    begin = tokenizer.bos_token_id
+    return (begin, *ids) if begin is not None and own[0] == begin != (ids or (None,))[0] else ids
 
 
 def _name(tokenizer: PreTrainedTokenizerFast) -> str:

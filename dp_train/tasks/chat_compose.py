@@ -20,6 +20,7 @@ from dp_train.models.tokenizer import MESSAGE
 from dp_train.tasks.base import Row, Sample
 from dp_train.tasks.baselines import WordModel
 from dp_train.tasks.examples import messages_of_author, messages_of_thread
+from dp_train.tasks.intervals import count_people, interval_over_people
 from dp_train.tasks.metrics import (
     MAX_CONTINUATION,
     Prediction,
@@ -132,16 +133,21 @@ class ChatCompose:
         """
         if scores is Scores.ALL:
             return self.scores_and_curve(model, examples)[0]
-        return self._primary(model, [self._draft(example) for example in examples])
+        drafts = [self._draft(example) for example in examples]
+        return {self.metric: _perplexity(sum(self._nats(model, drafts)), drafts)}
 
     def scores_and_curve(
         self, model: nn.Module, examples: Sequence[Example]
     ) -> tuple[dict[str, float], tuple[TriggerPoint, ...]]:
-        """All scores of `evaluate`, and what suggestions are worth however many are shown (`trigger_curve`)."""
+        """All scores of `evaluate`, and what suggestions are worth however many are shown (`trigger_curve`).
+
+        `perplexity_low` and `perplexity_high` are a 95 % interval over the `people` who wrote the messages.
+        """
         drafts = [self._draft(example) for example in examples]
         predictions = self.suggester.predict(model, places(drafts, limit=self.max_places))
         scores = suggestion_scores(predictions, trigger_rate=self.trigger_rate)
-        return {**self._primary(model, drafts), **scores}, trigger_curve(predictions)
+        primary = self._sure(self._nats(model, drafts), drafts, examples)
+        return {**primary, **scores}, trigger_curve(predictions)
 
     def baselines(self, examples: Sequence[Example], *, public: Sequence[Example]) -> dict[str, dict[str, float]]:
         """Scores of word unigrams and trigrams, counted in the messages of `public`, at the same places.
@@ -154,10 +160,10 @@ class ChatCompose:
         values = {}
         for name, order in _BASELINES.items():
             model = WordModel((example.target for example in public), order=order)
-            nats = sum(model.negative_log_likelihood(draft.words, ended=draft.whole) for draft in drafts)
+            nats = [model.negative_log_likelihood(draft.words, ended=draft.whole) for draft in drafts]
             predictions = [_predict(model, place) for place in where]
             values[name] = {
-                self.metric: _perplexity(nats, drafts),
+                **self._sure(nats, drafts, examples),
                 **suggestion_scores(predictions, trigger_rate=self.trigger_rate),
             }
         return values
@@ -189,9 +195,23 @@ class ChatCompose:
         """Suggests words in the task's messages; made once, since it goes through the whole vocabulary."""
         return Suggester(self._sequences, max_length=self.max_length)
 
-    def _primary(self, model: nn.Module, drafts: Sequence[Draft]) -> dict[str, float]:
-        rows = [draft.row(self._sequences) for draft in drafts]
-        return {self.metric: _perplexity(sum(self._sequences.negative_log_likelihoods(model, rows)), drafts)}
+    def _sure(self, nats: Sequence[float], drafts: Sequence[Draft], examples: Sequence[Example]) -> dict[str, float]:
+        """Perplexity, its interval over people, and how many they are."""
+        ends = interval_over_people(
+            nats,
+            [float(len(draft.words) + draft.whole) for draft in drafts],
+            [example.owners for example in examples],
+            score=lambda mean: word_perplexity(mean, words=1, messages=0),
+        )
+        return {
+            self.metric: _perplexity(sum(nats), drafts),
+            f"{self.metric}_low": ends.low,
+            f"{self.metric}_high": ends.high,
+            "people": float(count_people(examples)),
+        }
+
+    def _nats(self, model: nn.Module, drafts: Sequence[Draft]) -> list[float]:
+        return self._sequences.negative_log_likelihoods(model, [draft.row(self._sequences) for draft in drafts])
 
     def _continuations(self, model: nn.Module, where: Sequence[Place]) -> list[str]:
         return self.suggester.continue_message(model, where)
@@ -217,7 +237,7 @@ class ChatCompose:
         if words and not kept:  # one word longer than everything is cut itself
             spelled[0], kept, taken = spelled[0][:room], 1, room
         left = room - taken if self._sequences.one_sequence else room
-        ids = self._tokenizer.encode(prompt, add_special_tokens=False)
+        ids = self._tokenizer.encode(prompt.replace("\n", self._sequences.line_break), add_special_tokens=False)
         return Draft(
             prompt=tuple(ids[max(0, len(ids) - left) :]),
             words=tuple(words[:kept]),

@@ -17,8 +17,10 @@ from dp_train.tasks.base import Row, Sample
 from dp_train.tasks.baselines import lead, longest
 from dp_train.tasks.examples import meeting_examples
 from dp_train.tasks.faithfulness import faithfulness
-from dp_train.tasks.metrics import Scores, rouge
+from dp_train.tasks.intervals import count_people, interval_over_people
+from dp_train.tasks.metrics import Scores, degenerate_shares
 from dp_train.tasks.packing import PackedSequences
+from dp_train.tasks.rouge import NAMES, rouge, rouge_each
 from dp_train.tasks.sequences import IGNORE, Sequences
 
 _MIN_ROOM = 8
@@ -103,16 +105,17 @@ class MeetingSummary:
     def evaluate(
         self, model: nn.Module, examples: Sequence[Example], *, scores: Scores = Scores.ALL
     ) -> dict[str, float]:
-        """ROUGE-1/2/L and `faithfulness` of greedy summaries, and `loss`: nats per token of the references.
+        """ROUGE and `faithfulness` of greedy summaries, and `loss`: nats per token of the references.
+
+        `rougeL_low` and `rougeL_high` are a 95 % interval over the `people` whose meetings were scored
+        (`tasks.intervals`); `empty`, `one_word` and `repeating` are shares of outputs that are no summary.
 
         Cost: one pass over the prompts and at most `max_new_tokens` steps, 64 meetings at a time.
         """
-        sources = [example.prompt for example in examples]
-        outputs = self.generate(model, sources)
-        values = rouge(outputs, [example.target for example in examples])
+        outputs = self.generate(model, [example.prompt for example in examples])
         if scores is Scores.PRIMARY:
-            return {self.metric: values[self.metric]}
-        return {**values, **faithfulness(outputs, sources), "loss": self._loss(model, examples)}
+            return {self.metric: rouge(outputs, [example.target for example in examples])[self.metric]}
+        return {**self._scores(outputs, examples), "loss": self._loss(model, examples)}
 
     def baselines(self, examples: Sequence[Example], *, public: Sequence[Example] = ()) -> dict[str, dict[str, float]]:
         """Scores of the first three and of the three longest turns, by the same measures.
@@ -120,12 +123,10 @@ class MeetingSummary:
         Args:
           public: not used here; other tasks count words in it.
         """
-        references, sources = [example.target for example in examples], [example.prompt for example in examples]
-        values = {}
-        for name, choose in (("lead_3", lead), ("longest_3", longest)):
-            outputs = [choose(source.split("\n")) for source in sources]
-            values[name] = {**rouge(outputs, references), **faithfulness(outputs, sources)}
-        return values
+        return {
+            name: self._scores([choose(example.prompt.split("\n")) for example in examples], examples)
+            for name, choose in (("lead_3", lead), ("longest_3", longest))
+        }
 
     def samples(self, model: nn.Module, examples: Sequence[Example], count: int) -> list[Sample]:
         """Summaries of the first `count` examples beside their references."""
@@ -143,6 +144,20 @@ class MeetingSummary:
         generated = self._sequences.generate(model, heads, max_new_tokens=self.max_new_tokens)
         return [self._sequences.decode(one.ids).strip() for one in generated]
 
+    def _scores(self, outputs: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
+        each = rouge_each(outputs, [example.target for example in examples])
+        ends = interval_over_people(
+            [found[self.metric] for found in each], [1.0] * len(each), [example.owners for example in examples]
+        )
+        return {
+            **{name: sum(found[name] for found in each) / len(each) for name in NAMES},
+            f"{self.metric}_low": ends.low,
+            f"{self.metric}_high": ends.high,
+            "people": float(count_people(examples)),
+            **degenerate_shares(outputs),
+            **faithfulness(outputs, [example.prompt for example in examples]),
+        }
+
     def _loss(self, model: nn.Module, examples: Sequence[Example]) -> float:
         rows = [self.encode(example) for example in examples]
         tokens = sum(label != IGNORE for row in rows for label in row.labels)
@@ -150,7 +165,7 @@ class MeetingSummary:
 
     def _prompt(self, transcript: str, room: int) -> list[int]:
         """Tokens of the first and the last turns, at most `room` of them."""
-        lines = [self._ids(line) for line in _with_newlines(transcript)]
+        lines = [self._ids(line) for line in self._lines(transcript)]
         if sum(map(len, lines)) <= room:
             return [token for line in lines for token in line]
         first = _whole_lines(lines, room // _HEAD_SHARE)
@@ -161,16 +176,15 @@ class MeetingSummary:
             return lines[0][:room]
         return [token for line in kept for token in line]
 
+    def _lines(self, transcript: str) -> list[str]:
+        """Lines, each but the first with the break before it: tokens of the whole are those of its lines."""
+        first, *rest = transcript.split("\n")
+        return [first, *(self._sequences.line_break + line for line in rest)]
+
     def _ids(self, text: str) -> list[int]:
         ids = self._tokenizer.encode(text, add_special_tokens=False)
         assert isinstance(ids, list)
         return ids
-
-
-def _with_newlines(transcript: str) -> list[str]:
-    """Lines, each but the first with the newline before it: tokens of the whole are those of its lines."""
-    first, *rest = transcript.split("\n")
-    return [first, *("\n" + line for line in rest)]
 
 
 def _whole_lines(lines: Sequence[Sequence[int]], room: int) -> int:

@@ -20,29 +20,38 @@ class Scores(Enum):
     PRIMARY = "primary"
 
 
-def rouge(outputs: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Mean F1 of ROUGE-1, ROUGE-2 and ROUGE-L in [0, 1], by the rouge-score package.
-
-    Words are stemmed (Porter) and lower-cased, everything but a–z and 0–9 separates them; ROUGE-L is over
-    the whole text, not by sentence (that one is called rougeLsum).
-    """
-    from rouge_score.rouge_scorer import RougeScorer  # imports nltk, which only this function needs
-
-    check_pairs(outputs, references)
-    names = ("rouge1", "rouge2", "rougeL")
-    scorer = RougeScorer(names, use_stemmer=True)
-    scores = [scorer.score(reference, output) for output, reference in zip(outputs, references, strict=True)]
-    return {name: sum(score[name].fmeasure for score in scores) / len(scores) for name in names}
-
-
-def check_pairs(outputs: Sequence[str], references: Sequence[str]) -> None:
-    """Nothing, if there are outputs, and one text for each to be held against.
+def check_pairs(outputs: Sequence[object], references: Sequence[object]) -> None:
+    """Raise unless there are outputs and one text to compare each with.
 
     Raises:
       DataError: there are not.
     """
     if not references or len(outputs) != len(references):
         raise DataError(f"scores: {len(outputs)} outputs for {len(references)} references; expected one each")
+
+
+def degenerate_shares(outputs: Sequence[str]) -> dict[str, float]:
+    """Shares of outputs that are no text: `empty`, of `one_word`, or `repeating` (a phrase three times in a row).
+
+    They stand beside every score of generated text, since a score alone does not show them.
+    """
+    written = [output.split() for output in outputs]
+    return {
+        "empty": _share([not found for found in written]),
+        "one_word": _share([len(found) == 1 for found in written]),
+        "repeating": _share([_repeats(found) for found in written]),
+    }
+
+
+def _repeats(found: Sequence[str]) -> bool:
+    """Whether some phrase of up to eight words stands three times in a row."""
+    return any(
+        found[start : start + size]
+        == found[start + size : start + 2 * size]
+        == found[start + 2 * size : start + 3 * size]
+        for size in range(1, 9)
+        for start in range(len(found) - 3 * size + 1)
+    )
 
 
 def word_perplexity(negative_log_likelihood: float, *, words: int, messages: int) -> float:

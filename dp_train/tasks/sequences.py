@@ -29,11 +29,13 @@ from transformers import (
 
 from dp_train.errors import ModelError
 from dp_train.models.build import Architecture
-from dp_train.models.frames import Frame, frame
+from dp_train.models.frames import Frame, frame, line_break
 from dp_train.tasks.base import Row
 
 IGNORE = -100
 _EVALUATION_ROWS = 64
+_LOGITS_BYTES = 256 * 2**20
+"""Most that the logits of one chunk take while scores are computed; with their softmax it is three times as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,11 @@ class Sequences:
     marker: str
 
     around: Frame = field(init=False)
+    line_break: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "around", frame(self.tokenizer, self.architecture, self.marker))
+        object.__setattr__(self, "line_break", line_break(self.tokenizer))
 
     @property
     def one_sequence(self) -> bool:
@@ -115,11 +119,9 @@ class Sequences:
 
     def negative_log_likelihoods(self, model: nn.Module, rows: Sequence[Row]) -> list[float]:
         """Nats of each row's labels together, in order."""
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids))
         nats = [0.0] * len(rows)
         with evaluating(model) as model_:
-            for start in range(0, len(rows), _EVALUATION_ROWS):
-                chunk = order[start : start + _EVALUATION_ROWS]
+            for chunk in _by_memory(rows, bytes_a_label=4 * len(self.tokenizer)):
                 inputs = self.collate([rows[index] for index in chunk])
                 losses = token_losses(self.logits(model_, inputs), inputs["labels"].to(model_.device)).sum(1)
                 for index, value in zip(chunk, losses.tolist(), strict=True):
@@ -303,6 +305,20 @@ def pad_rows(rows: Sequence[tuple[int, ...]], value: int, *, left: bool) -> Tens
     width = max((len(row) for row in rows), default=0)
     filled = [((value,) * (width - len(row)) + row) if left else (row + (value,) * (width - len(row))) for row in rows]
     return torch.tensor(filled, dtype=torch.int64).view(len(rows), width)
+
+
+def _by_memory(rows: Sequence[Row], *, bytes_a_label: int) -> Iterator[list[int]]:
+    """Indices of rows of like length, as many as have room for their logits at once; one at least."""
+    chunk: list[int] = []
+    longest = 0
+    for index in sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids)):
+        longest = max(longest, len(rows[index].labels))
+        if chunk and (len(chunk) + 1 > _EVALUATION_ROWS or (len(chunk) + 1) * longest * bytes_a_label > _LOGITS_BYTES):
+            yield chunk
+            chunk, longest = [], len(rows[index].labels)
+        chunk.append(index)
+    if chunk:
+        yield chunk
 
 
 def _mask(rows: Sequence[tuple[int, ...]], *, left: bool) -> Tensor:

@@ -17,6 +17,7 @@ from dp_train.errors import TrackingError
 from dp_train.tracking.connection import client, tracking_errors
 from dp_train.tracking.figures import FrontierPoint
 from dp_train.tracking.provenance import git_state, public_config, public_overrides, versions
+from dp_train.tracking.view import FRONTIER_PICTURE, show_children
 
 if TYPE_CHECKING:
     from dp_train.tasks.base import Sample
@@ -137,17 +138,35 @@ class TrackedRun:
         self.set_tags({TAINTED: "true"})
         self.log_metrics({f"train/{name}": value for name, value in statistics.items()})
 
-    def log_frontier(self, points: Iterable[FrontierPoint]) -> None:
-        """The frontier on a parent run, as ``frontier/<metric>`` with step = round(1000·ε).
+    def log_frontier(
+        self, points: Iterable[FrontierPoint], references: Mapping[str, Mapping[str, float]] | None = None
+    ) -> None:
+        """The frontier on a parent run, as ``frontier/<metric>`` with step = round(1000·ε), which the view joins.
 
         It is readable where the saved view is not; several trials at one ε give their median.
+
+        Args:
+          references: for a metric, horizontal lines by name (`view.REFERENCES`).
         """
         scores: dict[tuple[str, int], list[float]] = {}
         for point in points:
             if point.epsilon is not None and math.isfinite(point.epsilon):
                 scores.setdefault((point.metric, round(1000 * point.epsilon)), []).append(point.score)
-        for (metric, step), trials in sorted(scores.items()):
-            self.log_metrics({f"frontier/{metric}": median(trials)}, step=step)
+        rows = [(f"frontier/{metric}", median(trials), step) for (metric, step), trials in sorted(scores.items())]
+        rows += [
+            (f"frontier/{metric}/{name}", value, step)
+            for metric, step in sorted(scores)
+            for name, value in (references or {}).get(metric, {}).items()
+        ]
+        self.log_metric_rows(rows)
+        show_children(self.uri, self.experiment_id, self.run_id)
+
+    def log_picture(self, path: Path) -> None:
+        """The frontier's picture, which the view shows first."""
+        from PIL import Image
+
+        with tracking_errors(self.uri), Image.open(path) as image:
+            client(self.uri).log_image(self.run_id, image, key=FRONTIER_PICTURE, step=0)
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
         """Public numbers at one step. What is not finite is left out: MLflow stores inf as 1.8e308."""

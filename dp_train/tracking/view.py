@@ -22,7 +22,11 @@ VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 
 _EPSILON = "privacy/epsilon"
 _PARAMS = ("privacy.noise_multiplier", "privacy.clip_norm", "privacy.steps", "optimizer.learning_rate")
-_FRONTIER, _WITHIN, _SETTINGS = "dp-frontier", "dp-within", "dp-settings"
+FRONTIER_PICTURE = "frontier"
+"""Key of the picture that a parent run logs; the view shows it first."""
+REFERENCES = ("without privacy", "public start", "best baseline")
+"""Horizontal lines of a frontier chart, each a metric ``frontier/<score>/<name>`` of the parent run."""
+_FRONTIER, _RUNS, _WITHIN, _SETTINGS = "dp-frontier", "dp-runs", "dp-within", "dp-settings"
 
 _logger = logging.getLogger(__name__)
 
@@ -53,19 +57,38 @@ def install_view(uri: str, experiment_id: str, metrics: Sequence[str]) -> None:
         _logger.warning("tracking: the saved view was not written (%s); runs are not affected", type(error).__name__)
 
 
+def show_children(uri: str, experiment_id: str, run_id: str) -> None:
+    """Open a parent run in the view, whose trials the page would collapse; a failure is a warning and no more."""
+    try:
+        state = decode_view(client(uri).get_experiment(experiment_id).tags[VIEW_TAG])
+        state["runsExpanded"] = {**state.get("runsExpanded", {}), run_id: True}
+        client(uri).set_experiment_tag(experiment_id, VIEW_TAG, encode_view(state))
+    except Exception as error:
+        _logger.warning("tracking: the saved view was not changed (%s); runs are not affected", type(error).__name__)
+
+
 def view_state(metrics: Sequence[str]) -> dict[str, Any]:
-    """State of the runs page: for each metric the score against ε across runs and within them, then the settings."""
-    charts: list[dict[str, Any]] = []
+    """State of the runs page.
+
+    First the frontier, as a picture and as a curve with its reference lines, which parent runs log; then all runs by
+    their own ε; then what happened within each; then the settings.
+    """
+    charts: list[dict[str, Any]] = [
+        _chart("IMAGE", "picture", _FRONTIER, "Frontier") | {"imageKeys": [FRONTIER_PICTURE], "step": 0}
+    ]
     for metric in metrics:
+        names = [f"frontier/{metric}", *(f"frontier/{metric}/{name}" for name in REFERENCES)]
         charts += [
-            _chart("SCATTER", f"frontier-{metric}", _FRONTIER, f"{metric} against ε, final")
+            # The page draws a logarithmic axis for steps alone; a frontier's step is 1000·ε.
+            _line(names, f"frontier-{metric}", _FRONTIER, f"{metric} against 1000·ε", x=None, scale="log"),
+            _chart("SCATTER", f"runs-{metric}", _RUNS, f"{metric} against ε, each run")
             | {"xaxis": {"key": _EPSILON, "type": "METRIC"}, "yaxis": {"key": f"utility/{metric}", "type": "METRIC"}},
-            _chart("BAR", f"final-{metric}", _FRONTIER, f"{metric}, final, runs without privacy too")
+            _chart("BAR", f"final-{metric}", _RUNS, f"{metric}, runs without privacy too")
             | {"metricKey": f"utility/{metric}"},
-            _line(f"valid/{metric}", f"within-{metric}", f"{metric} against ε, within a run", x=_EPSILON),
+            _line([f"valid/{metric}"], f"within-{metric}", _WITHIN, f"{metric} against ε, within a run", x=_EPSILON),
         ]
     charts += [
-        _line(_EPSILON, "spent", "ε spent, by step", x=None),
+        _line([_EPSILON], "spent", _WITHIN, "ε spent, by step", x=None),
         _chart("PARALLEL", "settings", _SETTINGS, "Settings, ε and scores")
         | {
             "selectedParams": list(_PARAMS),
@@ -73,9 +96,14 @@ def view_state(metrics: Sequence[str]) -> dict[str, Any]:
             "showAllRuns": False,
         },
     ]
-    sections = ((_FRONTIER, VIEW_NAME, 2), (_WITHIN, "Within a run", 2), (_SETTINGS, "Settings", 1))
+    sections = (
+        (_FRONTIER, f"{VIEW_NAME} (step: 1000·ε)", 2),
+        (_RUNS, "Runs", 2),
+        (_WITHIN, "Within a run", 2),
+        (_SETTINGS, "Settings", 1),
+    )
     return {
-        "searchFilter": "tags.`dp_train.kind` = 'train'",
+        "searchFilter": "tags.`dp_train.kind` != 'pretrain'",  # trials and the parent that holds their frontier
         "orderByKey": f"metrics.`{_EPSILON}`",
         "orderByAsc": True,
         "startTime": "ALL",
@@ -84,9 +112,13 @@ def view_state(metrics: Sequence[str]) -> dict[str, Any]:
         "modelVersionFilter": "All Runs",
         "selectedColumns": [
             f"metrics.`{_EPSILON}`",
+            "metrics.`privacy/delta`",
+            "params.`privacy.unit`",
             *(f"metrics.`utility/{metric}`" for metric in metrics),
             "params.`privacy.noise_multiplier`",
             "params.`privacy.steps`",
+            "attributes.`Duration`",
+            "tags.`privacy.claim`",
         ],
         "columnOrder": [],
         "columnWidths": {},
@@ -111,6 +143,7 @@ def view_state(metrics: Sequence[str]) -> dict[str, Any]:
         "hideEmptyCharts": True,
         "groupBy": None,
         "groupsExpanded": {},
+        "runsExpanded": {},
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
 
@@ -147,15 +180,17 @@ def _chart(kind: str, uuid: str, section: str, title: str) -> dict[str, Any]:
     }
 
 
-def _line(metric: str, uuid: str, title: str, *, x: str | None) -> dict[str, Any]:
-    return _chart("LINE", uuid, _WITHIN, title) | {
-        "metricKey": metric,
-        "selectedMetricKeys": [metric],
+def _line(
+    metrics: Sequence[str], uuid: str, section: str, title: str, *, x: str | None, scale: str = "linear"
+) -> dict[str, Any]:
+    return _chart("LINE", uuid, section, title) | {
+        "metricKey": metrics[0],
+        "selectedMetricKeys": list(metrics),
         "xAxisKey": "step" if x is None else "metric",
         "selectedXAxisMetricKey": x or "",
         "yAxisKey": "metric",
         "yAxisExpressions": [],
-        "xAxisScaleType": "linear",
+        "xAxisScaleType": scale,
         "scaleType": "linear",
         "range": {},
         "lineSmoothness": 0,

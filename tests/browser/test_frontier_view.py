@@ -16,7 +16,7 @@ from dp_train.engines.base import EngineName, StepRecord
 from dp_train.privacy.monitor import RunMonitor
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.tracking.callback import MlflowCallback
-from dp_train.tracking.figures import FrontierPoint
+from dp_train.tracking.figures import FrontierPanel, FrontierPoint, draw_frontier
 from dp_train.tracking.run import RunKind
 from dp_train.tracking.store import TrackingStore
 from dp_train.tracking.ui import start_ui
@@ -103,7 +103,7 @@ def browser(tmp_path: Path) -> Iterator[Chrome]:
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
-        "--window-size=1500,1300",
+        "--window-size=1600,1200",
         f"--user-data-dir={tmp_path / 'profile'}",
     ):
         options.add_argument(flag)
@@ -123,6 +123,22 @@ return [...document.querySelectorAll('.js-plotly-plot')]
 """
 
 
+JOINED = """
+return [...document.querySelectorAll('.js-plotly-plot')]
+  .filter(plot => plot.layout.xaxis && plot.layout.xaxis.type === 'log')
+  .map(plot => ({
+    names: (plot.data || []).map(trace => trace.name),
+    points: Math.max(...(plot.data || []).map(trace => (trace.x || []).length)),
+    drawn: plot.querySelectorAll('.scatterlayer .js-line').length,
+  }));
+"""
+
+PICTURE = """
+const picture = [...document.querySelectorAll('img')].find(image => image.src.includes('images'));
+return picture && picture.naturalWidth > 0 ? picture.getBoundingClientRect().bottom <= window.innerHeight : null;
+"""
+
+
 def test_the_printed_address_shows_a_point_for_each_private_run(
     browser: Chrome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,13 +152,22 @@ def test_the_printed_address_shows_a_point_for_each_private_run(
             score = 0.2 + 0.02 * place
             epsilon = record_run(store, experiment, parent.run_id, plan, score)
             points.append(FrontierPoint(task="summary", metric="rougeL", epsilon=epsilon, score=score))
-        parent.log_frontier(points)
+        references = {"without privacy": 0.28, "public start": 0.15, "best baseline": 0.22}
+        parent.log_frontier(points, {"rougeL": references})
+        panel = FrontierPanel(task="summary", axis="ROUGE-L F1", higher_is_better=True, points=points, delta=1e-5)
+        parent.log_picture(draw_frontier([panel], tmp_path / "drawn")[0])
 
     with start_ui(store, port=None) as server:
         browser.get(server.url(experiment))
         charts = WebDriverWait(browser, 60).until(
             lambda chrome: [chart for chart in chrome.execute_script(SCATTER_CHARTS) if chart["drawn"]]
         )
+        joined = WebDriverWait(browser, 60).until(
+            lambda chrome: [chart for chart in chrome.execute_script(JOINED) if chart["drawn"] > len(references)]
+        )
+        visible = WebDriverWait(browser, 60).until(lambda chrome: chrome.execute_script(PICTURE))
         browser.save_screenshot(str(tmp_path / "frontier.png"))
-    # The run without privacy has no ε and no point; the parent is filtered out.
+    # The run without privacy has no ε and no point.
+    assert joined[0]["points"] == len(SIGMAS)  # one curve, and its reference lines beside it
+    assert visible  # without scrolling
     assert charts == [{"x": "privacy/epsilon", "y": "utility/rougeL", "drawn": len(SIGMAS)}]

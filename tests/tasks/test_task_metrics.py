@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp_train.errors import DataError
-from dp_train.tasks.metrics import Prediction, rouge, same_word, suggestion_scores, trigger_curve, word_perplexity
+from dp_train.tasks.metrics import (
+    Prediction,
+    degenerate_shares,
+    same_word,
+    suggestion_scores,
+    trigger_curve,
+    word_perplexity,
+)
 
 
 def prediction(expected: str, suggestions: str = "", confidence: float = 0.5, continuation: str = "") -> Prediction:
@@ -33,35 +40,6 @@ predictions = st.lists(
     min_size=1,
     max_size=20,
 )
-
-
-def test_rouge_of_the_reference_is_one() -> None:
-    texts = ["[P1] will send the budget to [P2].", "They agreed on Friday; nothing else."]
-    assert rouge(texts, texts) == {"rouge1": 1.0, "rouge2": 1.0, "rougeL": 1.0}
-
-
-def test_rouge_of_nothing_is_zero() -> None:
-    assert rouge([""], ["they met"]) == {"rouge1": 0.0, "rouge2": 0.0, "rougeL": 0.0}
-
-
-def test_rouge_by_hand() -> None:
-    # 3 of 4 words of the output are among the 3 of the reference; no pair of neighbours is; LCS is "a c".
-    scores = rouge(["b a x c"], ["a b c"])
-    assert scores == pytest.approx({"rouge1": 6 / 7, "rouge2": 0.0, "rougeL": 4 / 7})
-
-
-def test_rouge_stems_words() -> None:
-    assert rouge(["meetings ended"], ["meeting ends"])["rouge1"] == 1.0
-
-
-def test_rouge_is_a_mean_over_pairs() -> None:
-    assert rouge(["they met", ""], ["they met", "they met"])["rougeL"] == 0.5
-
-
-@pytest.mark.parametrize(("outputs", "references"), [([], []), (["a"], ["a", "b"])])
-def test_rouge_needs_one_output_a_reference(outputs: list[str], references: list[str]) -> None:
-    with pytest.raises(DataError, match="expected one each"):
-        rouge(outputs, references)
 
 
 def test_perplexity_of_a_uniform_choice_is_its_size() -> None:
@@ -145,3 +123,8 @@ def test_more_shown_is_surer_never_and_taken_never_less(places: list[Prediction]
         assert one.saved <= more.saved
         assert one.threshold >= more.threshold
     assert all(point.accepted <= point.shown for point in curve)
+
+
+def test_outputs_that_are_no_text_are_counted() -> None:
+    outputs = ["", "ok", "the board on the board on the board on it", "a short summary", "no no no"]
+    assert degenerate_shares(outputs) == {"empty": 0.2, "one_word": 0.2, "repeating": 0.4}

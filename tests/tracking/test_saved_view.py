@@ -20,14 +20,25 @@ def test_the_view_decodes_and_draws_the_score_against_epsilon(store: TrackingSto
     assert json.loads(tag(store, experiment))["name"] == VIEW_NAME
     state = decode_view(tag(store, experiment))
     charts = {chart["uuid"]: chart for chart in state["compareRunCharts"]}
-    assert [chart["type"] for chart in charts.values()] == ["SCATTER", "BAR", "LINE", "LINE", "PARALLEL"]
-    assert charts["frontier-rougeL"]["xaxis"] == {"key": "privacy/epsilon", "type": "METRIC"}
-    assert charts["frontier-rougeL"]["yaxis"] == {"key": "utility/rougeL", "type": "METRIC"}
+    assert [chart["type"] for chart in charts.values()] == [
+        "IMAGE",
+        "LINE",
+        "SCATTER",
+        "BAR",
+        "LINE",
+        "LINE",
+        "PARALLEL",
+    ]
+    assert charts["picture"]["imageKeys"] == ["frontier"]
+    assert charts["frontier-rougeL"]["selectedMetricKeys"][:2] == ["frontier/rougeL", "frontier/rougeL/without privacy"]
+    assert charts["frontier-rougeL"]["xAxisScaleType"] == "log"
+    assert charts["runs-rougeL"]["xaxis"] == {"key": "privacy/epsilon", "type": "METRIC"}
+    assert charts["runs-rougeL"]["yaxis"] == {"key": "utility/rougeL", "type": "METRIC"}
     assert charts["within-rougeL"]["selectedXAxisMetricKey"] == "privacy/epsilon"
     assert {chart["metricSectionId"] for chart in charts.values()} == {
         section["uuid"] for section in state["compareRunSections"]
     }
-    assert state["searchFilter"] == "tags.`dp_train.kind` = 'train'"
+    assert state["searchFilter"] == "tags.`dp_train.kind` != 'pretrain'"
 
 
 def test_a_new_metric_is_added_and_an_arranged_view_is_left_alone(store: TrackingStore) -> None:
