@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -93,9 +95,22 @@ def _trial(tree: DictConfig, name: str, folder: Path, of: TrialOf) -> None:
     try:
         recipe = check(tree)
         trial = Trial(name=name, folder=folder.name, recipe=recipe, plan=make_plan(recipe), overrides=words)
-        run_trial(Job(trial=trial, folder=RunFolder(folder), trial_of=of, reporter=reporter))
+        done = run_trial(Job(trial=trial, folder=RunFolder(folder), trial_of=of, reporter=reporter))
     except Exception as error:
         reporter.failed(f"{name}: {one_line(error)}")
+    except SystemExit as ended:
+        _end_worker(int(ended.code or 0))
+        raise
+    else:
+        if done.result.stopped_by is not None:
+            _end_worker(128 + done.result.stopped_by)
+
+
+def _end_worker(code: int) -> None:
+    """End the launcher's process once its run is closed: it would catch the exit and take the next trial."""
+    if multiprocessing.parent_process() is not None:
+        sys.stdout.flush()
+        os._exit(code)
 
 
 @contextmanager
