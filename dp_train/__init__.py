@@ -42,6 +42,13 @@ if TYPE_CHECKING:
     from dp_train.privacy.tables import UnitTables as UnitTables
     from dp_train.privacy.units import Units as Units
     from dp_train.privacy.units import build_units as build_units
+    from dp_train.runs.inventory import inventory as inventory
+    from dp_train.runs.prepare import Parts as Parts
+    from dp_train.runs.prepare import prepare as prepare
+    from dp_train.runs.recipe import Recipe as Recipe
+    from dp_train.runs.result import RunResult as RunResult
+    from dp_train.runs.run import run as run
+    from dp_train.runs.tracker import MlflowTracker as MlflowTracker
     from dp_train.tasks.chat_compose import ChatCompose as ChatCompose
     from dp_train.tasks.meeting_summary import MeetingSummary as MeetingSummary
     from dp_train.training.callbacks import Callback as Callback
@@ -73,13 +80,17 @@ _HOMES = {
     "Execution": "training.method",
     "MeetingSummary": "tasks.meeting_summary",
     "Method": "training.method",
+    "MlflowTracker": "runs.tracker",
     "ModelSpec": "models.build",
     "NoiseKind": "engines.noise",
+    "Parts": "runs.prepare",
     "Population": "corpora.synthetic",
     "PrincipalKey": "consent.principals",
     "PrivacyPlan": "privacy.plan",
     "Purpose": "consent.events",
+    "Recipe": "runs.recipe",
     "Result": "training.callbacks",
+    "RunResult": "runs.result",
     "Seeds": "training.seeds",
     "SyntheticCorpus": "corpora.synthetic",
     "TINY": "models.build",
@@ -93,10 +104,13 @@ _HOMES = {
     "build_units": "privacy.units",
     "declare_origin": "models.weights",
     "gate": "consent.gate",
+    "inventory": "runs.inventory",
+    "prepare": "runs.prepare",
     "read_csv": "corpora.readers",
     "read_events": "consent.events",
     "read_jsonl": "corpora.readers",
     "read_parquet": "corpora.readers",
+    "run": "runs.run",
     "sgd": "training.optimizers",
     "train_tokenizer": "models.tokenizer",
 }

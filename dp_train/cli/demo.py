@@ -6,9 +6,10 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from dp_train.cli.load_config import compose, without_hydra
+from dp_train.cli.load_config import compose
 from dp_train.cli.show import console
-from dp_train.cli.tradeoff import DEMO, Study, run_studies
+from dp_train.cli.study import DEMO
+from dp_train.cli.tradeoff import run_tasks
 
 EXPERIMENTS = ("summary/quickstart", "compose/quickstart")
 
@@ -16,15 +17,15 @@ EXPERIMENTS = ("summary/quickstart", "compose/quickstart")
 def run(options: Namespace) -> int:
     """What `make demo` calls."""
     started = time.monotonic()
-    studies = []
+    recipes, words = [], []
     folder = Path()
     for experiment in EXPERIMENTS:
         # One experiment in MLflow, so that one address shows both.
-        overrides = [f"experiments={experiment}", "tracking.experiment=demo", *options.overrides]
-        config, tree = compose(overrides)
-        studies.append(Study(config=config, tree=without_hydra(tree), overrides=overrides))
+        words.append([f"experiments={experiment}", "tracking.experiment=demo", *options.overrides])
+        config, tree = compose(words[-1])
+        recipes.append(config)
         folder = Path(tree.hydra.run.dir)
     out = console()
-    code = run_studies(studies, folder, out, DEMO)
+    code = run_tasks(recipes, folder, out, DEMO, words)
     out.print(f"done in {time.monotonic() - started:.0f} s")
     return code

@@ -10,13 +10,12 @@ from rich.console import Console
 
 from dp_train.cli.show import samples, table
 from dp_train.corpora.adapters.benchmark import WARNING
-from dp_train.privacy.composition import Price, compose
-from dp_train.privacy.plan import NeighboringRelation, Unit
+from dp_train.privacy.plan import Unit
 from dp_train.privacy.rounding import rounded_up
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.names import StartMode
 from dp_train.runs.recipe import Recipe
-from dp_train.runs.run import RunResult
+from dp_train.runs.result import RunResult
 from dp_train.tracking.figures import FrontierPanel, FrontierPoint, draw_frontier, frontier_rows
 from dp_train.tracking.run import TrackedRun
 from dp_train.tracking.suggestions import draw_trigger_curves
@@ -38,7 +37,6 @@ class StudyReport:
     start_score: float | None
     baselines: Mapping[str, float]
     outcomes: Sequence[RunResult]
-    failed: int
 
     @property
     def public_start(self) -> bool:
@@ -92,15 +90,13 @@ def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) 
     if parent is not None:
         parent.log_files(*written)
         parent.log_frontier([point for report in reports for point in report.points])
-        private = [o for report in reports for o in report.outcomes if o.epsilon is not None]
-        parent.log_metrics({"privacy/procedure_epsilon": procedure_price(private).epsilon} if private else {})
     return written[0]
 
 
-def show_reports(reports: Sequence[StudyReport], out: Console) -> None:
+def show_reports(reports: Sequence[StudyReport], claims: Sequence[str], out: Console) -> None:
     """The table, what its ε mean, and samples of each task at its largest ε."""
     _show_table(reports, out)
-    for claim in _claims(reports):
+    for claim in claims:
         out.print(claim)
     for report in reports:
         if report.outcomes:
@@ -110,7 +106,12 @@ def show_reports(reports: Sequence[StudyReport], out: Console) -> None:
 
 
 def write_table(
-    reports: Sequence[StudyReport], folder: RunFolder, command: str, figure: Path | None, parent: TrackedRun | None
+    reports: Sequence[StudyReport],
+    claims: Sequence[str],
+    folder: RunFolder,
+    command: str,
+    figure: Path | None,
+    parent: TrackedRun | None,
 ) -> None:
     """``frontier.md``: the table under the command that gives it again, with what its ε mean; for `experiments/`.
 
@@ -125,7 +126,7 @@ def write_table(
     lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row[:shown])} |" for row in _rows(reports)]
     asked = not any(report.config.corpus.research_only for report in reports)
     what = f"{_WHAT} who agreed to that." if asked else f"{_WHAT}. {WARNING.capitalize()}."
-    lines += ["", what, "", *(f"- {claim}" for claim in _claims(reports))]
+    lines += ["", what, "", *(f"- {claim}" for claim in claims)]
     if figure is not None:
         lines += ["", f"![utility against ε]({figure.name})"]
     folder.write("frontier.md", "\n".join(lines) + "\n")
@@ -177,32 +178,10 @@ def _rows(reports: Sequence[StudyReport]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _claims(reports: Sequence[StudyReport]) -> list[str]:
-    """What the ε of the table mean: one claim in full, and what all runs on the same people spend together."""
-    lines = []
-    for report in reports:
-        private = [outcome for outcome in report.outcomes if outcome.epsilon is not None]
-        if not private:
-            continue
-        lines.append(f"{private[-1].label}: {private[-1].result.epsilon.describe()}")
-        if len(private) > 1:
-            price = procedure_price(private)
-            lines.append(
-                f"the {len(private)} private runs together: ε={rounded_up(price.epsilon)} at δ="
-                f"{min(outcome.plan.delta for outcome in private):g} (composed, as they were declared), which is what "
-                "stands behind a model that was chosen among them; a run without privacy promises nothing"
-            )
-    return lines
-
-
-def procedure_price(outcomes: Sequence[RunResult]) -> Price:
-    """What the private runs on the same people cost together, at the least of their δ: they were declared together."""
-    plans = [(outcome.plan, outcome.result.steps) for outcome in outcomes if outcome.epsilon is not None]
-    relation = NeighboringRelation.ADD_OR_REMOVE_ONE
-    if any(plan.neighboring_relation is NeighboringRelation.REPLACE_SPECIAL for plan, _ in plans):
-        relation = NeighboringRelation.REPLACE_SPECIAL
-    delta = min((plan.delta for plan, _ in plans), default=1e-5)
-    return compose([plan.event(plan.charged(steps)) for plan, steps in plans], relation, delta)
+def own_claims(reports: Sequence[StudyReport]) -> list[str]:
+    """What the ε of the table mean: one claim of each task in full."""
+    private = [[outcome for outcome in report.outcomes if outcome.epsilon is not None] for report in reports]
+    return [f"{found[-1].label}: {found[-1].result.epsilon.describe()}" for found in private if found]
 
 
 def show_address(parent: TrackedRun, out: Console) -> None:

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from dp_train.cli.show import console, table
-from dp_train.consent.manifest import read_manifest
 from dp_train.consent.principals import PrincipalKey
 from dp_train.errors import ConfigError, StoreError
 from dp_train.privacy.ledger.budget import Standing, standing
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Book, Line
 from dp_train.privacy.rounding import rounded_up
-from dp_train.runs.folder import RunFolder
 from dp_train.runs.heads import check_start
+from dp_train.runs.inventory import inventory
+from dp_train.runs.project import key_path
 from dp_train.store.database import absolute_url
 
 _BAR = 30
@@ -193,18 +193,18 @@ def _recompute(ledger: Ledger, options: Namespace) -> int:
 
 
 def _person(ledger: Ledger, options: Namespace) -> int:
-    """Which runs that have a folder here a person was in; everybody has the bound of the whole population."""
+    """Which runs a person was in, by the lists in their folders; everyone has the bound of the whole population."""
     key = _key(options)
     pseudonym, book = key.pseudonym(options.person), ledger.book()
     stand = standing(book, key.population_id)
     found: dict[str, tuple[str, bool]] = {}
-    for folder in RunFolder.all():
-        manifest = read_manifest(folder.path)
+    for each in inventory(options.store).runs:
+        manifest = each.run.manifest
         if manifest is not None and manifest.population == key.population_id:
-            found[manifest.run] = (str(folder.path), manifest.holds(pseudonym))
+            found[manifest.run] = (each.run.name, manifest.holds(pseudonym))
     rows = []
     for line in stand.lines:
-        path, inside = found.get(line.reservation, ("no folder here", None))
+        path, inside = found.get(line.reservation, ("folder not found", None if line.begun else False))
         rows.append((line, path, {True: "yes", False: "no", None: "unknown"}[inside]))
     if options.json:
         runs = [{"run": path, "in_it": inside, **_line_values(line)} for line, path, inside in rows]
@@ -234,12 +234,13 @@ def _population(book: Book, options: Namespace) -> str:
 
 def _key(options: Namespace) -> PrincipalKey:
     """The key of pseudonyms, which names the population that a verb is about."""
-    if not Path(options.key).exists():
+    path = key_path(options.key)
+    if not path.exists():
         raise ConfigError(
             f"ledger: there is no principal key {options.key}, which names these people; the first run on the embedded "
             "corpus makes it; give the one of your consent events by --key"
         )
-    return PrincipalKey.load(options.key)
+    return PrincipalKey.load(path)
 
 
 def _finite(value: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import yaml
 from rich.console import Console
 
 from dp_train.cli.show import console, table
+from dp_train.privacy.ledger.lines import Line, State
 from dp_train.privacy.rounding import rounded_up
 from dp_train.runs.config_paths import options as parts
 from dp_train.runs.folder import RunFolder
+from dp_train.runs.inventory import inventory
 from dp_train.runs.registers import GROUPS
 
 _GROUPS = {"tasks": "task", "corpora": "corpus", "models": "model", "engines": "engine", "optimizers": "optimizer"}
@@ -51,17 +54,31 @@ def _question(path: Path) -> str:
 
 
 def _runs(out: Console) -> None:
-    rows = []
-    for folder in RunFolder.all():
-        result = folder.read_json("result.json")
-        score = result.get("scores", {}).get(result.get("metric"))
-        rows.append(
-            (
-                str(folder.path),
-                str(result.get("label", "")),
-                str(result.get("status", "unfinished")),
-                "withheld" if result.get("withheld") else rounded_up(result.get("epsilon")),
-                "" if score is None else f"{result['metric']} {score:.4g}",
-            )
-        )
-    out.print(table(("run", "", "status", "ε", "score"), rows) if rows else "runs: none in this folder yet")
+    """Every run of the project: from its store, wherever the folders are, and from the folders below."""
+    found = inventory()
+    rows = [_row(each.folder, found.line(each.folder)) for each in found.runs]
+    rows += [
+        ("folder not found" if each.folder is None else str(each.folder), each.label, "folder not found", "", "")
+        for each in found.missing
+    ]
+    out.print(table(("run", "", "status", "ε", "score"), rows) if rows else "runs: none in this project yet")
+
+
+def _row(folder: RunFolder, line: Line | None) -> tuple[str, ...]:
+    """The ledger says what is spent: a process that was killed could not write its result any more."""
+    result = folder.read_json("result.json")
+    score = result.get("scores", {}).get(result.get("metric"))
+    status, epsilon = str(result.get("status", "unfinished")), result.get("epsilon")
+    if line is not None and line.begun and line.price is not None and status != "FINISHED":
+        epsilon = line.price.epsilon if math.isfinite(line.price.epsilon) else None
+        if line.state is State.OPEN:
+            status = f"{status}, open: counts in full"
+        elif line.state is State.COMMITTED:
+            status = "trained, not scored"
+    return (
+        str(folder.path),
+        str(result.get("label", "")),
+        status,
+        "withheld" if result.get("withheld") else rounded_up(epsilon),
+        "" if score is None else f"{result['metric']} {score:.4g}",
+    )

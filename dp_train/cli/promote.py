@@ -26,8 +26,9 @@ from dp_train.runs.folder import RunFolder, read_config
 from dp_train.runs.heads import check_start
 from dp_train.runs.inventory import PastRun, gone_by_store, kept, policy_of, tracking_uri
 from dp_train.runs.populations import snapshot
+from dp_train.runs.project import key_path, store_url
 from dp_train.runs.recipe import Recipe
-from dp_train.runs.reservation import store_url
+from dp_train.tracking.registry import RESERVATION
 
 
 def run(options: Namespace) -> int:
@@ -94,7 +95,7 @@ def _check_model(folder: RunFolder, result: dict[str, object]) -> None:
 
 def _left(manifest: Manifest, config: Recipe) -> int:
     """People of the run who do not agree any more: by the run's own events as of now, or by the store."""
-    by_store = gone_by_store(manifest, store_url(config), PrincipalKey.load(config.consent.key))
+    by_store = gone_by_store(manifest, store_url(config), PrincipalKey.load(key_path(config.consent.key)))
     moment = snapshot(replace(config, consent=replace(config.consent, as_of=None, known_at=None)))
     return len(by_store | gone(manifest, moment, staying={Reason.GRANTED})) + manifest.erased
 
@@ -113,7 +114,7 @@ def _tags(found: PastRun, result: dict[str, object], book: Book, due: RunImpact,
         "consent.checked_at": now.isoformat(timespec="seconds"),
         "consent.action": due.action.value,
         "dp_train.run": Path(found.run.name).name,
-        "ledger.reservation": manifest.run if line is not None else "none",
+        RESERVATION: manifest.run,
     }
     if line is not None:
         tags |= {"ledger.row": str(line.first_row), "ledger.row_hash": line.row_hash}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 from rich import box
@@ -13,13 +14,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from dp_train.errors import DpTrainError
 from dp_train.runs.folder import plain
 from dp_train.tracking.provenance import public_config
 
 if TYPE_CHECKING:
     from dp_train.consent.gate import GateReport
+    from dp_train.runs.result import RunResult
     from dp_train.tasks.base import Sample
+    from dp_train.training.callbacks import Callback
 
 
 def console() -> Console:
@@ -28,7 +30,39 @@ def console() -> Console:
     return found if found.is_terminal else Console(highlight=False, width=200)
 
 
-def config_tree(tree: DictConfig) -> Tree:
+class ShowRun:
+    """Shows how a run goes, on a console."""
+
+    def __init__(self, out: Console | None = None) -> None:
+        self._out = out or Console(highlight=False, width=200, force_terminal=False)
+
+    def __reduce__(self) -> tuple[type[ShowRun], tuple[()]]:
+        """In another process it shows plain lines: several bars on one terminal would overwrite each other."""
+        return ShowRun, ()
+
+    def say(self, line: str) -> None:
+        self._out.print(line)
+
+    def failed(self, line: str) -> None:
+        print(line, file=sys.stderr)
+
+    def progress(self, title: str) -> Sequence[Callback]:
+        from dp_train.tracking.progress import ShowProgress
+
+        return [ShowProgress(title, self._out)]
+
+
+def stopped(outcome: RunResult, out: Console) -> SystemExit:
+    """Say that a signal ended a run and how to continue it; the exit that follows."""
+    number, result = outcome.result.stopped_by, outcome.result
+    assert number is not None
+    ended = f"{outcome.label}: ended by {signal.Signals(number).name}, step {result.steps} of {outcome.plan.steps}"
+    out.print(f"{ended}; spent: {result.epsilon.describe()}")
+    out.print(f"go on with: dp-train train --resume {outcome.folder.path}")
+    return SystemExit(128 + number)
+
+
+def config_tree(tree: DictConfig | Mapping[str, Any]) -> Tree:
     """One line a group, unset values left out."""
     shown = Tree("[bold]config")
     for name, part in public_config(plain(tree)).items():
@@ -80,12 +114,6 @@ def samples(out: Console, chosen: Sequence[Sample]) -> None:
         out.print(f"[bold]sample {number}[/]")
         for name, text in (("prompt", sample.prompt), ("reference", sample.reference), ("output", sample.output)):
             out.print(f"  {name:9} {_shortened(text)}", markup=False)
-
-
-def told(what: str, error: Exception) -> None:
-    """Say in one line on stderr why one of several runs failed; a foreign error's message may hold content."""
-    reason = str(error) if isinstance(error, DpTrainError) else f"internal error: {type(error).__name__}"
-    print(" ".join(f"{what}: {reason}".split()), file=sys.stderr)
 
 
 def _shortened(text: str, limit: int = 320) -> str:

@@ -55,7 +55,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     _stored(parser)
     parser.add_argument("-m", "--multirun", action="store_true", help="one trial per combination of a=1,2 b=3,4")
     parser.add_argument(
-        "--resume", metavar="RUN", help="go on with a run that was ended: folder or id; takes no key=value"
+        "--resume", metavar="RUN", help="go on with a run or study that was ended: folder or id; takes no key=value"
     )
 
 
@@ -64,7 +64,7 @@ def _tradeoff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         metavar="FOLDER",
-        help="go on with a trade-off that was ended: what has finished is not run again; takes no key=value",
+        help="go on with a trade-off or sweep that was ended: what has finished is not run again; takes no key=value",
     )
 
 
@@ -421,7 +421,7 @@ VERBS = {
         example="dp-train ledger recompute --accountant rdp",
     ),
     "ledger person": Verb(
-        summary="which runs a person's data was in, and what bound holds; looks into the run folders here",
+        summary="which runs a person's data was in, and what bound holds; reads the lists in the run folders",
         module="ledger",
         options=_ledger_person,
         example="dp-train ledger person u017",

@@ -8,19 +8,18 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from dp_train.cli.consent_people import bind_proven, officer_of, open_key, signing_key
-from dp_train.cli.show import console, table
+from dp_train.cli.withdrawal_answer import tell
 from dp_train.consent.events import Purpose
-from dp_train.consent.impact import NOT_UNLEARNT, RETRAIN_SPENDS, Impact, RunImpact, assess
+from dp_train.consent.impact import Impact, RunImpact, assess
 from dp_train.consent.manifest import forget
 from dp_train.consent.near import near_ids
 from dp_train.consent.policy import Action
@@ -29,16 +28,15 @@ from dp_train.consent.signing import SigningKey
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.withdrawal import Withdrawal, erase, withdraw
 from dp_train.errors import ConfigError, ConsentError
-from dp_train.privacy.ledger.budget import standing
-from dp_train.privacy.ledger.ledger import Ledger
-from dp_train.privacy.ledger.lines import Book
-from dp_train.privacy.rounding import rounded_up
 from dp_train.privacy.tables import purge
-from dp_train.runs.folder import RunFolder, read_config
-from dp_train.runs.inventory import PastRun, kept, policy_of, snapshot_now
+from dp_train.runs.folder import read_config
+from dp_train.runs.inventory import PastRun, inventory, policy_of, snapshot_now
+from dp_train.runs.project import key_path
 from dp_train.store.database import Database, absolute_url
 from dp_train.store.heads import keep_heads
 
+RUN_NOT_FOUND = 11
+"""Exit code: all was done, and a run of these people, whose folder is not found, may hold the person."""
 STARTING_POINTS = Path("runs/starting_points")
 TABLES = Path("runs/units")
 REASON = "people whose data it has learnt from withdrew their consent"
@@ -58,16 +56,18 @@ def run(options: Namespace) -> int:
     """Do what the second word says."""
     url = absolute_url(options.store, Path.cwd())
     database = Database(url)
-    key = open_key(ConsentStore(database), Path(options.key), make=options.does != "impact" and not options.dry_run)
+    key = open_key(ConsentStore(database), key_path(options.key), make=options.does != "impact" and not options.dry_run)
     policy = policy_of(options.policy)
     at = _moment(getattr(options, "at", None))
     pseudonym = key.pseudonym(options.person)
-    ledger = Ledger(database)
     try:
-        store, book = ConsentStore(database), ledger.book()
+        store = ConsentStore(database)
         ids = store.same_person(pseudonym)
-        found = _runs(ids, book, options.uri)
-        known = store.is_linked(pseudonym) or any(_holds(each, ids) for each in found)
+        runs_ = inventory(url, uri=options.uri, registry_for=ids)
+        # A trial that never began has a folder and no list of people: it read nobody.
+        found = [each for each in runs_.runs if each.run.manifest is not None or each.folder.run_id is None]
+        book, missing = runs_.book, runs_.missing_of(key.population_id)
+        known = store.is_linked(pseudonym) or any(runs_.of_person(one) for one in ids) or missing
         if not known:
             if options.does == "impact":
                 raise ConsentError(
@@ -101,10 +101,10 @@ def run(options: Namespace) -> int:
         keep_heads(database)
         if done is not None and options.receipt is not None:
             _write_receipt(Path(options.receipt), done)
-        _tell(options, impact, book, key.population_id, done, did)
+        tell(options, impact, book, key.population_id, done, did, missing)
     finally:
         database.close()
-    return 0
+    return RUN_NOT_FOUND if missing else 0
 
 
 def _leave(
@@ -188,17 +188,6 @@ def _purge_tables(found: Sequence[PastRun]) -> list[str]:
     return [f"{gone} cached tables of tokenised rows deleted"] if gone else []
 
 
-def _runs(ids: Collection[str], book: Book, uri: str | None) -> list[PastRun]:
-    """Every run here; MLflow is asked about those that the person is in, under any of their ids."""
-    every = [kept(folder, book, uri, registry=False) for folder in RunFolder.all()]
-    return [kept(each.folder, book, uri, registry=True) if _holds(each, ids) else each for each in every]
-
-
-def _holds(each: PastRun, ids: Collection[str]) -> bool:
-    manifest = each.run.manifest
-    return manifest is not None and any(manifest.holds(one) for one in ids)
-
-
 def _agreed_to_publish(store: ConsentStore, pseudonym: str) -> bool:
     events = store.events(pseudonym=pseudonym)
     return any(event.event_state.grants and Purpose.PUBLISH in event.purpose for event in events)
@@ -217,79 +206,6 @@ def _moment(text: str | None) -> datetime:
     if at.tzinfo is None or at > now:
         raise ConfigError(f"consent: --at={text}; expected a time with an offset that is not to come")
     return at
-
-
-def _tell(
-    options: Namespace, impact: Impact, book: Book, population_id: str, done: Withdrawal | None, did: Sequence[str]
-) -> None:
-    left = _left(impact, book, population_id)
-    if options.json:
-        values: dict[str, Any] = {
-            "stored": None if done is None else {"at": done.at.isoformat(), "new": done.new, "receipt": done.receipt},
-            "runs": [_finite(each.values()) for each in impact.runs],
-            "runs_without_a_list": impact.without_list,
-            "budget": left,
-            "done": list(did),
-            "limits": [NOT_UNLEARNT, RETRAIN_SPENDS],
-        }
-        print(json.dumps(values, indent=2, ensure_ascii=False))
-        return
-    out = console()
-    if done is not None:
-        event = done.receipt["statement"]["event"]
-        new = "" if done.new else " (it was there already)"
-        out.print(
-            f"withdrawn from {done.at.isoformat(timespec='seconds')} on{new}; event {event['seq']} {event['hash']}"
-        )
-    elif getattr(options, "dry_run", False):
-        out.print("dry run: nothing was stored or changed")
-    if impact.runs:
-        out.print(table(("run", "purpose", "left", "group bound", "action", "by", "models"), map(_row, impact.runs)))
-    else:
-        out.print("their data is in no run that is listed here")
-    if impact.without_list:
-        out.print(f"{impact.without_list} runs keep no list of people: whether they are in those nobody can tell")
-    for line in did:
-        out.print(line, markup=False)
-    if left["retrain_needs"] is not None:
-        left_over = "no budget is declared" if left["left"] is None else f"ε={left['left']:.3g} is left of the budget"
-        out.print(f"{RETRAIN_SPENDS}: as the run was, ε={rounded_up(left['retrain_needs'])}; {left_over}")
-    if impact.runs:
-        out.print(NOT_UNLEARNT)
-
-
-def _row(each: RunImpact) -> tuple[str, ...]:
-    bound = "none" if each.bound is None else f"ε={rounded_up(each.bound.epsilon)}, δ={each.bound.delta:.1e}"
-    manifest = each.run.manifest
-    return (
-        each.run.name,
-        "" if manifest is None else manifest.purpose.value,
-        str(each.left),
-        bound,
-        each.action.value.replace("_", " ") + (f" ({', '.join(each.because)})" if each.because else ""),
-        "" if each.act_by is None else f"{each.act_by:%Y-%m-%d}",
-        ", ".join(each.run.versions) + (" retired" if each.run.retired else ""),
-    )
-
-
-def _left(impact: Impact, book: Book, population_id: str) -> dict[str, Any]:
-    """What the population may still spend, and what the dearest of the runs would cost again."""
-    needs = max((each.run.epsilon for each in impact.runs if each.run.epsilon is not None), default=None)
-    stand = standing(book, population_id)
-    return {
-        "population": population_id,
-        "budget": None if stand.budget is None else stand.budget.epsilon,
-        "spent": stand.spent if math.isfinite(stand.spent) else None,
-        "left": stand.left,
-        "retrain_needs": needs,
-    }
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: an ε that bounds nothing is null."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
-    }
 
 
 def _date(value: datetime | None) -> str | None:

@@ -38,6 +38,7 @@ from dp_train.privacy.units import Units
 from dp_train.runs.load import PROBE, ship
 from dp_train.runs.names import DeviceName, StartMode, TrackerName
 from dp_train.runs.prepare import RunData, choose_trainable, first_model, model_spec
+from dp_train.runs.processes import refuse_several_processes
 from dp_train.runs.recipe import Recipe
 from dp_train.runs.reservation import left_after
 from dp_train.tasks.base import Row, Task
@@ -63,7 +64,7 @@ def quiet(line: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Asked:
     """What `check_parts` looks at: a recipe, its gated and bounded data, and every plan that it is to be trained by."""
 
     recipe: Recipe
@@ -94,7 +95,7 @@ def check_parts(
     Raises:
       DpTrainError: in one line, what the run would fail by.
     """
-    parts = Parts(recipe=recipe, data=data, plans=plans, folder=folder or Path.cwd())
+    parts = Asked(recipe=recipe, data=data, plans=plans, folder=folder or Path.cwd())
     for name, check in PARTS_CHECKS.items():
         _tell(tell, name, check(parts))
 
@@ -105,19 +106,12 @@ def _tell(tell: Tell, name: str, line: str | None) -> None:
 
 
 def _one_process(recipe: Recipe) -> None:
-    """Several processes would be several runs, each with an ε of its own, and the same people pay for all."""
-    for name in ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
-        count = os.environ.get(name, "1")
-        if count != "1":
-            raise ConfigError(
-                f"processes: {name}={count}; expected one process a run, since each would spend an ε of its own; start "
-                "dp-train without torchrun, srun or mpirun, or with one task"
-            )
+    refuse_several_processes()
 
 
 def _device(recipe: Recipe) -> None:
     if recipe.trainer.device is DeviceName.CUDA and not torch.cuda.is_available():
-        raise ConfigError("config: trainer.device=CUDA; expected CPU, since torch finds no CUDA device here")
+        raise ConfigError("config: trainer.device=cuda; expected cpu, since torch finds no CUDA device here")
 
 
 def _paths(recipe: Recipe) -> None:
@@ -177,7 +171,7 @@ RECIPE_CHECKS: Mapping[str, Callable[[Recipe], str | None]] = {
 """Cheapest first; each takes milliseconds but the last, which waits up to 15 s for a store that does not answer."""
 
 
-def _examples(parts: Parts) -> None:
+def _examples(parts: Asked) -> None:
     """Hold that something is left of each population that the run needs, and else name the filter that left nothing."""
     recipe, data = parts.recipe, parts.data
     gated = data.populations
@@ -214,7 +208,7 @@ def _left(recipe: Recipe, role: str, gated: ConsentedCorpus, kept: Units | Seque
     )
 
 
-def _rows(parts: Parts) -> None:
+def _rows(parts: Asked) -> None:
     """Tokenise the longest texts of each role, and hold them against the model's positions."""
     data = parts.data
     spec = model_spec(parts.recipe)
@@ -259,7 +253,7 @@ def _encoded(task: Task, examples: Iterable[Example]) -> list[Row]:
     return [task.encode(example) for example in examples]
 
 
-def _probed(parts: Parts) -> str:
+def _probed(parts: Asked) -> str:
     """Take public rows through a model as it will be, and export it as it will be once its numbers have moved."""
     recipe, data = parts.recipe, parts.data
     model = first_model(recipe, data.tokenizer)
@@ -301,7 +295,7 @@ def _move(model: PreTrainedModel) -> None:
                 parameter.add_(0.02 * torch.randn(parameter.shape).to(parameter.device))
 
 
-def _expect_room(parts: Parts, total: int, trainable: int) -> None:
+def _expect_room(parts: Asked, total: int, trainable: int) -> None:
     """Two checkpoints stand side by side while one is written, with two moments of each trained number."""
     state, weights = 4 * (total + 2 * trainable), 4 * total
     needed = 2 * state + len(parts.plans) * 2 * weights
@@ -314,7 +308,7 @@ def _expect_room(parts: Parts, total: int, trainable: int) -> None:
         )
 
 
-def _scoring_memory(parts: Parts) -> None:
+def _scoring_memory(parts: Asked) -> None:
     data = parts.data
     if not data.evaluation:
         return
@@ -349,7 +343,7 @@ def _size(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
-def _accountants(parts: Parts) -> str | None:
+def _accountants(parts: Asked) -> str | None:
     """Ask for second opinions now: they are kept, and none is asked for after the last step."""
     from dp_train.engines.cross_check import disagreement, opinions, without_prv  # seconds to import
 
@@ -364,7 +358,7 @@ def _accountants(parts: Parts) -> str | None:
     return "; ".join(lines) or None
 
 
-PARTS_CHECKS: Mapping[str, Callable[[Parts], str | None]] = {
+PARTS_CHECKS: Mapping[str, Callable[[Asked], str | None]] = {
     "examples": _examples,
     "rows": _rows,
     "memory": _scoring_memory,
@@ -384,4 +378,4 @@ def check_budget(recipe: Recipe, plan: PrivacyPlan) -> None:
         raise BudgetError("ledger: the plan does not fit the budget of its people; see dp-train plan")
 
 
-__all__ = ["PARTS_CHECKS", "RECIPE_CHECKS", "Parts", "check_budget", "check_parts", "check_recipe"]
+__all__ = ["PARTS_CHECKS", "RECIPE_CHECKS", "Asked", "check_budget", "check_parts", "check_recipe"]

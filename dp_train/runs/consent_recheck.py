@@ -17,7 +17,9 @@ from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.conversations import Conversation
 from dp_train.errors import CheckpointError, ConsentError
 from dp_train.runs.folder import RunFolder
-from dp_train.runs.populations import Populations, as_of, asked, stored_snapshot
+from dp_train.runs.inventory import refuse_if_someone_left
+from dp_train.runs.populations import Populations, as_of, asked, snapshot_now, still_pass, stored_snapshot
+from dp_train.runs.project import key_path
 from dp_train.runs.recipe import Recipe
 
 NOTE = "consent.json"
@@ -36,6 +38,21 @@ class Change:
         return bool(self.people) or self.turns > 0
 
 
+def refuse_if_changed(config: Recipe, gated: Populations) -> None:
+    """Raise if anyone whose words passed the gate does not agree any more, as of now.
+
+    What is prepared may wait: for a user who looks at it, or for the trials of a study before it.
+
+    Raises:
+      ConsentError: someone does not; who and how many is not said.
+    """
+    if not still_pass(config, gated, snapshot_now(config)):
+        raise ConsentError(
+            "consent changed since this run was prepared: people whose words it uses do not agree any more; prepare "
+            "it anew, which leaves them out"
+        )
+
+
 def note_consent(folder: RunFolder, populations: Populations) -> None:
     """Write down what a run asked the store, once; nothing where no store was asked."""
     decided = populations.decided
@@ -44,6 +61,18 @@ def note_consent(folder: RunFolder, populations: Populations) -> None:
         times = {name: moment.isoformat() for name, moment in asked_.items()}
         head = {"head": decided.head, "store_at": decided.store}
         folder.write_json(NOTE, {"root": decided.root, "events": decided.upto, **times, **head})
+
+
+def snapshot_to_resume(folder: RunFolder, config: Recipe) -> ConsentSnapshot | None:
+    """The decisions that a run began with, once everyone in it was asked again; None where no store was asked.
+
+    Raises:
+      ConsentError: someone in it does not agree any more, by the store that it asked or by withdrawals since.
+    """
+    found = taken_up(folder, config)
+    if found is None:  # no store was asked when it began; one may have heard of a withdrawal all the same
+        refuse_if_someone_left(folder, config)
+    return found
 
 
 def taken_up(folder: RunFolder, config: Recipe) -> ConsentSnapshot | None:
@@ -84,7 +113,7 @@ def change(config: Recipe, before: ConsentSnapshot, now: ConsentSnapshot, people
     Args:
       people: pseudonyms of who was in the run; who has no part in what passes any more, an erased person say, counts.
     """
-    key = PrincipalKey.load(config.consent.key)
+    key = PrincipalKey.load(key_path(config.consent.key))
     turns = 0
     present: set[str] = set()
     gone: set[str] = set()

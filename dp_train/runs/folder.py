@@ -6,6 +6,7 @@ runs/<date>/<time>-<microseconds>-<random id>/
   versions.json    of Python, the libraries and the source
   checkpoint/      private: secret seeds until the run has finished, realised batch sizes
   model/           weights and tokenizer, as transformers reads them
+  ledger.json      id of the run, its people's population, its store, and the ledger's last hash
   result.json      status, plan, ε or why there is none, scores
   card.md          the same for people
   model_status.json  only where the model was taken out of use:
@@ -28,10 +29,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from dp_train.atomic import write_text
 from dp_train.errors import CheckpointError, ConfigError, ModelError
+from dp_train.runs.project import NOTE, ROOTS
+from dp_train.store.database import absolute_url
+from dp_train.store.run_folders import RunPlace, places
 from dp_train.tracking.provenance import git_state, public_config, public_overrides, versions
 
 _STATUS, _RETIRED = "model_status.json", "retired"
-ROOTS = (Path("runs"), Path("multirun"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, tree: DictConfig, overrides: Sequence[str]) -> RunFolder:
+    def create(cls, path: Path, tree: DictConfig | Mapping[str, Any], overrides: Sequence[str] = ()) -> RunFolder:
         """Claim `path` for a new run and write what it was asked.
 
         Guarantee: of two processes that claim one folder, one gets it.
@@ -88,9 +91,27 @@ class RunFolder:
 
     @classmethod
     def all(cls) -> Iterator[RunFolder]:
-        """Every run of the working folder, oldest first."""
-        found = {path.parent for root in ROOTS for path in root.rglob("config.yaml")}
-        return (cls(path) for path in sorted(found))
+        """Every run that the project's store knows of, wherever its folder is, and those below the working folder."""
+        found = {path.parent.resolve() for root in ROOTS for path in root.rglob("config.yaml")}
+        known = (cls.at(place) for place in places(absolute_url(None, Path.cwd())))
+        found |= {folder.path.resolve() for folder in known if folder is not None}
+        here = Path.cwd().resolve()
+        return (
+            cls(path)
+            for path in sorted(path.relative_to(here) if path.is_relative_to(here) else path for path in found)
+        )
+
+    @classmethod
+    def at(cls, place: RunPlace) -> RunFolder | None:
+        """The folder of a run that a store knows of; None where it is not there, or holds another run."""
+        folders = (cls(path) for path in place.candidates)
+        return next((folder for folder in folders if folder.config.is_file() and folder.run_id == place.run), None)
+
+    @property
+    def run_id(self) -> str | None:
+        """Id of the run, which its line in the ledger and its row in the store have as well; None before it began."""
+        noted = self.read_json(NOTE).get("reservation")
+        return None if noted is None else str(noted)
 
     @property
     def config(self) -> Path:
@@ -126,15 +147,19 @@ class RunFolder:
             raise ModelError(f"run {self.path}: {_STATUS} cannot be read, so the model may be retired; mend that file")
 
     def ids(self) -> set[str]:
-        """What the run answers to beside its path: its MLflow id, and the random end of its folder's name.
+        """What the run answers to beside its path: its own id, its MLflow id, and the random end of its folder's name.
 
-        A trial answers to its sweep's id and its own place in it, such as "a1b2c3/0".
+        A trial answers to its study's id and its own place in it, such as "a1b2c3/0". A folder of another layout
+        answers to its name.
         """
-        found = {str(self.read_json("tracking.json").get("run_id", ""))}
-        for root in ROOTS:
-            if self.path.is_relative_to(root):
-                _, folder, *rest = *self.path.relative_to(root).parts, "", ""
-                found.add("/".join([folder.rpartition("-")[2], *filter(None, rest)]))
+        found = {str(self.read_json("tracking.json").get("run_id", "")), self.run_id or ""}
+        parts = self.path.absolute().parts
+        roots = [index for index, part in enumerate(parts) if part in {str(root) for root in ROOTS}]
+        if roots and len(parts) > roots[-1] + 2:
+            _, folder, *rest = parts[roots[-1] + 1 :]
+            found.add("/".join([folder.rpartition("-")[2], *rest]))
+        else:
+            found.add(self.path.name)
         return found - {""}
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
@@ -163,9 +188,9 @@ class RunFolder:
         return values if isinstance(values, dict) else {}
 
 
-def plain(tree: DictConfig) -> dict[str, Any]:
+def plain(tree: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     """A tree as plain values, as YAML and MLflow take them; enums in lower case, as they are written."""
-    values = _plain(OmegaConf.to_container(tree, resolve=True))
+    values = _plain(OmegaConf.to_container(tree, resolve=True) if isinstance(tree, DictConfig) else tree)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 

@@ -1,14 +1,18 @@
-"""What is kept of runs and who is in them: run folders, their ledger lines and the model versions that came of them."""
+"""What there is of all runs of a project: folders, ledger lines, model versions, and who is in them.
+
+Which runs there are is read from the store: its ledger, and the rows that say where each run's folder is. What is found
+below the working folder is added. A run whose folder is nowhere is said; nobody can tell who is in it.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dp_train.consent.impact import RunKept, gone
 from dp_train.consent.manifest import Manifest, read_manifest
@@ -16,14 +20,16 @@ from dp_train.consent.policy import WithdrawalPolicy, read_policy
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.consent.store import ConsentStore
-from dp_train.errors import ConsentError, ModelError
-from dp_train.privacy.ledger.lines import Book
+from dp_train.errors import ConsentError, ModelError, StoreError
+from dp_train.privacy.ledger.ledger import Ledger
+from dp_train.privacy.ledger.lines import Book, Line
 from dp_train.runs.config_paths import conf_folder
 from dp_train.runs.folder import RunFolder, read_config
 from dp_train.runs.heads import check_start
+from dp_train.runs.project import key_path, store_url
 from dp_train.runs.recipe import Recipe
-from dp_train.runs.reservation import store_url
-from dp_train.store.database import Database
+from dp_train.store.database import Database, absolute_url, sqlite_file
+from dp_train.store.run_folders import places
 
 if TYPE_CHECKING:
     from dp_train.tracking.registry import ModelVersion
@@ -40,6 +46,104 @@ class PastRun:
     run: RunKept
     store: TrackingStore | None
     versions: tuple[ModelVersion, ...]
+
+    def holds(self, pseudonym: str) -> bool:
+        """Return whether a person is in it."""
+        return self.run.manifest is not None and self.run.manifest.holds(pseudonym)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingRun:
+    """A run that the store knows of and whose folder is nowhere: its people and its model are unknown.
+
+    Attributes:
+      run: its id, that of its line in the ledger where it has one. label: what people call it.
+      population: population_id of its people. folder: where it was; None where no row says it.
+      versions: registered model versions that say they came from it.
+    """
+
+    run: str
+    label: str
+    population: str
+    folder: Path | None
+    versions: tuple[str, ...] = ()
+
+    def values(self) -> dict[str, Any]:
+        """As JSON has it."""
+        folder = None if self.folder is None else str(self.folder)
+        return {"run": self.run, "label": self.label, "folder": folder, "model_versions": list(self.versions)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """Every run of a project. `missing` are those whose folder is nowhere; `book` is the ledger."""
+
+    runs: tuple[PastRun, ...]
+    missing: tuple[MissingRun, ...]
+    book: Book
+
+    def of_person(self, pseudonym: str) -> tuple[PastRun, ...]:
+        """The runs that a person is in; only as complete as `missing` is empty."""
+        return tuple(each for each in self.runs if each.holds(pseudonym))
+
+    def missing_of(self, population: str) -> tuple[MissingRun, ...]:
+        """Runs of a population in which a person of it may be, and nobody can tell."""
+        return tuple(each for each in self.missing if each.population == population)
+
+    def line(self, folder: RunFolder) -> Line | None:
+        """The line of a run in the ledger."""
+        return None if folder.run_id is None else self.book.lines.get(folder.run_id)
+
+
+def inventory(url: str | None = None, *, uri: str | None = None, registry_for: Collection[str] = ()) -> Inventory:
+    """Every run that the store at `url` (the project's) knows of, and those below the working folder.
+
+    Args:
+      uri: MLflow store to ask instead of that of each run.
+      registry_for: pseudonyms of one person; MLflow's registry is asked about the runs that they are or may be in.
+
+    Raises:
+      CheckpointError: a list of people cannot be read. StoreError, TrackingError: a store cannot.
+    """
+    address = absolute_url(url, Path.cwd())
+    book = _book(address)
+    known = places(address)
+    folders = {folder.path.resolve(): folder for folder in RunFolder.all()}
+    missing = []
+    for place in known:
+        folder = RunFolder.at(place)
+        if folder is not None:
+            folders.setdefault(folder.path.resolve(), folder)
+        else:
+            missing.append(
+                MissingRun(run=place.run, label=place.label, population=place.population, folder=place.folder)
+            )
+    runs = [kept(folder, book, uri, registry=False) for folder in folders.values()]
+    there = {place.run for place in known} | {each.folder.run_id for each in runs}
+    there |= {each.run.manifest.run for each in runs if each.run.manifest is not None}
+    missing += [
+        MissingRun(run=line.reservation, label=line.facts.run, population=line.population, folder=None)
+        for line in book.lines.values()
+        if line.reservation not in there and line.begun
+    ]
+    # A folder that was taken away before anything was drawn held no model.
+    missing = [each for each in missing if each.run not in book.lines or book.lines[each.run].begun]
+    if registry_for:
+        runs = [
+            kept(one.folder, book, uri, registry=True) if any(map(one.holds, registry_for)) else one for one in runs
+        ]
+        missing = [_with_versions(each, uri) for each in missing]
+    return Inventory(runs=tuple(runs), missing=tuple(missing), book=book)
+
+
+def _book(url: str) -> Book:
+    ledger = Ledger.peek(url)
+    if ledger is None:
+        return Book()
+    try:
+        return ledger.book()
+    finally:
+        ledger.close()
 
 
 def policy_of(path: str | None) -> WithdrawalPolicy:
@@ -81,19 +185,36 @@ def is_retired(folder: RunFolder) -> bool:
 
 
 def _versions(folder: RunFolder, uri: str | None) -> tuple[TrackingStore | None, tuple[ModelVersion, ...]]:
-    run_id = folder.read_json("tracking.json").get("run_id")
+    noted = folder.read_json("tracking.json")
+    run_id = noted.get("run_id")
     if run_id is None:
         return None, ()
-    from dp_train.tracking.connection import absolute_uri, sqlite_path
     from dp_train.tracking.registry import versions
+
+    # Relative, so that a project that moved is still recorded in its own store.
+    file = (folder.path / noted["store"]).resolve() if "store" in noted else None
+    found = f"sqlite:///{file}" if file is not None and file.exists() else tracking_uri(folder)
+    store = _tracking_store(uri or found)
+    return (None, ()) if store is None else (store, versions(store, str(run_id)))
+
+
+def _with_versions(each: MissingRun, uri: str | None) -> MissingRun:
+    """The same with the versions that carry its id; the folder that would say where it was recorded is gone."""
+    from dp_train.tracking.registry import versions_of_reservation
+
+    store = _tracking_store(uri)
+    labels = () if store is None else tuple(found.label for found in versions_of_reservation(store, each.run))
+    return MissingRun(run=each.run, label=each.label, population=each.population, folder=each.folder, versions=labels)
+
+
+def _tracking_store(uri: str | None) -> TrackingStore | None:
+    """MLflow's store, where there is one; looking makes none."""
+    from dp_train.tracking.connection import absolute_uri, sqlite_path
     from dp_train.tracking.store import TrackingStore
 
-    address = absolute_uri(uri or tracking_uri(folder), Path.cwd())
+    address = absolute_uri(uri, Path.cwd())
     path = sqlite_path(address)
-    if path is not None and not path.exists():  # looking makes none
-        return None, ()
-    store = TrackingStore.open(address)
-    return store, versions(store, str(run_id))
+    return None if path is not None and not path.exists() else TrackingStore.open(address)
 
 
 def tracking_uri(folder: RunFolder) -> str | None:
@@ -121,8 +242,8 @@ def _bound(manifest: Manifest | None, result: dict[str, object], book: Book | No
 @contextmanager
 def consent_store(url: str) -> Iterator[ConsentStore | None]:
     """The consent store at a URL; None where there is no database yet, and none is made."""
-    path = url.removeprefix("sqlite:///")
-    if path != url and not Path(path).exists():
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
         yield None
         return
     database = Database(url)
@@ -144,18 +265,38 @@ def snapshot_now(store: ConsentStore, key: PrincipalKey) -> ConsentSnapshot:
     return store.snapshot(as_of=datetime.now(UTC), key=key)
 
 
-def refuse_if_somebody_left(folder: RunFolder, config: Recipe) -> None:
-    """Nothing, if everybody whose data is in an unfinished run still agrees, by the consent store.
+def refuse_if_someone_left(folder: RunFolder, config: Recipe) -> None:
+    """Raise if someone whose data is in an unfinished run does not agree any more, by the consent store.
 
     Raises:
-      ConsentError: somebody does not; how many is not told.
+      ConsentError: someone does not; how many is not said. StoreError: the store that the run began with is not there.
     """
     manifest = read_manifest(folder.path)
     if manifest is None:
         return
-    if manifest.erased or gone_by_store(manifest, store_url(config), PrincipalKey.load(config.consent.key)):
+    url = store_url(config)
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        raise StoreError(
+            f"run {folder.path}: its store is not there ({file}), so nobody can tell who withdrew; restore it, or give "
+            "its address as DP_TRAIN_STORE"
+        )
+    if manifest.erased or gone_by_store(manifest, url, PrincipalKey.load(key_path(config.consent.key))):
         raise ConsentError(
             f"run {folder.path}: somebody whose data is in it does not agree to {manifest.purpose.value} any more "
             f"(withdrawn, expired or erased), so it may not go on; dp-train train --from-run {folder.path} starts one "
             "without them"
         )
+
+
+def missing_lines(missing: Sequence[MissingRun]) -> list[str]:
+    """What is said of runs whose folder is nowhere; empty where there is none."""
+    if not missing:
+        return []
+    count = f"{len(missing)} run{'s' if len(missing) > 1 else ''} of these people: folder not found, model unknown"
+    lines = [f"{count}; look for it, or dp-train ls runs in the folder above it, and repeat the command"]
+    for each in missing:
+        where = "" if each.folder is None else f", was in {each.folder}"
+        versions = f"; registered from it: {', '.join(each.versions)}" if each.versions else ""
+        lines.append(f"  {each.run} ({each.label}{where}){versions}")
+    return lines

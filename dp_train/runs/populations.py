@@ -31,9 +31,10 @@ from dp_train.corpora.synthetic import HISTORY_END, SyntheticCorpus
 from dp_train.corpora.synthetic import RULES as SYNTHETIC_RULES
 from dp_train.errors import ConfigError, ConsentError
 from dp_train.runs.heads import check_start
+from dp_train.runs.project import key_path, store_url
 from dp_train.runs.recipe import Recipe
 from dp_train.runs.recipe_data import ConsentConfig, DenyConfig
-from dp_train.store.database import Database, absolute_url
+from dp_train.store.database import Database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,17 +120,30 @@ def refuse_the_past(config: Recipe, gated: Populations) -> None:
     consent = config.consent
     if consent.as_of is None and consent.known_at is None:
         return
-    now = snapshot(replace(config, consent=replace(consent, as_of=None, known_at=None)))
+    if not still_pass(config, gated, snapshot_now(config)):
+        raise ConsentError(
+            "consent.as_of and consent.known_at ask about an earlier time, and people who agreed then do not agree "
+            "any more; leave both empty, so that today's answers count"
+        )
+
+
+def snapshot_now(config: Recipe) -> ConsentSnapshot:
+    """Every decision as of now, whatever time the recipe asks about."""
+    return snapshot(replace(config, consent=replace(config.consent, as_of=None, known_at=None)))
+
+
+def still_pass(config: Recipe, gated: Populations, now: ConsentSnapshot) -> bool:
+    """Return whether everything that passed the gate passes it under a later snapshot."""
+    if now.root == gated.decided.root:  # the same reasons and windows for everyone
+        return True
     read = _corpora(config)
     for name, corpus in ((PRIVATE, gated.private), (PUBLIC, gated.public), (EVALUATION, gated.evaluation)):
-        answers = not consent.store or (
+        answers = not config.consent.store or (
             corpus is not None and in_store(config, read.get(name, read[PUBLIC]))
         )  # train_on=public has no private one
         if corpus is not None and answers and gate(corpus, now, corpus.policy).report.turns_removed:
-            raise ConsentError(
-                "consent.as_of and consent.known_at ask about an earlier time, and people who agreed then do not agree "
-                "any more; leave both empty, so that today's answers count"
-            )
+            return False
+    return True
 
 
 def anonymizer_of(config: Recipe) -> Anonymizer:
@@ -208,8 +222,8 @@ def stored_snapshot(
     Raises:
       ConsentError: the store holds no event, or not as many as `upto`.
     """
-    url = absolute_url(config.store.url, Path.cwd())
-    key = PrincipalKey.load(config.consent.key)
+    url = store_url(config)
+    key = PrincipalKey.load(key_path(config.consent.key))
     path = url.removeprefix("sqlite:///")
     events = 0
     if path == url or Path(path).exists():
@@ -263,7 +277,7 @@ def _limits(deny: DenyConfig) -> Limits:
 
 def _left(config: Recipe) -> tuple[list[ConsentEvent], Tombstones]:
     """What was withdrawn or erased in the store counts for events of files and of embedded corpora as well."""
-    url = absolute_url(config.store.url, Path.cwd())
+    url = store_url(config)
     path = url.removeprefix("sqlite:///")
     if path != url and not Path(path).exists():
         return [], Tombstones({})
@@ -291,7 +305,7 @@ def consented_examples(config: Recipe) -> ConsentedExamples:
 def look(config: Recipe) -> ConsentSnapshot:
     """`snapshot` that writes nothing: where the key would be made, pseudonyms get a key of the moment."""
     made_here = config.consent.events is None and not config.consent.store
-    passing = made_here and not Path(config.consent.key).exists()
+    passing = made_here and not key_path(config.consent.key).exists()
     return snapshot(config, key=PrincipalKey(secrets.token_bytes(32)) if passing else None)
 
 
@@ -306,7 +320,7 @@ def as_of(config: Recipe) -> datetime:
 
 def principal_key(config: Recipe) -> PrincipalKey:
     """The key of pseudonyms; made where it is missing and nobody's events depend on it."""
-    path = Path(config.consent.key)
+    path = key_path(config.consent.key)
     if config.consent.events is None and not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dp_train.consent.gate import ConsentedCorpus
+from dp_train.consent.gate import ConsentedCorpus, GateReport
 from dp_train.consent.registry import ConsentSnapshot
 from dp_train.conversations import Example
 from dp_train.engines.allocator import keep_freed_memory
@@ -39,7 +39,10 @@ from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.tables import UnitTables
 from dp_train.privacy.units import Units, build_units
 from dp_train.runs.names import DeviceName, NoiseSourceName, PrecisionName, PrivacyMode, StartMode
+from dp_train.runs.plan import make_plan
 from dp_train.runs.populations import Populations, populations, refuse_the_past
+from dp_train.runs.processes import refuse_several_processes
+from dp_train.runs.project import refuse_second_store
 from dp_train.runs.recipe import Recipe
 from dp_train.tasks.base import PacksRows, Task
 from dp_train.tasks.spec import TASKS, TaskConfig
@@ -69,6 +72,39 @@ class RunData:
     units: Units
     public_units: Units
     evaluation: Sequence[Example]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a run is made of, for your eyes before anything is spent: a recipe, its people's data and its plan."""
+
+    recipe: Recipe
+    data: RunData
+    plan: PrivacyPlan
+
+    @property
+    def funnel(self) -> Mapping[str, GateReport]:
+        """How many conversations passed the consent gate, by population. Private."""
+        return self.data.populations.reports
+
+
+def prepare(recipe: Recipe, *, snapshot: ConsentSnapshot | None = None) -> Parts:
+    """Turn a recipe into live parts; spends nothing, and writes nothing but caches and a missing key.
+
+    Args:
+      snapshot: decisions that an interrupted run began with; those of now if not given.
+
+    Raises:
+      ConfigError, ModelError: started as one of several processes, or something that is named is not there.
+      StoreError: the run would make a second store for people or runs that have one.
+      PlanError: no noise gives the wanted ε.
+      ConsentError, DataError: see `material`.
+    """
+    refuse_several_processes()
+    refuse_second_store(recipe)
+    plan = make_plan(recipe)
+    prepare_machine(recipe)
+    return Parts(recipe=recipe, data=material(recipe, moment=snapshot), plan=plan)
 
 
 def make_tokenizer(config: Recipe, public: ConsentedCorpus) -> PreTrainedTokenizerFast:

@@ -98,6 +98,19 @@ class TradeoffConfig:
 
 
 @dataclass(kw_only=True)
+class StudyConfig:
+    """How the trials of a sweep or trade-off run.
+
+    `workers` is how many run at once, each in a process of its own; empty means as many as fit cores and memory.
+    """
+
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        expect(self, "study.workers", self.workers is None or self.workers >= 1, "at least 1, or null")
+
+
+@dataclass(kw_only=True)
 class Recipe:
     """A whole run."""
 
@@ -127,6 +140,8 @@ class Recipe:
     """What is scored."""
     tradeoff: TradeoffConfig = field(default_factory=TradeoffConfig)
     """What `dp-train tradeoff` runs."""
+    study: StudyConfig = field(default_factory=StudyConfig)
+    """How the trials of a sweep or a trade-off are run."""
     store: StoreConfig = field(default_factory=StoreConfig)
     """The database of consent and ledger."""
     ledger: bool = True
@@ -170,3 +185,10 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
         ) from error
     assert isinstance(recipe, Recipe)
     return recipe
+
+
+def recipe_values(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as plain values, as YAML has them; `recipe_of` reads them back."""
+    values = OmegaConf.to_container(OmegaConf.structured(recipe), resolve=True, enum_to_str=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}

@@ -1,169 +1,192 @@
 """A run and the ledger: reserve before the first step, note where, say what is left.
 
-A run's folder keeps `ledger.json` (its reservation, and the last hash of the chain, against which the ledger can be
-held) and the private list of its people. The note is written before the row: a crash between the two leaves
-a note without a row, and resuming reserves; never a row that nobody knows of.
+A run's folder keeps `ledger.json` (its id, its store, and the last hash of the chain, with which the ledger can be
+compared) and the private list of its people. Both, and the store's row that says where the folder is, are written
+before the line in the ledger: a crash between leaves a note without a line, and resuming reserves.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
 
 from dp_train.consent.manifest import manifest_of, write_manifest
 from dp_train.consent.principals import PrincipalKey
 from dp_train.corpora.spec import TrainOn
 from dp_train.errors import ConsentError, DpTrainError
 from dp_train.privacy.ledger.ledger import Ledger, Request, Reservation
-from dp_train.privacy.ledger.lines import RunFacts
+from dp_train.privacy.ledger.lines import RunFacts, State
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.rounding import rounded_up
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.heads import check_start
+from dp_train.runs.project import NOTE, key_path, refuse_second_store, store_url
 from dp_train.runs.recipe import Recipe
-from dp_train.store.database import absolute_url, shown
+from dp_train.store.database import Database, shown
+from dp_train.store.run_folders import RunPlace, note_place
 from dp_train.tracking.provenance import git_state, versions
 
 if TYPE_CHECKING:
-    from dp_train.runs.prepare import RunData
+    from dp_train.runs.prepare import Parts
 
-NOTE = "ledger.json"
 SPENDS_NOTHING = "learns from published text alone: nobody's budget is touched"
 NO_BUDGET = "ledger: no budget is declared for these people; dp-train ledger declare --epsilon … sets one"
 
 
-def store_url(config: Recipe) -> str:
-    """Address of the store of the configuration."""
-    return absolute_url(config.store.url, Path.cwd())
-
-
 @contextmanager
-def spending(
-    config: Recipe,
-    material: RunData,
-    plan: PrivacyPlan,
-    folder: RunFolder,
-    out: Console,
-    name: str,
-    reservation: Reservation | None,
+def reserved(
+    parts: Parts, folder: RunFolder, name: str, *, say: Callable[[str], None] = lambda line: None
 ) -> Iterator[Reservation | None]:
-    """The run's line in the ledger, taken up again on resume; None with ledger=false.
+    """The run's line in the ledger, continued on resume; None with ledger=false.
+
+    Order: list of people → note in the folder → row that says where the folder is → line in the ledger. A crash on the
+    way leaves a list of people too many, and never a line, or a model, whose people and folder are not known.
 
     Raises:
       BudgetError: the run would pass the budget of its people.
+      StoreError: the store cannot be written, or would be a second one.
     """
-    key = PrincipalKey.load(config.consent.key)
-    units = material.units
-    noted = folder.read_json(NOTE).get("reservation")
-    identifier = noted or (reservation.identifier if reservation else secrets.token_hex(8))
-    manifest = manifest_of(
-        [units.people], key, run=identifier, population=units.population, purpose=units.purpose, root=units.consent_root
+    recipe, plan, units = parts.recipe, parts.plan, parts.data.units
+    key = PrincipalKey.load(key_path(recipe.consent.key))
+    identifier = folder.run_id or secrets.token_hex(8)
+    refuse_second_store(recipe)
+    write_manifest(
+        manifest_of(
+            [units.people],
+            key,
+            run=identifier,
+            population=units.population,
+            purpose=units.purpose,
+            root=units.consent_root,
+        ),
+        folder.path,
     )
-    write_manifest(manifest, folder.path)
-    if not config.ledger:
-        if config.corpus.train_on is TrainOn.PUBLIC:
-            out.print(f"{name}: {SPENDS_NOTHING}")
-        yield None
-        return
-    note = {"reservation": identifier, "population": units.population, "store_at": shown(store_url(config))}
-    folder.write_json(NOTE, note)
-    ledger = reservation.ledger if reservation else Ledger.open(store_url(config))
+    database = Database(store_url(recipe))
     try:
-        check_start(ledger.database)
-        taken = reservation or ledger.take_up(identifier, plan)
+        note = {**folder.read_json(NOTE), **note_of(recipe, identifier, units.population)}
+        folder.write_json(NOTE, note)
+        note_place(database, place_of(recipe, folder, identifier, name, units.population))
+        if not recipe.ledger:
+            if recipe.corpus.train_on is TrainOn.PUBLIC:
+                say(f"{name}: {SPENDS_NOTHING}")
+            yield None
+            return
+        ledger = Ledger(database)
+        check_start(database)
+        facts = run_facts(
+            recipe,
+            plan,
+            name,
+            purpose=units.purpose.value,
+            consent_root=units.consent_root,
+            cohort=key.sealed(units.cohort),
+        )
+        taken = ledger.take_up(identifier, plan)
         if taken is None:
-            engine = config.engine.name if plan.private else "non_private"
-            facts = RunFacts(
-                run=name,
-                engine=engine,
-                sampler=plan.mechanism.sampler.name,
-                purpose=units.purpose.value,
-                consent_root=units.consent_root,
-                cohort=key.sealed(units.cohort),
-                **_code(),
-            )
             request = Request(plan=plan, facts=facts, reservation=identifier)
             (taken,) = ledger.reserve_together([request], units.population)
             if ledger.book().budget(units.population) is None:
-                out.print(NO_BUDGET)
+                say(NO_BUDGET)
         folder.write_json(NOTE, {**note, "head": taken.head})
-        yield taken
+        yield replace(taken, facts=facts)
         with suppress(DpTrainError):
             folder.write_json(NOTE, {**note, "head": ledger.book().lines[identifier].row_hash})
     finally:
-        if reservation is None:
-            ledger.close()
+        database.close()
+
+
+def note_of(recipe: Recipe, identifier: str, population: str) -> dict[str, Any]:
+    """What a run's folder says of its place in the store."""
+    return {
+        "reservation": identifier,
+        "population": population,
+        "store": shown(store_url(recipe)),
+        "in_ledger": recipe.ledger,
+    }
+
+
+def place_of(recipe: Recipe, folder: RunFolder, identifier: str, name: str, population: str) -> RunPlace:
+    """What the store says of a run's folder."""
+    return RunPlace(
+        run=identifier,
+        folder=folder.path.absolute(),
+        label=name,
+        task=recipe.task.name,
+        population=population,
+        in_ledger=recipe.ledger,
+    )
+
+
+def run_facts(recipe: Recipe, plan: PrivacyPlan, name: str, **known: Any) -> RunFacts:
+    """What a line keeps of a run beside its plan. The run's identity belongs here."""
+    git = git_state()
+    return RunFacts(
+        run=name,
+        engine=recipe.engine.name if plan.private else "non_private",
+        sampler=plan.mechanism.sampler.name,
+        versions=versions(),
+        commit=None if git is None else git.commit,
+        **known,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """A run of a procedure that is to be reserved: its plan, its name, its people's snapshot, the id of its line."""
+    """A trial of a study that is to be reserved: its recipe, plan and name, and the id of its line."""
 
+    recipe: Recipe
     plan: PrivacyPlan
     name: str
-    consent_root: str
     reservation: str
 
 
-def declare_together(
-    config: Recipe, runs: Sequence[Declared], population: str, out: Console
-) -> list[Reservation | None]:
-    """Reserve all runs of a procedure before the first, so that they compose exactly; all None without a ledger.
+def declare_together(runs: Sequence[Declared], *, say: Callable[[str], None] = lambda line: None) -> None:
+    """Reserve all runs of a study before the first, so that they compose exactly; those with ledger=false are left out.
 
-    A line that is there already is taken up: the procedure was interrupted, and its runs are not charged twice.
-
-    Args:
-      runs: in the order in which they will run.
+    A line that is there already stays: the study was interrupted, and its runs are not charged twice.
 
     Raises:
       BudgetError: together they would pass the budget.
     """
-    if not config.ledger:
-        return [None] * len(runs)
-    ledger = Ledger.open(store_url(config))
-    check_start(ledger.database)
-    code = _code()
-    known = {run.reservation: ledger.take_up(run.reservation, run.plan) for run in runs}
-    requests = [
-        Request(
-            plan=run.plan,
-            facts=RunFacts(
-                run=run.name,
-                engine=config.engine.name if run.plan.private else "non_private",
-                sampler=run.plan.mechanism.sampler.name,
-                consent_root=run.consent_root,
-                **code,
-            ),
-            reservation=run.reservation,
-        )
-        for run in runs
-        if known[run.reservation] is None
-    ]
-    if requests:
-        known |= {made.identifier: made for made in ledger.reserve_together(requests, population)}
-    if ledger.book().budget(population) is None:
-        out.print(NO_BUDGET)
-    return [known[run.reservation] for run in runs]
+    groups: dict[tuple[str, str], list[Declared]] = {}
+    for run in runs:
+        if run.recipe.ledger:
+            key = PrincipalKey.load(key_path(run.recipe.consent.key))
+            groups.setdefault((store_url(run.recipe), key.population_id), []).append(run)
+    for (url, population), together in groups.items():
+        ledger = Ledger.open(url)
+        try:
+            check_start(ledger.database)
+            known = ledger.book().lines
+            requests = [
+                Request(plan=run.plan, facts=run_facts(run.recipe, run.plan, run.name), reservation=run.reservation)
+                for run in together
+                if run.reservation not in known
+            ]
+            if requests:
+                ledger.reserve_together(requests, population)
+            if ledger.book().budget(population) is None:
+                say(NO_BUDGET)
+        finally:
+            ledger.close()
 
 
-@contextmanager
-def released_if_unused(waiting: Iterator[Reservation | None]) -> Iterator[None]:
-    """Closes, on every way out, the lines of runs that nobody took from `waiting`: they never began.
-
-    A line that was taken is the trainer's to close. Where it could not, the line stays open and counts in full.
-    """
-    try:
-        yield
-    finally:
-        for reservation in filter(None, waiting):
-            with suppress(DpTrainError):
-                reservation.forgo()
+def release_unused(runs: Sequence[Declared]) -> None:
+    """Close the lines of runs that never began. One that began is the trainer's to close, else it counts in full."""
+    for url in {store_url(run.recipe) for run in runs if run.recipe.ledger}:
+        with suppress(DpTrainError):
+            ledger = Ledger.open(url)
+            try:
+                lines = ledger.book().lines
+                for run in runs:
+                    line = lines.get(run.reservation)
+                    if line is not None and line.state is State.OPEN and not line.begun:
+                        Reservation(ledger, line.reservation, line.population, run.plan, line.row_hash).forgo()
+            finally:
+                ledger.close()
 
 
 def left_after(config: Recipe, plan: PrivacyPlan) -> dict[str, Any]:
@@ -173,7 +196,7 @@ def left_after(config: Recipe, plan: PrivacyPlan) -> dict[str, Any]:
     if not config.ledger:
         return {"in_ledger": False}
     try:
-        population = PrincipalKey.load(config.consent.key).population_id
+        population = PrincipalKey.load(key_path(config.consent.key)).population_id
     except ConsentError:
         return {"in_ledger": True, "population": None, "epsilon_of_procedure": _or_none(plan)}
     ledger = Ledger.peek(store_url(config))
@@ -214,8 +237,3 @@ def describe_left(values: dict[str, Any]) -> str:
 
 def _or_none(plan: PrivacyPlan) -> float | None:
     return plan.epsilon() if plan.private else None
-
-
-def _code() -> dict[str, Any]:
-    git = git_state()
-    return {"versions": versions(), "commit": None if git is None else git.commit}

@@ -27,12 +27,17 @@ DEFAULT_FILE = "dp_train.db"
 
 
 def absolute_url(url: str | None, folder: Path) -> str:
-    """The one address: `url`, else DP_TRAIN_STORE, else dp_train.db in `folder`, to which relative paths belong.
+    """The one address: `url`, else DP_TRAIN_STORE, else the project's dp_train.db.
+
+    The project's is the nearest one from `folder` upwards, as git finds its own; where there is none, it is to be made
+    in `folder`. Relative paths in a URL belong to `folder`.
 
     Raises:
       StoreError: an in-memory database or an unknown scheme.
     """
-    given = url or os.environ.get("DP_TRAIN_STORE") or f"{_SQLITE}{DEFAULT_FILE}"
+    given = url or os.environ.get("DP_TRAIN_STORE")
+    if not given:
+        return f"{_SQLITE}{file_above(folder) or (folder / DEFAULT_FILE).absolute()}"
     if given.startswith(_SQLITE):
         path = given.removeprefix(_SQLITE)
         if path in ("", ":memory:"):
@@ -42,6 +47,17 @@ def absolute_url(url: str | None, folder: Path) -> str:
     if scheme.partition("+")[0] in _POSTGRES and rest:
         return f"postgresql+psycopg://{rest}"
     raise StoreError(f"store: url={shown(given)!r} is no database; expected sqlite:///PATH or postgresql://…")
+
+
+def file_above(folder: Path) -> Path | None:
+    """The nearest dp_train.db in `folder` or above it; None where there is none."""
+    here = folder.absolute()
+    return next((path for each in (here, *here.parents) if (path := each / DEFAULT_FILE).is_file()), None)
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite address; None for a server."""
+    return Path(url.removeprefix(_SQLITE)) if url.startswith(_SQLITE) else None
 
 
 def shown(url: str) -> str:

@@ -16,6 +16,9 @@ ARTIFACT = "model"
 ACTION, ACT_BY = "consent.action", "consent.act_by"
 """Tags that a withdrawal sets: the policy's action, and by when."""
 
+RESERVATION = "ledger.reservation"
+"""Tag of a promoted version: the run's line in the ledger."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
@@ -70,6 +73,16 @@ def versions(store: TrackingStore, run_id: str) -> tuple[ModelVersion, ...]:
         return ()
     with tracking_errors(store.uri):
         found = client(store.uri).search_model_versions(f"run_id = '{run_id}'")
+    pairs = sorted((row.name, int(row.version)) for row in found)
+    return tuple(_version(store, name, str(number)) for name, number in pairs)
+
+
+def versions_of_reservation(store: TrackingStore, reservation: str) -> tuple[ModelVersion, ...]:
+    """The model versions that say they came from a line of the ledger, the oldest first."""
+    if not reservation.isalnum():  # it goes into a filter
+        return ()
+    with tracking_errors(store.uri):
+        found = client(store.uri).search_model_versions(f"tag.`{RESERVATION}` = '{reservation}'")
     pairs = sorted((row.name, int(row.version)) for row in found)
     return tuple(_version(store, name, str(number)) for name, number in pairs)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from small_runs import SMALL, Run
 
-from dp_train.cli.load_config import compose, without_hydra
+from dp_train.cli.load_config import compose
 from dp_train.cli.show import console
-from dp_train.cli.tradeoff import Study, run_studies
+from dp_train.cli.tradeoff import run_tasks
 from dp_train.privacy.ledger.ledger import Ledger
-from dp_train.runs import run as trial
+from dp_train.runs import trials
 
 POINTS = ("epsilon-2-trial-0", "epsilon-8-trial-0", "no-privacy-trial-0")
 
@@ -20,22 +20,24 @@ POINTS = ("epsilon-2-trial-0", "epsilon-8-trial-0", "no-privacy-trial-0")
 def test_a_tradeoff_that_was_interrupted_goes_on_with_what_is_left(
     folder: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = trial.run_trial
+    whole = trials.run_trial
 
-    def interrupted(*arguments: object, **options: object) -> object:
-        if "epsilon-8" in str(arguments[4]):  # the folder
+    def interrupted(job: trials.Job, shared: trials.SharedData | None = None) -> object:
+        if "epsilon-8" in job.trial.folder:
             raise KeyboardInterrupt
-        return whole(*arguments, **options)  # type: ignore[arg-type]
+        return whole(job, shared)
 
-    monkeypatch.setattr(trial, "run_trial", interrupted)
+    monkeypatch.setattr(trials, "run_trial", interrupted)
     ended = cli("tradeoff", *SMALL)
     assert ended.code == 130
     path = next(folder.glob("runs/*/*/study.json")).parent
+    states = [row["state"] for row in json.loads((path / "study.json").read_text())["trials"]]
+    assert states == ["finished", "killed", "planned"]
     assert f"go on with: dp-train tradeoff --resume {path.relative_to(folder)}" in ended.out
     first = path / "chat_compose" / POINTS[0] / "result.json"
     before = (first.read_bytes(), first.stat().st_mtime_ns)
 
-    monkeypatch.setattr(trial, "run_trial", whole)
+    monkeypatch.setattr(trials, "run_trial", whole)
     ended = cli("tradeoff", "--resume", str(path))
     assert ended.code == 0, ended.err
     assert ended.out.count("finished before") == 1
@@ -67,7 +69,7 @@ def test_a_tradeoff_that_was_interrupted_goes_on_with_what_is_left(
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(("--resume", "nowhere"), "holds no trade-off"), (("--resume", "x", "privacy.epsilon=1"), "takes no key=value")],
+    [(("--resume", "nowhere"), "holds no study"), (("--resume", "x", "privacy.epsilon=1"), "takes no key=value")],
 )
 def test_what_cannot_go_on_is_one_line(words: tuple[str, ...], told: str, folder: Path, cli: Run) -> None:
     ended = cli("tradeoff", *words)
@@ -89,12 +91,11 @@ def test_overlap_is_logged_on_request_and_taints_the_run(folder: Path, cli: Run)
 def test_studies_of_unlike_people_stand_in_the_ledger_under_their_own_snapshots(folder: Path, cli: Run) -> None:
     shared = [word for word in SMALL if not word.startswith(("experiments=", "task.", "tradeoff.", "corpus.people"))]
     shared += ["task.max_length=64", "tracking=off", "tradeoff.epsilons=[8]", "tradeoff.non_private=false"]
-    studies = []
+    recipes, typed = [], []
     for task, people in (("compose", 60), ("summary", 80)):
-        words = [f"experiments={task}/quickstart", *shared, f"corpus.people={people}", "task.max_new_tokens=8"]
-        config, tree = compose(words)
-        studies.append(Study(config=config, tree=without_hydra(tree), overrides=words))
-    assert run_studies(studies, folder / "runs" / "day" / "study", console(), "tradeoff") == 0
+        typed.append([f"experiments={task}/quickstart", *shared, f"corpus.people={people}", "task.max_new_tokens=8"])
+        recipes.append(compose(typed[-1])[0])
+    assert run_tasks(recipes, folder / "runs" / "day" / "study", console(), "tradeoff", typed) == 0
     results = list(folder.glob("runs/day/study/*/*/result.json"))
     assert len({json.loads(path.read_text())["consent_root"] for path in results}) == 2
     for path in results:

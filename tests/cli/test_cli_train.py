@@ -17,6 +17,8 @@ import torch
 from small_runs import SMALL, Run
 
 from dp_train.corpora.sample import CONSENT, CONVERSATIONS, KEY, write_sample
+from dp_train.errors import CheckpointError
+from dp_train.runs import trials
 from dp_train.runs.config_paths import options
 from dp_train.runs.folder import RunFolder
 from dp_train.training.checkpoint import CheckpointFolder
@@ -184,14 +186,26 @@ def test_a_store_that_cannot_be_written_is_found_before_anything_is_trained(fold
     assert written == {"blocked", "runs/principal.key"}
 
 
-def test_a_sweep_with_a_failing_trial_leaves_the_others_and_closes_its_parent(folder: Path, cli: Run) -> None:
-    words = ("trainer.seed=987654321", "privacy.epsilon=2,-1,8")
+def test_a_sweep_with_a_failing_trial_leaves_the_others_and_closes_its_parent(
+    folder: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trials.run_trial
+
+    def failing(job: trials.Job, shared: trials.SharedData | None = None) -> object:
+        if job.trial.folder == "1":
+            raise CheckpointError("run folder: the disk is full; free space")
+        return whole(job, shared)
+
+    monkeypatch.setattr(trials, "run_trial", failing)
+    words = ("trainer.seed=987654321", "privacy.epsilon=2,4,8")
     ended = cli("train", "-m", *SMALL, *words)
     assert ended.code == 1
-    assert "trial 1: config: privacy.epsilon=-1.0; expected" in ended.err
+    assert "trial 1 privacy.epsilon=4: run folder: the disk is full" in ended.err
     assert "1 of 3 trials failed" in ended.err
     sweep = next(folder.glob("multirun/*/*"))
     assert {name: found["status"] for name, found in results(sweep).items()} == {"0": "FINISHED", "2": "FINISHED"}
+    listed = json.loads((sweep / "study.json").read_text())["trials"]
+    assert [row["state"] for row in listed] == ["finished", "failed", "finished"]
     tracked = results(sweep)["2"]["mlflow_run_id"]
     with sqlite3.connect(folder / "mlflow.db") as database:
         parent = "select status from runs join tags using (run_uuid) where key = 'dp_train.kind' and value = ?"
@@ -218,7 +232,7 @@ def test_a_tradeoff_shows_every_point_and_the_baselines(folder: Path, cli: Run) 
         "without privacy",
         "trigram",
         "frontier.png",
-        "together: ε=",
+        "these 3 runs together: no ε (1 without privacy on the same people)",
     ):
         assert word in ended.out
     run = next(folder.glob("runs/*/*/frontier.png")).parent

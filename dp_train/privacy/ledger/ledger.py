@@ -77,6 +77,7 @@ class Reservation:
       head: hash of the line's row, to be kept where the ledger is not (run folder, card).
       at_least: steps that are charged whatever is said later: all of them where an earlier process was killed and
         nobody knows how far it came.
+      facts: what its run knows when it begins, and could not when it was declared (its people's snapshot, say).
     """
 
     ledger: Ledger = field(repr=False)
@@ -85,6 +86,7 @@ class Reservation:
     plan: PrivacyPlan
     head: str
     at_least: int = field(default=0, compare=False)
+    facts: RunFacts | None = field(default=None, compare=False)
 
     def check(self, plan: PrivacyPlan, population: str) -> None:
         """Hold a run against what was reserved.
@@ -252,7 +254,7 @@ class Ledger:
                     f"ledger: reservation {identifier} is for plan {line.plan_digest[:12]}; this run has "
                     f"{plan.digest[:12]}; resume with the configuration that began the run"
                 )
-            head, at_least = line.row_hash, line.planned_steps
+            head, at_least = line.row_hash, line.planned_steps if line.begun else 0
             if line.state is State.ABORTED:
                 at_least = line.steps
                 price = _price_of(line.full_event, line) if line.bounded else None
@@ -298,7 +300,8 @@ class Ledger:
                     f"{identity[:12]}; a line pays for one run; resume that one, or reserve anew"
                 )
             if not line.begun:
-                row = {"kind": "begin", "reservation": line.reservation, "identity": identity}
+                facts = {} if reservation.facts is None else {"facts": facts_values(reservation.facts)}
+                row = {"kind": "begin", "reservation": line.reservation, "identity": identity, **facts}
                 self._append(connection, book, [{**row, "before": [dict(values) for values in before]}])
 
     def settle(self, reservation: Reservation, state: State, steps: int, end: RunEnd | None = None) -> str:

@@ -1,8 +1,8 @@
 """What the rows of a ledger mean: budgets, and one line for each run.
 
 A row is a JSON body in a hash chain. Five kinds there are: `declare` sets a budget, `reserve` makes a line, `begin`
-says that its run started, `settle` closes it with what ran, `reopen` takes an interrupted one up again. Nothing is ever
-updated; the state is a fold.
+says that its run started and on whom, `settle` closes it with what ran, `reopen` takes an interrupted one up again.
+Nothing is ever updated; the state is a fold.
 """
 
 from __future__ import annotations
@@ -217,6 +217,7 @@ def _apply(book: Book, seq: int, row_hash: str, row: Mapping[str, Any]) -> None:
         book.lines[line.reservation] = replace(
             line,
             begun=True,
+            facts=_facts(row["facts"]) if "facts" in row else line.facts,
             identity=row.get("identity"),
             before=tuple(row.get("before", ())),
             row_hash=row_hash,

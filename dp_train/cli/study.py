@@ -1,0 +1,165 @@
+"""What every study has in common on the screen: it is found, run, continued, priced and reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from dp_train.cli.show import ShowRun, table
+from dp_train.errors import ConfigError, DpTrainError
+from dp_train.privacy.rounding import rounded_up
+from dp_train.runs.project import ROOTS
+
+if TYPE_CHECKING:
+    from dp_train.runs.result import RunResult
+    from dp_train.runs.study import Study
+    from dp_train.runs.trials import Launch, SharedData
+    from dp_train.tracking.run import TrackedRun
+    from dp_train.tracking.store import TrackingStore
+
+FILE = "study.json"
+DEMO = "dp-train demo"
+
+
+def find(name: str) -> Path | None:
+    """The folder of a study by its path or by the end of its name; None where there is none."""
+    if (Path(name) / FILE).is_file():
+        return Path(name)
+    found = [
+        path.parent
+        for root in ROOTS
+        for path in sorted(root.rglob(FILE))
+        if name and path.parent.name.rpartition("-")[2] == name
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def resume(name: str, out: Console) -> int:
+    """Continue a study of whichever kind; what has finished is not run again.
+
+    Raises:
+      ConfigError: there is no such study, or it was a demo.
+    """
+    from dp_train.cli import sweep, tradeoff
+    from dp_train.runs.study import Kind, Study
+
+    path = find(name)
+    if path is None:
+        raise ConfigError(f"study: {name} holds no study that was begun; expected the folder of a sweep or trade-off")
+    study = Study.find(path)
+    return sweep.go(study, out) if study.kind is Kind.SWEEP else tradeoff.go(study, out)
+
+
+def train_all(
+    study: Study,
+    shared: SharedData,
+    out: Console,
+    *,
+    store: TrackingStore | None,
+    launch: Launch | None = None,
+    before: Callable[[TrackedRun | None], None] = lambda parent: None,
+    after: Callable[[dict[str, RunResult], TrackedRun | None], None] = lambda results, parent: None,
+    title: str,
+) -> dict[str, RunResult]:
+    """Run what is left of a study under its own record in MLflow.
+
+    Args:
+      before, after: called while the record is open.
+    """
+    from dp_train.runs.tracker import followed_parent
+    from dp_train.runs.trials import run_study
+    from dp_train.runs.workers import workers_that_fit
+    from dp_train.tracking.run import RunKind
+
+    recipes = [trial.recipe for trial in study.trials]
+    kind = RunKind(study.kind.value)
+    try:
+        with followed_parent(
+            store, recipes, study.folder, name=title, kind=kind, overrides=study.trials[0].overrides
+        ) as parent:
+            before(parent)
+            results = run_study(
+                study,
+                shared,
+                ShowRun(out),
+                parent_id=None if parent is None else parent.run_id,
+                workers=workers_that_fit(recipes, recipes[0].study.workers),
+                launch=launch,
+            )
+            joint = study.joint()
+            if parent is not None and joint.epsilon is not None and joint.runs > 1:
+                parent.log_metrics({"privacy/procedure_epsilon": joint.epsilon})
+            after(results, parent)
+    except (SystemExit, KeyboardInterrupt):
+        verb = "train" if study.kind.value == "sweep" else "tradeoff"
+        out.print(f"go on with: dp-train {verb} --resume {study.folder.path}")
+        raise
+    return results
+
+
+def parent_of(study: Study) -> str | None:
+    """Id of the study's own run in MLflow."""
+    known = study.folder.read_json("tracking.json").get("run_id")
+    return None if known is None else str(known)
+
+
+def claims(study: Study) -> list[str]:
+    """What all trials spend together, and whether they were trained on the same people."""
+    joint = study.joint()
+    lines = [joint.describe()] if joint.runs > 1 else []
+    if study.consent_changed():
+        lines.append("consent changed between these runs: they may differ in the people whose words they learnt from")
+    return lines
+
+
+def states(study: Study, out: Console) -> None:
+    """Every trial with its state, ε and score, failures included."""
+    from dp_train.runs.result import RESULT
+
+    lines = study.lines()
+    rows = []
+    for trial in study.trials:
+        folder = study.folder_of(trial)
+        result, (state, error) = folder.read_json(RESULT), study.state_of(trial)
+        line = lines.get(folder.run_id or "")
+        epsilon = result.get("epsilon")
+        if epsilon is None and line is not None and line.begun and line.price is not None:
+            epsilon = line.price.epsilon
+        score = result.get("scores", {}).get(result.get("metric"))
+        rows.append(
+            (
+                trial.folder,
+                str(result.get("label", trial.name)),
+                state.value.upper(),
+                "withheld" if result.get("withheld") else rounded_up(epsilon),
+                f"{result['metric']} {score:.4g}" if score is not None else error or "",
+            )
+        )
+    out.print(table(("trial", "run", "status", "ε", "score"), rows, title=str(study.folder.path)))
+
+
+def raise_if_failed(study: Study) -> None:
+    """Raise unless every trial finished.
+
+    Raises:
+      DpTrainError: some did not; the others are whole.
+    """
+    from dp_train.runs.study import State
+
+    failed = sum(study.state_of(trial)[0] is not State.FINISHED for trial in study.trials)
+    if failed:
+        others = "" if failed == len(study.trials) else f"; the others are whole in {study.folder.path}"
+        raise DpTrainError(f"{study.kind.value}: {failed} of {len(study.trials)} trials failed, see above{others}")
+
+
+def command_of(verb: str, words: Sequence[str], from_run: str | None) -> str:
+    """The command that gives a study again, without a seed."""
+    import shlex
+
+    from dp_train.tracking.provenance import public_overrides
+
+    again = ["--from-run", from_run] if from_run else []
+    return shlex.join(["dp-train", *verb.split(), *again, *public_overrides(words)])
