@@ -19,6 +19,7 @@ from dp_train.engines.units import StepSum, UnitClip, clip_factors
 from dp_train.privacy.plan import Unit
 from dp_train.privacy.sampling import PoissonSampler
 from dp_train.training import batches, run_state
+from dp_train.training.batches import Packing
 
 SELF_CHECK, PLAN = "the self-check, before data is read", "the plan, before data is read"
 NOISE, OPTIMIZER, DRAW, STILL = (
@@ -47,8 +48,8 @@ class Plant:
     name: str
     by: str
     plant: Callable[[Run], None]
-    not_on: EngineName | None = None
-    """The engine on which it is no bug."""
+    not_on: Callable[[EngineName, Packing], bool] = lambda engine, packing: False
+    """Where it is no bug."""
 
 
 class AlteredEngine:
@@ -296,7 +297,8 @@ PLANTS = [
         "each row clipped as a unit of its own",
         SELF_CHECK,
         _rows_as_units,
-        not_on=EngineName.GHOST,  # which takes one row a unit
+        # Ghost takes one row a unit; packed, the rows of the units that are tried share one sequence.
+        not_on=lambda engine, packing: engine is EngineName.GHOST or packing is Packing.WITHIN_UNITS,
     ),
     Plant("token-mean loss over the microbatch", SELF_CHECK, _losses(_by_all_tokens)),
     Plant("mean loss over the microbatch", SELF_CHECK, _losses(lambda losses, model, inputs: losses / len(losses))),
