@@ -289,7 +289,7 @@ PLANTS = [
         "batch-mean clipping",
         SELF_CHECK,
         _factors(lambda norms, clip: clip_factors(norms.mean().expand_as(norms), clip)),
-        not_on=EngineName.NAIVE,  # which takes one unit at a time
+        not_on=lambda engine, packing: engine is EngineName.NAIVE,  # which takes one unit at a time
     ),
     Plant("the embedding left out of the norm, for all engines", SELF_CHECK, _without_the_embedding),
     Plant("per-example ε sold as per-user", PLAN, _per_example),
