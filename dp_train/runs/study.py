@@ -18,11 +18,11 @@ from pathlib import Path
 from dp_train.consent.manifest import read_manifest
 from dp_train.corpora.spec import TrainOn
 from dp_train.errors import CheckpointError, ConfigError
+from dp_train.privacy.joint import JointClaim, Spent, joint_claim
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Line
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.runs.folder import RunFolder, read_config
-from dp_train.runs.joint import JointClaim, TrialSpent, joint_claim
 from dp_train.runs.plan import make_plan
 from dp_train.runs.project import NOTE, store_url
 from dp_train.runs.recipe import Recipe, recipe_of, recipe_values
@@ -168,26 +168,30 @@ class Study:
                 roots.setdefault(corpus, set()).add(str(found))
         return any(len(found) > 1 for found in roots.values())
 
-    def _spent(self, trial: Trial, lines: dict[str, Line]) -> TrialSpent:
+    def _spent(self, trial: Trial, lines: dict[str, Line]) -> Spent:
         folder = self.folder_of(trial)
         result = folder.read_json(RESULT)
         ended = result.get("status") in {RunStatus.FINISHED.value, RunStatus.KILLED.value}
         line = lines.get(folder.run_id or "")
         if trial.recipe.corpus.train_on is TrainOn.PUBLIC:
-            steps = 0
+            ran = 0
         elif line is not None:
-            steps = line.steps if line.begun else 0
+            ran = line.steps if line.begun else 0
         elif ended:
-            steps = int(result["steps"])
+            ran = int(result["steps"])
         else:  # without a ledger nobody knows how far it came
-            steps = trial.plan.steps if read_manifest(folder.path) is not None else 0
+            ran = trial.plan.steps if read_manifest(folder.path) is not None else 0
         # A result without an ε that is not withheld was finite in no way: it bounds nothing.
         unbounded = ended and trial.plan.private and result.get("epsilon") is None
-        return TrialSpent(
-            plan=trial.plan,
-            steps=steps,
+        chosen = bool(result.get("fixed_seed")) or trial.recipe.trainer.seed is not None
+        return Spent.of(
+            trial.plan,
+            trial.plan.charged(ran),
             withheld=bool(result.get("withheld")) or unbounded,
-            fixed_seed=bool(result.get("fixed_seed")) or trial.recipe.trainer.seed is not None,
+            earlier=result.get("earlier", ()),
+            claimed=result.get("epsilon"),
+            # A run's identity keys its coins, and which trial it is enters that.
+            coins=str(result.get("identity", "")) if chosen else None,
         )
 
 
