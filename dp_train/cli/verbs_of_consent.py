@@ -1,0 +1,267 @@
+"""Verbs about who agreed to what: `dp-train consent …`."""
+
+from __future__ import annotations
+
+import argparse
+
+from dp_train.cli.verb import Verb, take_overrides
+
+
+def _consent(does: str, parser: argparse.ArgumentParser) -> None:
+    """What all verbs of the consent store take."""
+    parser.set_defaults(does=does)
+    parser.add_argument("--store", metavar="URL", help="sqlite:///PATH or postgresql://… (DP_TRAIN_STORE, else here)")
+    parser.add_argument("--key", metavar="FILE", help="the key that turns a person's id into the pseudonym")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _consent_import(parser: argparse.ArgumentParser) -> None:
+    _consent("import", parser)
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="FILE",
+        help="events: .jsonl, .csv or .parquet; with --embedded key=value words of the configuration instead",
+    )
+    parser.add_argument(
+        "--embedded", action="store_true", help="the events that the embedded corpus of a configuration brings along"
+    )
+    parser.add_argument(
+        "--quarantine",
+        metavar="PATH",
+        help="go on past rows whose person cannot be read; all that are no events are named there, with the reason",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="read everything, store nothing")
+
+
+def _consent_key(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(does="key")
+    parser.add_argument("file", metavar="FILE", nargs="?", default="runs/principal.key", help="(runs/principal.key)")
+
+
+def _consent_schema(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(does="schema")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _consent_status(parser: argparse.ArgumentParser) -> None:
+    _consent("status", parser)
+    parser.add_argument("person", nargs="?", metavar="PERSON", help="one person's events; needs --key")
+
+
+def _consent_snapshot(parser: argparse.ArgumentParser) -> None:
+    _consent("snapshot", parser)
+    parser.add_argument("--as-of", metavar="TIME", help="the time that is asked about (now)")
+    parser.add_argument("--known-at", metavar="TIME", help="leave out what was recorded later")
+    parser.add_argument("--upto", type=int, metavar="N", help="only the first N events of the chain")
+    parser.add_argument("--prove", metavar="PERSON", help="write a proof that PERSON is in it, or is not")
+    parser.add_argument("--proof", metavar="FILE", default="proof.json", help="where the proof goes (proof.json)")
+    take_overrides(parser)
+
+
+def _consent_verify(parser: argparse.ArgumentParser) -> None:
+    _consent("verify", parser)
+    parser.add_argument("--head", metavar="HASH", help="a head that was kept elsewhere: the chain must pass through it")
+    parser.add_argument("--proof", metavar="FILE", help="a proof of `consent snapshot --prove`; needs no store")
+    parser.add_argument("--root", metavar="HASH", help="the root that the proof has to be for")
+    parser.add_argument("--person", metavar="PERSON", help="whom the proof has to be about; needs --key")
+    parser.add_argument("--receipt", metavar="FILE", help="a withdrawal's receipt; is checked with the files alone")
+    parser.add_argument(
+        "--public-key", metavar="FILE", help="the public key that receipts are checked by (signing.pub)"
+    )
+
+
+def _consent_export(parser: argparse.ArgumentParser) -> None:
+    _consent("export", parser)
+    parser.add_argument("file", metavar="FILE", help="a new jsonl file")
+    parser.add_argument("--audit", action="store_true", help="the chain with its hashes, without pseudonyms")
+    parser.add_argument(
+        "--receipts", metavar="CONTROLLER", help="Kantara v1.1 receipts of what was agreed to; YAML of the controller"
+    )
+    parser.add_argument("--person", metavar="PERSON", help="receipts of one person; needs --key")
+
+
+def _about_person(does: str, parser: argparse.ArgumentParser) -> None:
+    """What verbs about one person take, who is told apart by the principal key."""
+    _consent(does, parser)
+    parser.set_defaults(key="runs/principal.key")
+    parser.add_argument("person", metavar="PERSON", help="id of the person, as the corpus has it")
+    parser.add_argument("--policy", metavar="FILE", help="rules of what follows (conf/withdrawal.yaml)")
+    parser.add_argument("--uri", help="MLflow store of the runs (that of each run's configuration)")
+
+
+def _entered(parser: argparse.ArgumentParser) -> None:
+    """What verbs take by which an officer enters something."""
+    parser.add_argument("--operator", help="who enters it (DP_TRAIN_OPERATOR); stands in the chain")
+    parser.add_argument("--reason", help="why; stands in the chain, so it names nobody")
+
+
+def _consent_opt_out(parser: argparse.ArgumentParser) -> None:
+    _consent("opt-out", parser)
+    parser.set_defaults(key="runs/principal.key")
+    parser.add_argument("--organisation", metavar="ORG", help="all content of an organisation")
+    parser.add_argument("--people", metavar="FILE", help="everybody in a file of ids, one a line")
+    parser.add_argument("--purpose", action="append", choices=_PURPOSES, help="only this one; may be repeated (all)")
+    parser.add_argument("--method", choices=_WAYS, default="form", help="how it came (form)")
+    parser.add_argument("--signing-key", metavar="FILE", help="key of receipts (signing.key beside the principal key)")
+    parser.add_argument("--receipts", metavar="FILE", help="write the signed receipts to this new jsonl file")
+    _entered(parser)
+
+
+def _consent_link(parser: argparse.ArgumentParser) -> None:
+    _consent("link", parser)
+    parser.set_defaults(key="runs/principal.key")
+    parser.add_argument("one", metavar="ID", help="an id of the person")
+    parser.add_argument("other", metavar="ID", help="another id of the same person")
+    _entered(parser)
+
+
+def _consent_backup(parser: argparse.ArgumentParser, does: str = "backup") -> None:
+    parser.set_defaults(does=does)
+    parser.add_argument("--store", metavar="URL", help="sqlite:///PATH (DP_TRAIN_STORE, else here)")
+    parser.add_argument("file", metavar="FILE", help="a new file" if does == "backup" else "a backup")
+
+
+def _consent_restore(parser: argparse.ArgumentParser) -> None:
+    _consent_backup(parser, "restore")
+
+
+def _consent_resolve(parser: argparse.ArgumentParser) -> None:
+    _consent("resolve", parser)
+    parser.set_defaults(key="runs/principal.key")
+    parser.add_argument("person", nargs="?", metavar="PERSON", help="whose holds are decided about; none: how many are")
+    _entered(parser)
+
+
+_PURPOSES = ("train_meeting_summary", "train_chat_compose", "provide_feature", "publish")
+_WAYS = ("settings", "form", "letter", "email", "phone", "in_person", "gpc")
+
+
+def _consent_impact(parser: argparse.ArgumentParser) -> None:
+    _about_person("impact", parser)
+
+
+def _consent_withdraw(parser: argparse.ArgumentParser, does: str = "withdraw") -> None:
+    _about_person(does, parser)
+    _entered(parser)
+    parser.add_argument("--method", choices=_WAYS, default="form", help="how it came (form)")
+    parser.add_argument("--at", metavar="TIME", help="from when on it counts, if that was earlier (now)")
+    parser.add_argument("--signing-key", metavar="FILE", help="key of receipts (signing.key beside the principal key)")
+    parser.add_argument("--receipt", metavar="FILE", help="also write the receipt to this new file")
+    parser.add_argument("--dry-run", action="store_true", help="show what would follow, store nothing")
+    if does == "withdraw":
+        parser.add_argument(
+            "--purpose", action="append", choices=_PURPOSES, help="only this one; may be repeated (all)"
+        )
+
+
+def _consent_erase(parser: argparse.ArgumentParser) -> None:
+    _consent_withdraw(parser, "erase")
+
+
+def _consent_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", metavar="URL", help="sqlite:///PATH or postgresql://… (DP_TRAIN_STORE, else here)")
+    kinds = ("transparency", "art30", "dpia", "audit")
+    parser.add_argument("--kind", choices=kinds, help=f"one of {', '.join(kinds)}; all if none")
+    parser.add_argument("--out", metavar="FOLDER", help="write Markdown and JSON into a folder")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
+
+
+CONSENT_VERBS: dict[str, Verb] = {
+    "consent key": Verb(
+        summary="make the key that turns people's ids into pseudonyms",
+        module="consent_import",
+        options=_consent_key,
+        example="dp-train consent key runs/principal.key",
+    ),
+    "consent schema": Verb(
+        summary="the fields that a row of consent may have",
+        module="consent_import",
+        options=_consent_schema,
+        example="dp-train consent schema",
+    ),
+    "consent import": Verb(
+        summary="events from a file into the store; what cannot be read denies; importing twice changes nothing",
+        module="consent_import",
+        options=_consent_import,
+        example="dp-train consent import consent.jsonl; dp-train consent import --embedded corpus=embedded",
+    ),
+    "consent status": Verb(
+        summary="events by state and purpose, or the events of one person",
+        module="consent",
+        options=_consent_status,
+        example="dp-train consent status",
+    ),
+    "consent snapshot": Verb(
+        summary="the Merkle root over every decision, as of a time",
+        module="consent",
+        options=_consent_snapshot,
+        example="dp-train consent snapshot --key principals.key",
+    ),
+    "consent verify": Verb(
+        summary="walk the chain, and name the first event that was changed",
+        module="consent",
+        options=_consent_verify,
+        example="dp-train consent verify",
+    ),
+    "consent withdraw": Verb(
+        summary="a person leaves: the event, a signed receipt, and what follows for runs and registered models",
+        module="withdrawal",
+        options=_consent_withdraw,
+        example="dp-train consent withdraw prv-00017 --method letter --receipt receipt.json",
+    ),
+    "consent impact": Verb(
+        summary="what a person's withdrawal means or would mean: runs, models, bound, action; changes nothing",
+        module="withdrawal",
+        options=_consent_impact,
+        example="dp-train consent impact prv-00017",
+    ),
+    "consent erase": Verb(
+        summary="a person leaves and is forgotten: nothing that is kept leads back to them; the chain still verifies",
+        module="withdrawal",
+        options=_consent_erase,
+        example="dp-train consent erase prv-00017",
+    ),
+    "consent opt-out": Verb(
+        summary="a no of a whole organisation, or of everybody in a list, with signed receipts",
+        module="consent_people",
+        options=_consent_opt_out,
+        example="dp-train consent opt-out --organisation acme --receipts receipts.jsonl",
+    ),
+    "consent link": Verb(
+        summary="two ids are one person: a no of one is a no of both",
+        module="consent_people",
+        options=_consent_link,
+        example="dp-train consent link ann.archer@example.org u017",
+    ),
+    "consent resolve": Verb(
+        summary="decide about a person who is held because a row could not be read",
+        module="consent_people",
+        options=_consent_resolve,
+        example='dp-train consent resolve u017 --reason "the source confirmed that it was a grant"',
+    ),
+    "consent backup": Verb(
+        summary="copy consent and ledger into a file, while others write, once both chains verify",
+        module="consent_keep",
+        options=_consent_backup,
+        example="dp-train consent backup /elsewhere/2025-01-31.db",
+    ),
+    "consent restore": Verb(
+        summary="put a backup in place, if it is whole and not older than what was seen of the store",
+        module="consent_keep",
+        options=_consent_restore,
+        example="dp-train consent restore /elsewhere/2025-01-31.db",
+    ),
+    "consent report": Verb(
+        summary="transparency report, Art. 30 record, DPIA evidence, state of the logs; no content, no identity",
+        module="consent_report",
+        options=_consent_report,
+        example="dp-train consent report --kind transparency",
+    ),
+    "consent export": Verb(
+        summary="the events as a file to import elsewhere, or the chain for an auditor",
+        module="consent",
+        options=_consent_export,
+        example="dp-train consent export audit.jsonl --audit",
+    ),
+}
