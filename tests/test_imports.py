@@ -1,6 +1,7 @@
 """The import rule of the house, read from the source: imports point down, one door a framework."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,6 +83,31 @@ def test_each_framework_has_one_door(path: Path) -> None:
     for name in imports(path):
         allowed = DOORS.get(name.split(".")[0])
         assert allowed is None or room(path) in allowed, f"{relative(path)} imports {name}"
+
+
+def imported_files(path: Path) -> Iterator[Path]:
+    """Files of the package that a file imports when it is loaded, not later and not for types alone."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("dp_train."):
+            for alias in node.names:
+                for dotted in (f"{node.module}.{alias.name}", str(node.module)):
+                    file = PACKAGE.joinpath(*dotted.split(".")[1:])
+                    found = next(
+                        (one for one in (file.with_suffix(".py"), file / "__init__.py") if one.is_file()), None
+                    )
+                    if found is not None:
+                        yield found
+                        break
+
+
+def test_no_circle_between_files() -> None:
+    imported = {path: set(imported_files(path)) - {path} for path in FILES}
+    graphlib.TopologicalSorter(imported).prepare()  # raises CycleError, which names it
+
+
+def test_no_file_of_the_command_line_is_longer_than_a_sitting() -> None:
+    long = [path.name for path in FILES if room(path) == "cli" and len(path.read_text().splitlines()) > 250]
+    assert long == []
 
 
 def test_public_names_are_sorted_and_all_there() -> None:

@@ -52,3 +52,11 @@ def take_run(parser: argparse.ArgumentParser) -> None:
 
 def take_nothing(parser: argparse.ArgumentParser) -> None:
     """Take no option."""
+
+
+def take_store(does: str, parser: argparse.ArgumentParser) -> None:
+    """What all verbs of the consent store take."""
+    parser.set_defaults(does=does)
+    parser.add_argument("--store", metavar="URL", help="sqlite:///PATH or postgresql://… (DP_TRAIN_STORE, else here)")
+    parser.add_argument("--key", metavar="FILE", help="the key that turns a person's id into the pseudonym")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

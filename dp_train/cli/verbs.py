@@ -8,6 +8,7 @@ from __future__ import annotations
 from dp_train.cli.verb import Verb
 from dp_train.cli.verbs_of_consent import CONSENT_VERBS
 from dp_train.cli.verbs_of_ledger import LEDGER_VERBS
+from dp_train.cli.verbs_of_people import PEOPLE_VERBS
 from dp_train.cli.verbs_of_runs import RUN_VERBS
 
 GROUPS: dict[str, str] = {
@@ -16,4 +17,4 @@ GROUPS: dict[str, str] = {
 }
 """First words of verbs of two words, and what they are about."""
 
-VERBS: dict[str, Verb] = {**RUN_VERBS, **LEDGER_VERBS, **CONSENT_VERBS}
+VERBS: dict[str, Verb] = {**RUN_VERBS, **LEDGER_VERBS, **CONSENT_VERBS, **PEOPLE_VERBS}

@@ -1,22 +1,14 @@
-"""Verbs about who agreed to what: `dp-train consent …`."""
+"""Verbs about the store of consent events: `dp-train consent …`."""
 
 from __future__ import annotations
 
 import argparse
 
-from dp_train.cli.verb import Verb, take_overrides
-
-
-def _consent(does: str, parser: argparse.ArgumentParser) -> None:
-    """What all verbs of the consent store take."""
-    parser.set_defaults(does=does)
-    parser.add_argument("--store", metavar="URL", help="sqlite:///PATH or postgresql://… (DP_TRAIN_STORE, else here)")
-    parser.add_argument("--key", metavar="FILE", help="the key that turns a person's id into the pseudonym")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+from dp_train.cli.verb import Verb, take_overrides, take_store
 
 
 def _consent_import(parser: argparse.ArgumentParser) -> None:
-    _consent("import", parser)
+    take_store("import", parser)
     parser.add_argument(
         "words",
         nargs="+",
@@ -45,12 +37,12 @@ def _consent_schema(parser: argparse.ArgumentParser) -> None:
 
 
 def _consent_status(parser: argparse.ArgumentParser) -> None:
-    _consent("status", parser)
+    take_store("status", parser)
     parser.add_argument("person", nargs="?", metavar="PERSON", help="one person's events; needs --key")
 
 
 def _consent_snapshot(parser: argparse.ArgumentParser) -> None:
-    _consent("snapshot", parser)
+    take_store("snapshot", parser)
     parser.add_argument("--as-of", metavar="TIME", help="the time that is asked about (now)")
     parser.add_argument("--known-at", metavar="TIME", help="leave out what was recorded later")
     parser.add_argument("--upto", type=int, metavar="N", help="only the first N events of the chain")
@@ -60,7 +52,7 @@ def _consent_snapshot(parser: argparse.ArgumentParser) -> None:
 
 
 def _consent_verify(parser: argparse.ArgumentParser) -> None:
-    _consent("verify", parser)
+    take_store("verify", parser)
     parser.add_argument("--head", metavar="HASH", help="a head that was kept elsewhere: the chain must pass through it")
     parser.add_argument("--proof", metavar="FILE", help="a proof of `consent snapshot --prove`; needs no store")
     parser.add_argument("--root", metavar="HASH", help="the root that the proof has to be for")
@@ -72,48 +64,13 @@ def _consent_verify(parser: argparse.ArgumentParser) -> None:
 
 
 def _consent_export(parser: argparse.ArgumentParser) -> None:
-    _consent("export", parser)
+    take_store("export", parser)
     parser.add_argument("file", metavar="FILE", help="a new jsonl file")
     parser.add_argument("--audit", action="store_true", help="the chain with its hashes, without pseudonyms")
     parser.add_argument(
         "--receipts", metavar="CONTROLLER", help="Kantara v1.1 receipts of what was agreed to; YAML of the controller"
     )
     parser.add_argument("--person", metavar="PERSON", help="receipts of one person; needs --key")
-
-
-def _about_person(does: str, parser: argparse.ArgumentParser) -> None:
-    """What verbs about one person take, who is told apart by the principal key."""
-    _consent(does, parser)
-    parser.set_defaults(key="runs/principal.key")
-    parser.add_argument("person", metavar="PERSON", help="id of the person, as the corpus has it")
-    parser.add_argument("--policy", metavar="FILE", help="rules of what follows (conf/withdrawal.yaml)")
-    parser.add_argument("--uri", help="MLflow store of the runs (that of each run's configuration)")
-
-
-def _entered(parser: argparse.ArgumentParser) -> None:
-    """What verbs take by which an officer enters something."""
-    parser.add_argument("--operator", help="who enters it (DP_TRAIN_OPERATOR); stands in the chain")
-    parser.add_argument("--reason", help="why; stands in the chain, so it names nobody")
-
-
-def _consent_opt_out(parser: argparse.ArgumentParser) -> None:
-    _consent("opt-out", parser)
-    parser.set_defaults(key="runs/principal.key")
-    parser.add_argument("--organisation", metavar="ORG", help="all content of an organisation")
-    parser.add_argument("--people", metavar="FILE", help="everybody in a file of ids, one a line")
-    parser.add_argument("--purpose", action="append", choices=_PURPOSES, help="only this one; may be repeated (all)")
-    parser.add_argument("--method", choices=_WAYS, default="form", help="how it came (form)")
-    parser.add_argument("--signing-key", metavar="FILE", help="key of receipts (signing.key beside the principal key)")
-    parser.add_argument("--receipts", metavar="FILE", help="write the signed receipts to this new jsonl file")
-    _entered(parser)
-
-
-def _consent_link(parser: argparse.ArgumentParser) -> None:
-    _consent("link", parser)
-    parser.set_defaults(key="runs/principal.key")
-    parser.add_argument("one", metavar="ID", help="an id of the person")
-    parser.add_argument("other", metavar="ID", help="another id of the same person")
-    _entered(parser)
 
 
 def _consent_backup(parser: argparse.ArgumentParser, does: str = "backup") -> None:
@@ -124,39 +81,6 @@ def _consent_backup(parser: argparse.ArgumentParser, does: str = "backup") -> No
 
 def _consent_restore(parser: argparse.ArgumentParser) -> None:
     _consent_backup(parser, "restore")
-
-
-def _consent_resolve(parser: argparse.ArgumentParser) -> None:
-    _consent("resolve", parser)
-    parser.set_defaults(key="runs/principal.key")
-    parser.add_argument("person", nargs="?", metavar="PERSON", help="whose holds are decided about; none: how many are")
-    _entered(parser)
-
-
-_PURPOSES = ("train_meeting_summary", "train_chat_compose", "provide_feature", "publish")
-_WAYS = ("settings", "form", "letter", "email", "phone", "in_person", "gpc")
-
-
-def _consent_impact(parser: argparse.ArgumentParser) -> None:
-    _about_person("impact", parser)
-
-
-def _consent_withdraw(parser: argparse.ArgumentParser, does: str = "withdraw") -> None:
-    _about_person(does, parser)
-    _entered(parser)
-    parser.add_argument("--method", choices=_WAYS, default="form", help="how it came (form)")
-    parser.add_argument("--at", metavar="TIME", help="from when on it counts, if that was earlier (now)")
-    parser.add_argument("--signing-key", metavar="FILE", help="key of receipts (signing.key beside the principal key)")
-    parser.add_argument("--receipt", metavar="FILE", help="also write the receipt to this new file")
-    parser.add_argument("--dry-run", action="store_true", help="show what would follow, store nothing")
-    if does == "withdraw":
-        parser.add_argument(
-            "--purpose", action="append", choices=_PURPOSES, help="only this one; may be repeated (all)"
-        )
-
-
-def _consent_erase(parser: argparse.ArgumentParser) -> None:
-    _consent_withdraw(parser, "erase")
 
 
 def _consent_report(parser: argparse.ArgumentParser) -> None:
@@ -203,42 +127,6 @@ CONSENT_VERBS: dict[str, Verb] = {
         module="consent",
         options=_consent_verify,
         example="dp-train consent verify",
-    ),
-    "consent withdraw": Verb(
-        summary="a person leaves: the event, a signed receipt, and what follows for runs and registered models",
-        module="withdrawal",
-        options=_consent_withdraw,
-        example="dp-train consent withdraw prv-00017 --method letter --receipt receipt.json",
-    ),
-    "consent impact": Verb(
-        summary="what a person's withdrawal means or would mean: runs, models, bound, action; changes nothing",
-        module="withdrawal",
-        options=_consent_impact,
-        example="dp-train consent impact prv-00017",
-    ),
-    "consent erase": Verb(
-        summary="a person leaves and is forgotten: nothing that is kept leads back to them; the chain still verifies",
-        module="withdrawal",
-        options=_consent_erase,
-        example="dp-train consent erase prv-00017",
-    ),
-    "consent opt-out": Verb(
-        summary="a no of a whole organisation, or of everybody in a list, with signed receipts",
-        module="consent_people",
-        options=_consent_opt_out,
-        example="dp-train consent opt-out --organisation acme --receipts receipts.jsonl",
-    ),
-    "consent link": Verb(
-        summary="two ids are one person: a no of one is a no of both",
-        module="consent_people",
-        options=_consent_link,
-        example="dp-train consent link ann.archer@example.org u017",
-    ),
-    "consent resolve": Verb(
-        summary="decide about a person who is held because a row could not be read",
-        module="consent_people",
-        options=_consent_resolve,
-        example='dp-train consent resolve u017 --reason "the source confirmed that it was a grant"',
     ),
     "consent backup": Verb(
         summary="copy consent and ledger into a file, while others write, once both chains verify",
