@@ -12,7 +12,6 @@ import dp_train as dp
 from dp_train.engines.build import build_engine
 from dp_train.engines.noise import SecureNoise
 from dp_train.privacy.monitor import RunMonitor
-from dp_train.privacy.sampling import sampler_of
 from dp_train.training.batches import UnitBatches
 from dp_train.training.seeds import Seeds
 
@@ -28,11 +27,11 @@ def main() -> str:
         noise=SecureNoise(),
         optimizer=optimizer,
     )
-    sampler, seeds, monitor = sampler_of(plan), Seeds.fresh(), RunMonitor(plan)
+    coins, monitor = Seeds.fresh().streams("a loop of one's own").sampling, RunMonitor(plan)
     batches = UnitBatches(units, task, rows=32, device=torch.device("cpu"))
     model.train()
     for step in range(plan.steps):
-        for batch in batches(sampler.draw(step, len(units), seeds.sampling)):  # may be none
+        for batch in batches(plan.mechanism.sampler.draw(step, len(units), coins)):  # may be none
             engine.accumulate(batch)  # adds clipped sums of whole units
         record = engine.release(step)  # noise once; ÷ expected_units; writes p.grad
         optimizer.step()

@@ -32,8 +32,8 @@ MANIFEST = Manifest(
 def state(step: int) -> TrainState:
     return TrainState(
         step=step,
-        plan_digest="",
-        cohort=SECRET,
+        identity={"cohort": SECRET},
+        name="",
         model={"w": torch.zeros(1)},
         optimizer=None,
         monitor={},

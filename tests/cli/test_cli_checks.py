@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 from small_runs import SMALL, Run
+from transformers import PreTrainedModel
 
 from dp_train.corpora.sample import write_sample
 from dp_train.engines import cross_check
@@ -97,7 +98,7 @@ def test_several_processes_are_not_several_runs(
     name: str, folder: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "2")
-    refused(cli, 2, f"{name}=2; expected one process", words=QUIET)
+    refused(cli, 2, f"{name}=2 processes; expected one", words=QUIET)
 
 
 def test_adapters_of_a_model_that_is_made_here_are_not_left_alone(folder: Path, cli: Run) -> None:
@@ -128,7 +129,12 @@ def test_a_model_that_gives_no_number_is_told(folder: Path, cli: Run) -> None:
 
 def test_an_export_that_would_be_another_model_is_told(folder: Path, cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     words = (*gpt2(folder), "model.trainable=LORA")
-    monkeypatch.setattr("dp_train.models.export.merged", lambda model: transformers.GPT2LMHeadModel(model.config))
+
+    def another(model: PreTrainedModel) -> PreTrainedModel:
+        torch.manual_seed(0)
+        return transformers.GPT2LMHeadModel(model.config)
+
+    monkeypatch.setattr("dp_train.models.export.merged", another)
     refused(cli, 6, "gives other logits than as it is trained", words=words)
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 from dp_train.privacy.monitor import EpsilonClaim
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.runs.folder import RunFolder
-from dp_train.runs.run import RESULT, RunResult, _result, finished_before
+from dp_train.runs.result import RESULT, RunResult, finished_before, result_values
 from dp_train.training.callbacks import Result, RunStatus
 
 PLAN = PrivacyPlan(sample_rate=0.1, expected_units=10, steps=4, delta=1e-5, noise_multiplier=1.0)
@@ -26,15 +26,13 @@ def test_a_resumed_study_still_says_that_a_seed_was_chosen_and_what_came_before(
         in_ledger=True,
         earlier=("an event", "another"),
         fixed_seed=True,
+        planned_steps=PLAN.steps,
     )
     ended = Result(status=RunStatus.FINISHED, steps=4, epsilon=claim, seconds=1.0, checkpoint=None)
-    folder, config = RunFolder(tmp_path), cast("Any", None)
+    folder, config = RunFolder(tmp_path), cast("Any", SimpleNamespace(task=SimpleNamespace(name="letters")))
     outcome = RunResult(label="run", config=config, plan=PLAN, result=ended, scores={}, samples=(), folder=folder)
-    material = cast(
-        "Any",
-        SimpleNamespace(task=SimpleNamespace(name="letters", metric="loss"), units=SimpleNamespace(consent_root="ab")),
-    )
-    folder.write_json(RESULT, _result(outcome, material, None, None))
+    values = result_values(outcome, metric="loss", consent_root="ab", starting_point=None, tracked=None)
+    folder.write_json(RESULT, values)
     again = finished_before(config, PLAN, folder)
     assert again is not None
     assert again.result.epsilon == claim

@@ -97,7 +97,7 @@ def test_a_run_whose_folder_is_gone_is_said_with_a_code_and_the_versions_that_ca
     shutil.move(RUN, "../out_of_sight")
     shutil.move(trained.parent / "elsewhere", trained.parent / "hidden")
     try:
-        found = asked(cli, "consent", "withdraw", person, code=10)
+        found = asked(cli, "consent", "withdraw", person, code=11)
         (missing,) = found["runs_not_found"]
         assert missing["run"] == note["reservation"]
         assert missing["model_versions"] == ["summaries/1"]

@@ -31,7 +31,7 @@ def expanded(*words: str) -> Sweep:
 
 
 def test_hydras_own_grammar_expands_as_hydra_does(folder: Path) -> None:
-    assert [r.engine.name.value for r in expanded(*SMALL, "engine=glob(h*)").recipes] == ["hooks"]
+    assert [r.engine.name for r in expanded(*SMALL, "engine=glob(h*)").recipes] == ["hooks"]
     sweep = expanded(*SMALL, "privacy.epsilon=choice(2,4)", "trainer.steps=range(3,6)")
     found = sorted((recipe.privacy.epsilon or 0, recipe.trainer.steps) for recipe in sweep.recipes)
     assert found == [(epsilon, steps) for epsilon in (2, 4) for steps in (3, 4, 5)]

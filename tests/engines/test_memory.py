@@ -104,9 +104,11 @@ def test_release_makes_no_tensor_of_the_models_size(name: EngineName, monkeypatc
     model = Layers(tied=False)
     engine = built(name, model)
     engine.accumulate(batch({"ids": torch.arange(8).view(2, LENGTH)}, range(2)))
+    largest = max(parameter.numel() for parameter in model.parameters())
     with Fresh() as fresh:
         engine.release(0)
-    assert fresh.largest <= 1 << 10
+    # The look at random elements of each tensor (`engines.noise_probe`) reads some thousands, whatever its size.
+    assert fresh.largest <= 1 << 13 < largest
 
 
 class _ThisThread:

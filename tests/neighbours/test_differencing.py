@@ -23,6 +23,7 @@ from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.units import build_units
 from dp_train.tasks.chat_compose import ChatCompose
 from dp_train.tasks.meeting_summary import MeetingSummary
+from dp_train.training.method import Execution
 from dp_train.training.optimizers import sgd
 from dp_train.training.trainer import Trainer
 
@@ -58,7 +59,7 @@ def released_sum(corpus: Corpus, task: str, k: int, share: float) -> Tensor:
         max_contributions=k,
         rows_per_unit=2,
     )
-    Trainer(model, work, plan, optimizer=sgd(lr=1.0), self_check=False).fit(units)
+    Trainer(model, work, plan, optimizer=sgd(lr=1.0), execution=Execution(self_check=False)).fit(units)
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()]) - before
 
 

@@ -105,7 +105,7 @@ def test_a_withheld_epsilon_is_nowhere(store: TrackingStore, run: TrackedRun) ->
 
 def test_an_epsilon_withheld_after_a_resume_is_blanked(store: TrackingStore, run: TrackedRun) -> None:
     follow(MlflowCallback(run), last_step=2, status=RunStatus.KILLED)
-    assert store.runs()[0].epsilon == PLAN.epsilon(steps=2)
+    assert store.runs()[0].epsilon == PLAN.epsilon()
     follow(MlflowCallback(store.resume_run(run.run_id)), first_step=2, noise_std=0.5)
     assert math.isnan(data(run)[0]["privacy/epsilon"])
     assert store.runs()[0].epsilon is None
@@ -131,7 +131,7 @@ def test_inf_never_reaches_the_store(sigma: float, run: TrackedRun) -> None:
 def test_status_is_that_of_the_result(status: RunStatus, run: TrackedRun) -> None:
     follow(MlflowCallback(run), last_step=2, status=status)
     assert client(run.uri).get_run(run.run_id).info.status == status.value
-    assert data(run)[0]["privacy/epsilon"] == PLAN.epsilon(steps=2)
+    assert data(run)[0]["privacy/epsilon"] == PLAN.epsilon()  # whoever stops early is charged in full
 
 
 def test_a_run_resumed_after_sigkill_has_the_curve_of_one_left_alone(store: TrackingStore) -> None:
