@@ -86,7 +86,12 @@ def _typed(value: object) -> str:
 
 
 def _row(doc: FieldDoc, default: str) -> str:
-    cells = (f"`{doc.key}`", _kind(doc.kind), default, doc.text.replace("docs/extending.md", "[extending.md](extending.md)"))
+    cells = (
+        f"`{doc.key}`",
+        _kind(doc.kind),
+        default,
+        doc.text.replace("docs/extending.md", "[extending.md](extending.md)"),
+    )
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
