@@ -30,8 +30,8 @@ _HEAD = """\
 Every key that `dp-train train`, `plan`, `tradeoff` and `validate` take, as `key=value`. An unknown key, a wrong type or
 an impossible value is refused in one line.
 
-- A whole part is chosen by its name: `model=tiny_seq2seq`, `privacy=none`, `optimizer=sgd`, `engine=hooks`. `dp-train ls`
-  lists the names; [extending.md](extending.md) adds new ones.
+- A whole part is chosen by its name: `model=tiny_seq2seq`, `privacy=none`, `optimizer=sgd`, `engine=hooks`.
+  `dp-train ls` lists the names; [extending.md](extending.md) adds new ones.
 - `experiments=summary/quickstart` sets many keys at once (`dp-train ls experiments`). What is typed beside it wins.
 - *Default* is the default of the key. The chosen part (`conf/`) or experiment may set another one, which
   `dp-train validate` prints. *required* means that the part always sets it.

@@ -117,7 +117,8 @@ def test_every_verb_stands_in_the_docs() -> None:
 def test_the_page_of_keys_is_what_the_script_writes() -> None:
     path = ROOT / "scripts" / "write_configuration.py"
     spec = importlib.util.spec_from_file_location("write_configuration", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     again = "python scripts/write_configuration.py"
