@@ -152,7 +152,7 @@ class Example:
     """A training or evaluation example.
 
     `owners` is everyone whose words enter `prompt` or `target`; the privacy unit is the person,
-    so these are the people that the example's gradient has to be bounded for (PRIVACY.md §2).
+    so these are the people that the example's gradient has to be bounded for (docs/privacy.md, One plan).
     `example_id` is public: it orders examples and never derives from content.
 
     An example without a target is a *place*: it stands where an example would be if all its owners had said something,

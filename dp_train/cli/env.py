@@ -11,7 +11,7 @@ from dp_train.errors import PrivacyError
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.tracking.provenance import git_state, versions
 
-# σ=1, q=0.01, T=1000, δ=1e-5: PLD gives 1.828 (PRIVACY.md §3).
+# σ=1, q=0.01, T=1000, δ=1e-5: PLD gives 1.828 (tests/privacy/test_accounting.py).
 _PLAN = PrivacyPlan(sample_rate=0.01, expected_units=1, steps=1000, delta=1e-5, noise_multiplier=1.0)
 _EXPECTED, _TOLERANCE = 1.828, 0.005
 

@@ -1,4 +1,4 @@
-"""What a set of consent facts decides: the nine decisions of CONSENT.md that concern one person.
+"""What a set of consent facts decides: the decisions of docs/consent.md that concern one person.
 
 Everything here is a pure function of a *set* of facts, so neither their order, nor a second delivery,
 nor a late arrival can change what was decided; `registry` packs events into facts and calls it.

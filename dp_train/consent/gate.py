@@ -100,7 +100,7 @@ def gate(
     organisation of the conversation, is allowed. Guests are denied whatever is on record.
     Nothing is read before somebody iterates, and never more than one conversation is held.
 
-    What one person said decides about nobody else's turn (PRIVACY.md §9). So the gate decides twice:
+    What one person said decides about nobody else's turn (docs/gate.md). So the gate decides twice:
 
     1. Which conversations and which turns there are follows from the **graph** alone: who wrote where, links, roster,
        guests, and everyone's answers. Those who did not agree, and what quotes them by a link, leave the conversation;

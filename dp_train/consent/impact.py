@@ -1,4 +1,4 @@
-"""What a withdrawal means for the models that the person's data was in (CONSENT.md §Snapshot, lineage, withdrawal).
+"""What a withdrawal means for the models that the person's data was in (docs/officer.md, A person leaves).
 
 What a model has learnt is not taken out of it. What can be said is a bound: a run with (ε, δ) per person bounds what
 it tells of k people together by (kε, δ·(e^{kε}−1)/(e^ε−1)), group privacy (Vadhan 2017, "The Complexity of

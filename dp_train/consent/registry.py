@@ -37,13 +37,13 @@ _FACT = struct.Struct("<BBBBBBBHqqqqqIqIIq16s")
 
 
 class ConsentRegistry:
-    """Every consent event there is, and what they decide (CONSENT.md §Decisions 1–7).
+    """Every consent event there is, and what they decide (docs/consent.md, Decisions).
 
     Guarantee: what is not granted is denied, and decisions are a function of the set of events:
     their order, repeated deliveries and late arrivals of events that happened earlier change nothing
     but what was known at a time.
 
-    Three readings of CONSENT.md are decided here. An organisation without a record denies. An
+    Three cases that docs/consent.md leaves open are decided here. An organisation without a record denies. An
     organisation's grant that names a person grants nothing; its denial of a person stands until the
     same organisation lifts it. A first consent under a changed notice is valid, see `ConsentRules`.
 

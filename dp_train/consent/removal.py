@@ -1,4 +1,4 @@
-"""What of one conversation may pass: all of it, a part, or nothing (CONSENT.md §Decisions 8)."""
+"""What of one conversation may pass: all of it, a part, or nothing (docs/consent.md, Decisions 7; docs/gate.md)."""
 
 from __future__ import annotations
 

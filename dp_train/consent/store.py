@@ -92,7 +92,7 @@ class Tombstones:
 
 
 class ConsentStore:
-    """Every consent event that was delivered, in a database (CONSENT.md §Records).
+    """Every consent event that was delivered, in a database (docs/consent.md, Records).
 
     Guarantee: events are only ever added, each whole or not at all, each record id once; every one is linked to
     the one before it by a hash; writers of several processes come one after the other.

@@ -15,7 +15,7 @@ from dp_train.engines.spec import EngineName as EngineName
 from dp_train.privacy.noise_check import NoiseObservation
 
 RowLosses = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
-"""(model, inputs) → (rows,) float losses. Row r's loss depends on row r alone (PRIVACY.md §1)."""
+"""(model, inputs) → (rows,) float losses. Row r's loss depends on row r alone (docs/privacy.md, What is checked)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@
         module=model, optimizer=optimizer, data_loader=loader, noise_multiplier=1.0, max_grad_norm=1.0
     )
 
-Everything else of the loop stays. Opacus' loader, sampling rate and ε come with their own limits (PRIVACY.md §1);
+Everything else of the loop stays. Opacus' loader, sampling rate and ε come with their own limits;
 `dp_train.Trainer` does not use them.
 """
 

@@ -1,6 +1,6 @@
 """A second opinion on ε: Opacus' accountants against the PLD of `dp_train.privacy.accounting`.
 
-Opacus' `gdp` accountant is no opinion: it reports 0.28 where 0.76 is true (PRIVACY.md §3).
+Opacus' `gdp` accountant is no opinion: it reports 0.28 where 0.76 is true.
 """
 
 from __future__ import annotations

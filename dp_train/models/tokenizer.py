@@ -1,7 +1,7 @@
 """A byte-level BPE vocabulary, learnt from public text alone.
 
 A vocabulary is a release: its merges say which strings were frequent in the text that it was learnt
-from, and no ε covers them (PRIVACY.md §5). So it is trained on the public population only, and private
+from, and no ε covers them (docs/privacy.md). So it is trained on the public population only, and private
 text is spelled with what that gave. Bytes make every text spellable, so nothing is ever unknown.
 """
 

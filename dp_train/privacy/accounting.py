@@ -1,4 +1,4 @@
-"""What events cost: the ε that Google's PLD accountant gives them (PRIVACY.md §2, §3).
+"""What events cost: the ε that Google's PLD accountant gives them (docs/privacy.md, One plan).
 
 Events, a relation and δ are all that this file knows: a claim, a ledger line and a sum over a hundred runs are priced
 by the same function, and a run costs the same whoever asks.

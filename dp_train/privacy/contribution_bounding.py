@@ -1,4 +1,4 @@
-"""Which examples are kept so that nobody owns more than k of them (PRIVACY.md §2).
+"""Which examples are kept so that nobody owns more than k of them (docs/privacy.md, One plan).
 
 Reference: Ganesh et al. 2025, "It's My Data Too: Private ML for Datasets with Multi-User Training Examples"
 (arXiv 2503.03622), whose greedy contribution bounding is the baseline here.

@@ -1,4 +1,4 @@
-"""What each bound k on a person's examples keeps and costs, so that a user can choose (PRIVACY.md §2)."""
+"""What each bound k on a person's examples keeps and costs, so that a user can choose (docs/privacy.md, One plan)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ε of all that was looked at: one number over several runs, or none, with the reason (PRIVACY.md §9.3, §9.5).
+"""The ε of all that was looked at: one number over several runs, or none, with the reason (docs/studies.md).
 
 Whoever chooses among runs has looked at all of them, also at those that failed, were withheld, or had no privacy. So
 sweeps, trade-offs, phases of one model and a ledger ask the same function.

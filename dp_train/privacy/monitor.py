@@ -1,4 +1,4 @@
-"""Holds what a run really did against its plan; where they differ, there is no ε (PRIVACY.md §1)."""
+"""Holds what a run really did against its plan; where they differ, there is no ε (docs/privacy.md, What is checked)."""
 
 from __future__ import annotations
 

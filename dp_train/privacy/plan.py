@@ -1,4 +1,4 @@
-"""The one plan: sampler, clipping, noise, event, ε and ledger line derive from it (PRIVACY.md §1)."""
+"""The one plan: sampler, clipping, noise, event, ε and ledger line derive from it (docs/privacy.md, One plan)."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class PrivacyPlan:
         """How many steps a run is charged of which `steps` ran: all, once one did.
 
         When to stop was not declared before, so a stop, a signal or a crash may have been chosen by what was seen; ε of
-        the steps until then would hold for none of the ends that could have been chosen (PRIVACY.md §5).
+        the steps until then would hold for none of the ends that could have been chosen (docs/privacy.md).
         """
         return self.steps if steps > 0 else 0
 

@@ -1,4 +1,4 @@
-"""The price of choosing: a random number of runs of which only the best is released (PRIVACY.md §5).
+"""The price of choosing: a random number of runs of which only the best is released (docs/privacy.md).
 
 Guarantee: let one run (its model and the score that ranks it) be private, let the number of runs be drawn from the
 declared law, and let nothing leave but the best run: no other model, score or log, and not how many there were. Then

@@ -1,4 +1,4 @@
-"""Privacy units: whatever is drawn, clipped and protected as one (PRIVACY.md §2)."""
+"""Privacy units: whatever is drawn, clipped and protected as one (docs/privacy.md, One plan)."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class StudyConfig:
     """How the trials of a sweep or trade-off run."""
 
     workers: int | None = None
-    """How many run at once, each in a process of its own; empty means as many as fit cores and memory."""
+    """How many trials run at once, each in a process of its own; null means as many as fit cores and memory."""
 
     def __post_init__(self) -> None:
         expect(self, "study.workers", self.workers is None or self.workers >= 1, "at least 1, or null")

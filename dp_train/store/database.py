@@ -10,7 +10,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -258,7 +258,10 @@ def find_rows(
 
 def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    # Only where it is not there: closing any handle of a file drops the locks that SQLite holds on it in this process
+    # (POSIX), and another process may then take away the write-ahead log that is still written to.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -1,4 +1,4 @@
-"""The privacy card of one run: what the ε says, what it rests on, and what it does not cover (PRIVACY.md §8).
+"""The privacy card of one run: what the ε says, what it rests on, and what it does not cover (docs/privacy.md).
 
 Markdown and JSON are written from one document, so that they cannot differ. It holds public facts only.
 

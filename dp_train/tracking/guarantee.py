@@ -1,4 +1,4 @@
-"""The picture of a guarantee: δ against ε, and what an attacker can reach (PRIVACY.md §8).
+"""The picture of a guarantee: δ against ε, and what an attacker can reach (docs/privacy.md, What is promised).
 
 One (ε, δ) is a point of a curve. The right panel says the same in an attacker's terms: of all tests that guess whether
 a person took part, which pairs of error rates remain possible (Wasserman & Zhou 2010; Dong et al. 2019, arXiv

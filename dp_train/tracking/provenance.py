@@ -26,7 +26,7 @@ _PACKAGES = (
 )
 
 _SECRET_KEYS = ("trainer.seed",)
-"""Configuration that is as secret as the data (PRIVACY.md §4)."""
+"""Configuration that is as secret as the data (docs/privacy.md, One plan)."""
 
 _PACKAGE_FOLDER = Path(__file__).parents[1]
 

@@ -1,4 +1,4 @@
-"""One identity for a run: a digest over everything that moves a gradient (PRIVACY.md §9).
+"""One identity for a run: a digest over everything that moves a gradient.
 
 It keys the coins and the noise, so that runs which differ in anything share neither, and a run that resumes compares
 it first: the same noise under another schedule, clipping, engine or precision would show the draw bare.

@@ -1,4 +1,4 @@
-"""Secret randomness of a run: one nonce, from which coins and noise follow under the run's identity (PRIVACY.md §4)."""
+"""Secret randomness of a run: one nonce; coins and noise follow from it under the run's identity (docs/privacy.md)."""
 
 from __future__ import annotations
 

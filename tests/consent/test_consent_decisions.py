@@ -1,4 +1,4 @@
-"""Decisions 1–7 of CONSENT.md, one after the other."""
+"""The decisions of docs/consent.md, one after the other."""
 
 import dataclasses
 from datetime import datetime

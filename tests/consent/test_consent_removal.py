@@ -1,4 +1,4 @@
-"""Decision 8 of CONSENT.md for chat: what of a thread stays when somebody did not agree. Cy never agrees."""
+"""Decision 7 of docs/consent.md for chat: what of a thread stays when somebody did not agree. Cy never agrees."""
 
 import itertools
 from typing import Any

@@ -1,4 +1,4 @@
-"""Laws of the consent history: every case of CONSENT.md is in it and is decided as it says."""
+"""Laws of the consent history: every case of docs/consent.md is in it and is decided as it says."""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ def test_task_model_and_engine_of_the_text_train(dp_train: Python, tmp_path: Pat
 def test_the_callback_of_the_text_follows_a_run(python: Python) -> None:
     code = CALLBACK + (
         "\nimport dp_train as dp\nfrom quickstart import prepare\nmodel, task, plan, units = prepare()\n"
-        "dp.Trainer(model, task, plan, optimizer=dp.sgd(lr=0.1), execution=dp.Execution(callbacks=[Print()])).fit(units)\n"
+        "execution = dp.Execution(callbacks=[Print()])\n"
+        "dp.Trainer(model, task, plan, optimizer=dp.sgd(lr=0.1), execution=execution).fit(units)\n"
     )
     done = python("-c", code, path=(EXAMPLES,))
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""PRIVACY.md §9.1: what one person says, or their leaving, changes no row of anybody else, from raw text to tokens."""
+"""docs/gate.md: what one person says, or their leaving, changes no row of anybody else, from raw text to tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of PRIVACY.md, and the laws that every ε keeps."""
+"""Reference tables of ε, and the laws that every ε keeps."""
 
 from __future__ import annotations
 

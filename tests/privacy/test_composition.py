@@ -1,4 +1,4 @@
-"""What runs cost together: the figures of PRIVACY.md §5 and §6, and the laws of the filter."""
+"""What runs cost together: reference figures, and the laws of the filter."""
 
 import math
 

@@ -34,7 +34,7 @@ def test_runs_that_share_the_coins_of_one_seed_have_no_joint_epsilon_for_composi
     assert "coins of one chosen seed" in shared.describe()
     assert joint_claim([spent(coins="seed 0"), spent(coins="seed 1"), spent()]).epsilon is not None
     true = price([as_one_event(PLAN.event(), 5)], PLAN.neighboring_relation, PLAN.delta).epsilon
-    assert true == pytest.approx(19.2, abs=0.05)  # PRIVACY.md §9.3
+    assert true == pytest.approx(19.2, abs=0.05)
     assert price([as_one_event(PLAN.event(), 2)], PLAN.neighboring_relation, PLAN.delta).epsilon == pytest.approx(
         4.48, abs=0.01
     )

@@ -1,4 +1,4 @@
-"""The price of choosing (PRIVACY.md §5), and the laws that the number of trials is drawn from."""
+"""The price of choosing (docs/privacy.md, What also spends), and the laws that the number of trials is drawn from."""
 
 import numpy as np
 import pytest

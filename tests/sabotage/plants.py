@@ -1,4 +1,4 @@
-"""The bugs that are planted, each with who has to notice it (PRIVACY.md §7; docs/privacy.md has the table)."""
+"""The bugs that are planted, each with who has to notice it (docs/privacy.md has the table)."""
 
 from __future__ import annotations
 

@@ -38,6 +38,35 @@ def test_writers_wait_for_each_other(store_url: str) -> None:
     database.close()
 
 
+def _open_and_close(url: str) -> None:
+    database = Database(url)
+    with database.reading() as connection:
+        connection.execute(sa.select(COUNTER)).all()
+    database.close()
+
+
+def test_what_is_written_stays_when_the_store_is_opened_twice_here_and_closed_by_another_process(
+    tmp_path: Path,
+) -> None:
+    url = absolute_url(f"sqlite:///{tmp_path / 'store.db'}", tmp_path)
+    first = Database(url)
+    first.create(METADATA)
+    with first.writing("counter") as connection:
+        connection.execute(COUNTER.insert().values(value=1))
+    second = Database(url)  # while the first is open
+    other = multiprocessing.get_context("spawn").Process(target=_open_and_close, args=(url,))
+    other.start()
+    other.join()
+    with first.writing("counter") as connection:
+        connection.execute(COUNTER.insert().values(value=2))
+    first.close()
+    second.close()
+    again = Database(url)
+    with again.reading() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(COUNTER)).scalar() == 2
+    again.close()
+
+
 def test_failed_transaction_leaves_nothing(store_url: str) -> None:
     database = Database(absolute_url(store_url, Path("/")))
     database.create(METADATA)

@@ -1,6 +1,6 @@
 """The consent history of a population: what each person, guardian and organisation decided, and when.
 
-PRIVATE holds every case of CONSENT.md §Decisions in fixed numbers a block, so that about four people in
+PRIVATE holds every case of docs/consent.md, Decisions, in fixed numbers a block, so that about four people in
 five are allowed and a meeting of three usually passes. In PUBLIC all agreed to publication and training,
 in EVALUATION to publication alone.
 """

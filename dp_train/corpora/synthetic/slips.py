@@ -16,7 +16,7 @@ from dp_train.corpora.synthetic.people import Person
 
 
 class SecretKind(Enum):
-    """What was let slip: the patterns of CONSENT.md §Anonymisation, or a fact about one person."""
+    """What was let slip: the patterns of `anonymize.patterns`, or a fact about one person."""
 
     EMAIL = "email"
     PHONE = "phone"

@@ -1,4 +1,4 @@
-"""The ledger: budgets and runs of populations, reserved before the first noise is drawn (PRIVACY.md §6).
+"""The ledger: budgets and runs of populations, reserved before the first noise is drawn (docs/officer.md).
 
 1. `declare` says what a population may spend in all;
 2. `reserve` writes a line before step 0, or refuses; the row is on disk before it returns;
