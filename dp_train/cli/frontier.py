@@ -68,7 +68,7 @@ def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) 
     panels = [
         FrontierPanel(
             task=report.config.task.name.replace("_", " "),
-            axis=_AXES[report.metric],
+            axis=_AXES.get(report.metric, report.metric),
             higher_is_better=report.higher_is_better,
             points=report.points,
             delta=report.config.privacy.delta,
@@ -89,8 +89,24 @@ def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) 
         written += draw_trigger_curves(dict(reversed(curves.items())), path.with_name("suggestions"))
     if parent is not None:
         parent.log_files(*written)
-        parent.log_frontier([point for report in reports for point in report.points])
+        points = [point for report in reports for point in report.points]
+        parent.log_frontier(points, {report.metric: _references(report) for report in reports})
+        parent.log_picture(written[0])
     return written[0]
+
+
+def _references(report: StudyReport) -> dict[str, float]:
+    """The horizontal lines of a task's chart, by the names that the saved view knows."""
+    found: dict[str, float] = {}
+    without = [row.median for row in frontier_rows(report.points) if row.epsilon is None]
+    if without:
+        found["without privacy"] = without[0]
+    if report.start_score is not None:
+        found["public start"] = report.start_score
+    if report.baselines:
+        best = max if report.higher_is_better else min
+        found["best baseline"] = best(report.baselines.values())
+    return found
 
 
 def show_reports(reports: Sequence[StudyReport], claims: Sequence[str], out: Console) -> None:

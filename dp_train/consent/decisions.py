@@ -221,7 +221,7 @@ class Fact(NamedTuple):
         return (happened if happened < recorded else recorded, strictness, self.seq, self.record, self.flaws)
 
 
-class RunResult(NamedTuple):
+class Outcome(NamedTuple):
     """What a person decided for one purpose and content kind, with the window of a grant."""
 
     reason: Reason
@@ -290,7 +290,7 @@ class Judge(NamedTuple):
     as_of: int
     places: Mapping[int, PlaceLimits]
 
-    def cells(self, facts: Sequence[Fact]) -> Iterator[tuple[int, int, RunResult]]:
+    def cells(self, facts: Sequence[Fact]) -> Iterator[tuple[int, int, Outcome]]:
         """(purpose index, kind mask, outcome) of every cell that somebody spoke of, in a canonical order.
 
         Kinds of one purpose with equal outcomes are one cell; what is not named is NO_RECORD.
@@ -301,7 +301,7 @@ class Judge(NamedTuple):
             spoken = [fact for fact in ranked if fact.purposes >> purpose & 1]
             if not spoken:
                 continue
-            outcomes: dict[RunResult, int] = {}
+            outcomes: dict[Outcome, int] = {}
             masks = {fact.kinds for fact in spoken}
             if self.places:
                 masks |= {self.places[fact.place].masks[purpose] for fact in spoken if fact.place in self.places} - {0}
@@ -312,7 +312,7 @@ class Judge(NamedTuple):
                 if outcome.reason is not Reason.NO_RECORD:
                     yield purpose, kinds, outcome
 
-    def _outcome(self, about: Sequence[Fact], age: int, purpose: int, kinds: int) -> RunResult:
+    def _outcome(self, about: Sequence[Fact], age: int, purpose: int, kinds: int) -> Outcome:
         """What a person's facts about one purpose, the winning one last, decide for kinds that all of them name."""
         minor = _MINOR[age]
         # A guardian can consent for a child only; an organisation cannot consent for anybody.
@@ -323,24 +323,24 @@ class Judge(NamedTuple):
         if minor:
             guardian = self._latest([fact for fact in own if fact.role == _GUARDIAN], purpose, kinds)
             if guardian.reason is not Reason.GRANTED:
-                return RunResult(Reason.MINOR_WITHOUT_GUARDIAN)
+                return Outcome(Reason.MINOR_WITHOUT_GUARDIAN)
             outcome = _granted(max(outcome.data_from, guardian.data_from), min(outcome.data_to, guardian.data_to))
         elif age == _UNKNOWN_AGE and self.age_matters >> purpose & 1:
-            return RunResult(Reason.AGE_UNKNOWN)
+            return Outcome(Reason.AGE_UNKNOWN)
         voices = {fact.org for fact in about if fact.role == _ORG}
         for org in voices:
             said = [fact for fact in about if fact.role == _ORG and fact.org == org]
             word = self._latest(said, purpose, kinds)
             if word.reason is not Reason.GRANTED:
-                return RunResult(Reason.ORGANISATION_DENIES)
+                return Outcome(Reason.ORGANISATION_DENIES)
         return outcome
 
-    def organisation(self, facts: Sequence[Fact]) -> Iterator[tuple[int, int, RunResult]]:
+    def organisation(self, facts: Sequence[Fact]) -> Iterator[tuple[int, int, Outcome]]:
         """The cells that an organisation allows, in a canonical order; all others it denies."""
         ranked = sorted(_decided(facts), key=attrgetter("precedence"))
         for purpose in range(len(PURPOSES)):
             spoken = [fact for fact in ranked if fact.purposes >> purpose & 1]
-            outcomes: dict[RunResult, int] = {}
+            outcomes: dict[Outcome, int] = {}
             for kinds in _atoms({fact.kinds for fact in spoken}):
                 said = _standing([fact for fact in spoken if fact.kinds & kinds])
                 outcome = self._latest(said, purpose, kinds)
@@ -349,13 +349,13 @@ class Judge(NamedTuple):
             for outcome, kinds in sorted(outcomes.items(), key=lambda item: item[1]):
                 yield purpose, kinds, outcome
 
-    def _latest(self, facts: Sequence[Fact], purpose: int, kinds: int) -> RunResult:
+    def _latest(self, facts: Sequence[Fact], purpose: int, kinds: int) -> Outcome:
         """What the winning fact, the last, says at `as_of`."""
         if not facts:
-            return RunResult(Reason.NO_RECORD)
+            return Outcome(Reason.NO_RECORD)
         fact = facts[-1]
         reason = self._denial(fact, facts, purpose, kinds)
-        return _granted(fact.data_from, fact.data_to) if reason is None else RunResult(reason)
+        return _granted(fact.data_from, fact.data_to) if reason is None else Outcome(reason)
 
     def _denial(self, fact: Fact, facts: Sequence[Fact], purpose: int, kinds: int) -> Reason | None:
         if fact.flaws & GPC:
@@ -410,11 +410,9 @@ def _standing(ranked: Sequence[Fact]) -> Sequence[Fact]:
     return standing
 
 
-def _granted(data_from: int, data_to: int) -> RunResult:
+def _granted(data_from: int, data_to: int) -> Outcome:
     """A grant for a window; an empty window has one form only, so that equal decisions have equal roots."""
-    return (
-        RunResult(Reason.GRANTED, data_from, data_to) if data_from <= data_to else RunResult(Reason.OUTSIDE_DATA_WINDOW)
-    )
+    return Outcome(Reason.GRANTED, data_from, data_to) if data_from <= data_to else Outcome(Reason.OUTSIDE_DATA_WINDOW)
 
 
 def _atoms(masks: set[int]) -> list[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, MutableMapping
 
 from dp_train.consent.cells import pack_cells, unpack_cells
-from dp_train.consent.decisions import KINDS, PURPOSES, REASONS, Reason, RunResult
+from dp_train.consent.decisions import KINDS, PURPOSES, REASONS, Outcome, Reason
 
 Link = tuple[bytes, bytes]
 """Two pseudonyms of one person."""
@@ -44,7 +44,7 @@ def join(people: MutableMapping[bytes, bytes], links: Iterable[Link]) -> None:
         together.setdefault(group, []).append(name)
     for names in together.values():
         said = {name: _spread(people.get(name, b"")) for name in names}
-        denials: dict[_Cell, RunResult] = {}
+        denials: dict[_Cell, Outcome] = {}
         for outcomes in said.values():
             for cell, outcome in outcomes.items():
                 if outcome.reason is not Reason.GRANTED:
@@ -55,11 +55,11 @@ def join(people: MutableMapping[bytes, bytes], links: Iterable[Link]) -> None:
                 people[name] = packed
 
 
-def _order(outcome: RunResult) -> int:
+def _order(outcome: Outcome) -> int:
     return REASONS.index(outcome.reason)
 
 
-def _spread(packed: bytes) -> dict[_Cell, RunResult]:
+def _spread(packed: bytes) -> dict[_Cell, Outcome]:
     return {
         (purpose, kind): outcome
         for purpose, kinds, outcome in unpack_cells(packed)
@@ -68,11 +68,11 @@ def _spread(packed: bytes) -> dict[_Cell, RunResult]:
     }
 
 
-def _packed(outcomes: Mapping[_Cell, RunResult]) -> bytes:
+def _packed(outcomes: Mapping[_Cell, Outcome]) -> bytes:
     """In the canonical order of `Judge.cells`: equal decisions have equal bytes."""
     cells = []
     for purpose in range(len(PURPOSES)):
-        masks: dict[RunResult, int] = {}
+        masks: dict[Outcome, int] = {}
         for (about, kind), outcome in outcomes.items():
             if about == purpose:
                 masks[outcome] = masks.get(outcome, 0) | 1 << kind

@@ -20,8 +20,8 @@ from dp_train.consent.decisions import (
     Decision,
     Fact,
     Judge,
+    Outcome,
     Reason,
-    RunResult,
     visible,
 )
 from dp_train.consent.events import ConsentEvent, EventState, Purpose
@@ -160,9 +160,7 @@ class ConsentRegistry:
         )
 
 
-_CONSENTING = pack_cells(
-    (purpose, ALL_KINDS, RunResult(Reason.GRANTED, BEGIN, END)) for purpose in range(len(PURPOSES))
-)
+_CONSENTING = pack_cells((purpose, ALL_KINDS, Outcome(Reason.GRANTED, BEGIN, END)) for purpose in range(len(PURPOSES)))
 
 
 def _unpack(packed: bytes | None, as_of: int, known_at: int) -> list[Fact]:

@@ -264,6 +264,7 @@ def _card_facts(
         scores=outcome.scores,
         private_statistics_logged=config.tracking.log_private_statistics,
         versions=versions(),
+        identity=outcome.result.identity,
         commit=None if git is None else git.commit,
     )
 

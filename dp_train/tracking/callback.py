@@ -62,6 +62,7 @@ class MlflowCallback:
             "privacy.plan_digest": plan.digest,
             "consent.root": run.consent_root,
             "seed": "fixed" if run.seed_is_fixed else "secret",
+            "dp_train.identity": run.identity,
         }
         if self._log_private_statistics:
             tags[TAINTED] = "true"

@@ -64,7 +64,7 @@ class CardFacts:
       non_private_trials: how many of them had no privacy.
       scores: on the evaluation population.
       private_statistics_logged: whether losses and the like of each step, and verbatim overlap, went into the store.
-      versions, commit: what ran.
+      versions, commit: what ran. identity: public name of the run, as its checkpoint, ledger line and model have it.
     """
 
     run: str
@@ -94,6 +94,7 @@ class CardFacts:
     scores: Mapping[str, float] = field(default_factory=dict)
     private_statistics_logged: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
+    identity: str = ""
     commit: str | None = None
 
 
@@ -143,7 +144,7 @@ def card_document(facts: CardFacts) -> Document:
             **{label: _count(number) for label, number in facts.consent_counts.items()},
         },
         "scores": {name: number(score) for name, score in facts.scores.items()},
-        "code": {"commit": facts.commit or "unknown", **facts.versions},
+        "code": {"run": facts.identity or "unknown", "commit": facts.commit or "unknown", **facts.versions},
     }
 
 
