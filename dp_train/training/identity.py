@@ -7,19 +7,20 @@ it first: the same noise under another schedule, clipping, engine or precision w
 |---|---|
 | format | version of this list, and of the streams below it |
 | recipe, trial | what the caller gave (`Method`) |
-| task | its name, class and plain attributes, and what it makes of public text |
+| task | its name, class and attributes that are values, and what it makes of public text |
 | plan | `PrivacyPlan.digest` |
 | consented units | which examples of whom; private, so the digest of the whole is never shown without the nonce |
-| model | its modules with their settings, and which parameters are trained |
+| model | its modules with their settings and attributes that are values, and which parameters are trained |
 | start weights | all parameters and buffers |
 | engine, clipping, packing, precision, noise kind, average | the method's |
 | schedule | its values over all steps of the plan |
+| dropout | where there is any: microbatch sizes and kind of device, which lay out its masks |
 | optimizer | its class and plain attributes, and the hyper-parameters of each group |
 | scaling | its class and settings; start of scaling: its moments |
 | phases before | what trained the model earlier |
 
-Microbatch sizes, checkpoints, callbacks, threads and the device are not in it: they round a sum, no more, which is
-among the floating-point limits that every claim names.
+Checkpoints, callbacks and threads, and without dropout microbatch sizes and the device, are not in it: they round a
+sum, no more, which is among the floating-point limits that every claim names.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import torch
@@ -40,7 +42,7 @@ from dp_train.privacy.units import Units
 from dp_train.training.method import Setup
 from dp_train.training.phases import Phase
 
-FORMAT = 2
+FORMAT = 3
 
 _REPLACED = ("start weights", "start of scaling", "phases before")
 """Parts of where a run began: a checkpoint brings them along, so that what the caller holds does not matter."""
@@ -99,6 +101,7 @@ def identify(
             re.sub(r"0x[0-9a-f]+", "", repr(model)),
             [[name, list(one.shape), str(one.dtype), one.requires_grad] for name, one in model.named_parameters()],
             {name: _plain(one) for name, one in model.named_buffers() if name not in kept},
+            {name: found for name, module in model.named_modules() if (found := _module_settings(module))},
         ],
         "start weights": start_weights,
         "engine": setup.engine.value,
@@ -108,6 +111,7 @@ def identify(
         "noise kind": method.noise.value,
         "average": method.average,
         "schedule": _schedule(setup),
+        "dropout": _masks(setup),
         "optimizer": [_class(optimizer), _settings(optimizer), [_plain(group) for group in optimizer.param_groups]],
         "scaling": None if setup.scaling is None else [_class(setup.scaling), setup.scaling.settings()],
         "start of scaling": None if setup.scaling is None else _plain(setup.scaling.state_dict()),
@@ -137,13 +141,46 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
+    if isinstance(value, Enum):
+        return value.name
     return value if isinstance(value, str | int | float | bool | None) else _class(value)
 
 
-def _settings(value: object) -> dict[str, str | int | float | bool]:
-    """Attributes that are plain values: what an optimizer or a task of one's own may keep beside what is known."""
+def _settings(value: object) -> dict[str, Any]:
+    """Attributes that are values: what an optimizer or a task of one's own may keep beside what is known."""
     found = getattr(value, "__dict__", {})
-    return {name: one for name, one in found.items() if isinstance(one, str | int | float | bool)}
+    return {name: _plain(one) for name, one in found.items() if _is_value(one)}
+
+
+_NO_SETTINGS = frozenset({"training", "name_or_path", "gradient_checkpointing"})
+"""Attributes of modules that move no gradient of a run: its mode is set, and the others tell where and how."""
+
+
+def _module_settings(module: torch.nn.Module) -> dict[str, Any]:
+    """Attributes that `repr` need not show: a scale, an attention's dropout, an adapter's factor."""
+    found = _settings(module)
+    return {name: one for name, one in found.items() if not name.startswith("_") and name not in _NO_SETTINGS}
+
+
+def _masks(setup: Setup) -> list[str | int] | None:
+    """What lays out the masks of dropout, where a module says that it has any; None without.
+
+    Other masks under the same noise are another gradient, and show it bare.
+    """
+    rates = (
+        rate
+        for module in setup.model.modules()
+        for name, rate in vars(module).items()
+        if "drop" in name.lower() or (name == "p" and isinstance(module, torch.nn.modules.dropout._DropoutNd))
+    )
+    if not any(isinstance(rate, int | float) and rate for rate in rates):
+        return None
+    execution = setup.execution
+    return [execution.microbatch_rows, execution.microbatch_tokens, setup.device.type]
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool | Enum | Tensor | Mapping | list | tuple | None)
 
 
 def _class(value: object) -> str:

@@ -67,7 +67,7 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How a run is carried out: no field changes what is released, but for the rounding of a sum.
+    """How a run is carried out: without dropout no field changes what is released, but for the rounding of a sum.
 
     Attributes:
       microbatch_rows: rows per forward pass where rows are not packed; bounds memory.

@@ -176,6 +176,53 @@ def test_what_only_moves_speed_may_change_on_resume(units_of: UnitsOf, short: Pr
     assert fit(units_of(20), short, checkpoint=checkpoint, **changed).steps == short.steps
 
 
+class ScaledModel(LetterModel):
+    """A model with a plain attribute and one in a dict, as attention and adapters have them, and with dropout."""
+
+    def __init__(self, scale: float = 1.0, factor: float = 1.0, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.scale, self.factors, self.attention_dropout = scale, {"default": factor}, dropout
+
+    def forward(self, ids: Tensor) -> Tensor:
+        inner = self.embedding(ids) * self.scale * self.factors["default"]
+        logits: Tensor = self.output(nn.functional.dropout(inner, self.attention_dropout, self.training))
+        return logits
+
+
+class WeighingTask(PackingTask):
+    def __init__(self, smoothing: float) -> None:
+        super().__init__()
+        self.weights = [torch.tensor([1.0, smoothing])]
+
+
+@pytest.mark.parametrize("other", [{"scale": 0.5}, {"factor": 0.5}, {"dropout": 0.5}])
+def test_resume_with_another_attribute_of_a_module_is_refused(
+    units_of: UnitsOf, short: PrivacyPlan, tmp_path: Path, other: dict[str, float]
+) -> None:
+    checkpoint = interrupted(units_of(20), short, tmp_path, model=ScaledModel())
+    with pytest.raises(CheckpointError, match="another model"):
+        fit(units_of(20), short, checkpoint=checkpoint, model=ScaledModel(**other))
+
+
+def test_resume_with_other_values_in_a_list_of_the_task_is_refused(
+    units_of: UnitsOf, short: PrivacyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "PackingTask", WeighingTask)
+    checkpoint = interrupted(units_of(20), short, tmp_path, smoothing=0.1)
+    with pytest.raises(CheckpointError, match="another task"):
+        fit(units_of(20), short, checkpoint=checkpoint, smoothing=0.2)
+
+
+def test_dropout_is_not_resumed_with_masks_laid_out_otherwise(
+    units_of: UnitsOf, short: PrivacyPlan, tmp_path: Path
+) -> None:
+    """The same noise under other masks: two runs with one fixed seed were three clip norms apart, without noise."""
+    for number, model in enumerate((ScaledModel(dropout=0.1), nn.Sequential(LetterModel(), nn.Dropout(0.1)))):
+        checkpoint = interrupted(units_of(20), short, tmp_path / str(number), model=model)
+        with pytest.raises(CheckpointError, match="another dropout"):
+            fit(units_of(20), short, checkpoint=checkpoint, model=model, microbatch_rows=3)
+
+
 def test_secure_noise_is_not_resumed_as_seeded_noise(units_of: UnitsOf, short: PrivacyPlan, tmp_path: Path) -> None:
     """The steps after the checkpoint would be shown twice, once under each noise."""
     checkpoint = interrupted(units_of(20), short, tmp_path, noise=NoiseKind.SECURE)
