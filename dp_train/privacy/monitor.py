@@ -26,6 +26,7 @@ class EpsilonClaim:
       unit: whose data the ε is about.
       steps: how many steps ran. planned_steps: how many were to; `spent` is for all of them once the first one ran.
       in_ledger: whether a ledger had reserved the run before its first step.
+      elsewhere: how many runs under other principal keys trained the model before. Their people may be these people.
       earlier: JSON of the event of each run on the same people that trained the same model before; `spent` is of all.
       fixed_seed: whether somebody chose the seed.
       unknown_start: whether nobody said where the weights came from that the run began with.
@@ -39,6 +40,7 @@ class EpsilonClaim:
     steps: int
     in_ledger: bool = False
     earlier: tuple[str, ...] = ()
+    elsewhere: int = 0
     fixed_seed: bool = False
     planned_steps: int | None = None
     unknown_start: bool = False
@@ -71,6 +73,8 @@ class EpsilonClaim:
         if self.earlier:
             covers = f"its model, which {len(self.earlier) + 1} runs on these people trained, and no other"
         said = [limits, f"covers {covers}"]
+        if self.elsewhere:
+            said.append(f"{self.elsewhere} runs under other keys trained its weights before, and are not in this ε")
         if not self.in_ledger:
             said.append("not in a ledger")
         if self.planned_steps is not None and 0 < self.steps < self.planned_steps:

@@ -113,11 +113,12 @@ def compose_claims(claim: EpsilonClaim, plan: PrivacyPlan, before: Sequence[Phas
 
     | before, on the same people | the claim |
     |---|---|
-    | nothing | as it is |
+    | nothing | as it is; runs under other principal keys are said, since a key does not tell who people are |
     | runs with an ε per person | the composed ε of all of them |
     | a run without privacy, per example, or withheld | withheld |
     """
     same = [earlier for earlier in before if earlier.population == population]
+    claim = replace(claim, elsewhere=len(before) - len(same))
     if not same or not claim.private:
         return claim
     events = tuple(earlier.event for earlier in same if earlier.event is not None)
