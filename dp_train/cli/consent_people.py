@@ -15,6 +15,7 @@ from dp_train.consent.store import ConsentStore
 from dp_train.consent.withdrawal import Officer, Withdrawal, link, opt_out, resolve, withdraw
 from dp_train.errors import ConfigError, ConsentError, DataError
 from dp_train.runs.inventory import policy_of
+from dp_train.runs.project import key_path
 from dp_train.store.database import Database, absolute_url
 from dp_train.store.heads import keep_heads
 
@@ -71,7 +72,7 @@ def officer_of(options: Namespace) -> Officer:
 
 def signing_key(options: Namespace) -> SigningKey:
     """The key of receipts, with its public half exported beside it."""
-    path = Path(options.signing_key or Path(options.key).with_name("signing.key"))
+    path = Path(options.signing_key or key_path(options.key).with_name("signing.key"))
     key = SigningKey.open(path)
     public = path.with_name(PUBLIC_KEY)
     try:
@@ -104,7 +105,7 @@ def _opt_out(store: ConsentStore, options: Namespace) -> int:
             )
         ]
     else:
-        key = open_key(store, Path(options.key), make=True)
+        key = open_key(store, key_path(options.key), make=True)
         names = [key.pseudonym(person) for person in people]
         bind_proven(store, key, *names)
         signing = signing_key(options)
@@ -151,7 +152,7 @@ def _write_receipts(path: Path, done: list[Withdrawal]) -> None:
 
 
 def _link(store: ConsentStore, options: Namespace) -> int:
-    key = PrincipalKey.load(options.key)
+    key = PrincipalKey.load(key_path(options.key))
     one, other = key.pseudonym(options.one), key.pseudonym(options.other)
     if one == other:
         raise ConfigError("consent link: both ids are spelt alike once normalised; they are one person already")
@@ -172,7 +173,7 @@ def _resolve(store: ConsentStore, options: Namespace) -> int:
         raise ConfigError(
             "consent resolve: expected --reason, what was found out about the row; it stands in the chain"
         )
-    pseudonym = PrincipalKey.load(options.key).pseudonym(options.person)
+    pseudonym = PrincipalKey.load(key_path(options.key)).pseudonym(options.person)
     if pseudonym not in held:
         raise ConsentError("consent resolve: nobody of this id is held; expected a person's id, and the key")
     resolve(store, pseudonym, at=datetime.now(UTC), by=by)

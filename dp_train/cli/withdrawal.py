@@ -32,7 +32,7 @@ from dp_train.privacy.tables import purge
 from dp_train.runs.folder import read_config
 from dp_train.runs.inventory import PastRun, inventory, policy_of, snapshot_now
 from dp_train.runs.project import key_path
-from dp_train.store.database import Database, absolute_url
+from dp_train.store.database import Database, absolute_url, sqlite_file
 from dp_train.store.heads import keep_heads
 
 RUN_NOT_FOUND = 11
@@ -88,9 +88,9 @@ def run(options: Namespace) -> int:
         impact = assess(runs, pseudonym, snapshot_now(store, key), policy, purposes=_purposes(options), since=since)
         did = [] if asked else _apply(impact, found, datetime.now(UTC))
         if not asked:
-            did += _purge_tables(found)
+            did += _purge_tables(found, url)
         if not asked and published and Purpose.PUBLISH in _purposes(options):
-            did += _purge_starting_points(found)
+            did += _purge_starting_points(found, url)
         if options.does == "erase" and not asked:
             lists = sum(max(forget(each.folder.path, one) for one in ids) for each in found)
             did.append(f"taken out of the lists of people of {lists} runs")
@@ -168,11 +168,20 @@ def _mark(impact: RunImpact, where: PastRun) -> list[str]:
     return did
 
 
-def _purge_starting_points(found: Sequence[PastRun]) -> list[str]:
+def _everywhere(folders: set[Path], found: Sequence[PastRun], url: str) -> set[Path]:
+    """Each folder from where runs may have begun: the working folder, the store's, and those above the runs'."""
+    file = sqlite_file(url)
+    bases = {Path.cwd(), *(above for each in found for above in each.folder.path.resolve().parents)}
+    bases |= set() if file is None else {file.parent}
+    return {(base / folder).resolve() for base in bases for folder in folders}
+
+
+def _purge_starting_points(found: Sequence[PastRun], url: str) -> list[str]:
     """Starting points keep no list of people, so all of them go; a run that needs one makes it anew."""
     gone = 0
     starts = [read_config(each.folder.config).get("start") or {} for each in found]
-    for cache in {STARTING_POINTS, *(Path(start["cache"]) for start in starts if start.get("cache"))}:
+    caches = {STARTING_POINTS, *(Path(start["cache"]) for start in starts if start.get("cache"))}
+    for cache in _everywhere(caches, found, url):
         for folder in cache.glob("*"):
             if (folder / "facts.json").is_file():
                 shutil.rmtree(folder)
@@ -180,11 +189,11 @@ def _purge_starting_points(found: Sequence[PastRun]) -> list[str]:
     return [f"{gone} cached starting points, made from published text, deleted"] if gone else []
 
 
-def _purge_tables(found: Sequence[PastRun]) -> list[str]:
+def _purge_tables(found: Sequence[PastRun], url: str) -> list[str]:
     """Tables of tokens keep no list of people, so all of them go; a run that needs one makes it of who is left."""
     corpora = [read_config(each.folder.config).get("corpus") or {} for each in found]
     folders = {TABLES, *(Path(corpus["tables"]) for corpus in corpora if corpus.get("tables"))}
-    gone = sum(purge(folder) for folder in folders)
+    gone = sum(purge(folder) for folder in _everywhere(folders, found, url))
     return [f"{gone} cached tables of tokenised rows deleted"] if gone else []
 
 

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
 from itertools import repeat
@@ -228,6 +228,10 @@ class ConsentEvent:
             value: datetime | None = getattr(self, name)
             if value is not None and value.tzinfo is None:
                 raise DataError(f"consent event: {name} has no time zone; write it as ISO 8601 with an offset")
+            if value is not None and value.year in _ENDS and not _is_in_utc(value):
+                raise DataError(
+                    f"consent event: {name} lies outside the years 1 to 9999 in UTC; leave out an end that never is"
+                )
         principal = self.pii_principal_id
         if principal is None:
             if self.entity_role is not EntityRole.ORG_ADMIN and self.event_state is not EventState.ERASED:
@@ -242,6 +246,7 @@ class ConsentEvent:
             )
 
 
+_ENDS = (datetime.min.year, datetime.max.year)
 _OWN_HAND = frozenset({CollectionMethod.FORM, CollectionMethod.PAPER, CollectionMethod.VERBAL})
 
 
@@ -373,6 +378,15 @@ def _integer(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise _FieldError("a whole number")
     return value
+
+
+def _is_in_utc(value: datetime) -> bool:
+    """Whether a time can be read back, which is in UTC."""
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
 
 
 def _time(value: Any) -> datetime:

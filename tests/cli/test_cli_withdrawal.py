@@ -329,3 +329,18 @@ def test_tables_of_tokenised_rows_go_when_somebody_leaves_and_not_before(working
     left = asked(cli, "consent", word, members()[0])
     assert rows() == []
     assert "1 cached tables of tokenised rows deleted" in left["done"]
+
+
+def test_a_withdrawal_in_a_folder_below_deletes_the_tables_and_signs_with_the_key_of_the_project(
+    working: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, other = members()[:2]
+    (working / "below").mkdir()
+    monkeypatch.chdir(working / "below")
+    left = asked(cli, "consent", "withdraw", person)
+    assert list(working.glob("runs/units/*/*.arrow")) == []
+    assert "1 cached tables of tokenised rows deleted" in left["done"]
+    Path("ids.txt").write_text(f"{other}\n")
+    assert cli("consent", "opt-out", "--people", "ids.txt", "--receipts", "people.jsonl").code == 0
+    assert (working / "runs/signing.pub").exists()
+    assert not Path("runs").exists()

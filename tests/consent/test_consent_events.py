@@ -110,6 +110,8 @@ def _row(**changes: Any) -> str:
         (_row(seq=-1), "seq=-1"),
         (_row(event_time="secret value"), "event_time cannot be read; expected a time in ISO 8601"),
         (_row(event_time="2024-01-01T00:00:00"), "event_time has no time zone"),
+        (_row(expires_at="9999-12-31T23:59:59-05:00"), "expires_at lies outside the years 1 to 9999 in UTC"),
+        (_row(data_from="0001-01-01T00:00:00+01:00"), "data_from lies outside the years 1 to 9999 in UTC"),
         (_row(record_id=""), "record_id is empty"),
         (_row(org_id=7), "org_id cannot be read; expected a string"),
         (_row(pii_principal_id="secret value"), "not a pseudonym"),
