@@ -162,7 +162,7 @@ def _to_write(model: PreTrainedModel, export: Export, dtype: torch.dtype) -> Pre
     if not all(config.base_model_name_or_path for config in model.peft_config.values()):
         raise ModelError(
             "model: its adapters alone are of no use, as it was built here and lies in no folder; "
-            "set model.export=MERGED"
+            "set model.export=merged"
         )
     return model
 
@@ -186,7 +186,7 @@ def _hold_equal(expected: Tensor, found: Tensor, model: nn.Module) -> None:
         raise ModelError(
             f"model: {type(model).__name__} as it would be exported gives other logits than as it is trained (distance "
             f"{distance:.2g}; expected {_FAR:g} at most); leave layers whose weights are shared out of "
-            "model.lora.targets, or choose model.export=ADAPTER or model.trainable=ALL"
+            "model.lora.targets, or choose model.export=adapter or model.trainable=all"
         )
 
 

@@ -147,7 +147,7 @@ def _export(recipe: Recipe) -> None:
         return
     if not recipe.model.builder().pretrained or recipe.start.mode is StartMode.PUBLIC:
         raise ConfigError(
-            "config: model.export=ADAPTER; expected MERGED, since the model under these adapters is made here and lies "
+            "config: model.export=adapter; expected merged, since the model under these adapters is made here and lies "
             "in no folder that others load"
         )
 

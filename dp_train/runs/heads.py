@@ -9,7 +9,7 @@ from dp_train.store.database import Database
 from dp_train.store.heads import Chain, Head, check_heads, keep_heads, kept_heads
 
 NOTES = {"consent.json": Chain.CONSENT, "ledger.json": Chain.LEDGER}
-"""Notes of a run folder, each with the keys "head" and "store_at"."""
+"""Notes of a run folder, each with the keys "head" and "store" (of consent: "store_at")."""
 
 
 def check_start(database: Database) -> None:
@@ -27,6 +27,6 @@ def seen_heads() -> Iterator[Head]:
     for folder in RunFolder.all():
         for name, chain in NOTES.items():
             note = folder.read_json(name)
-            digest, store = note.get("head"), note.get("store_at")
+            digest, store = note.get("head"), note.get("store_at", note.get("store"))
             if isinstance(digest, str) and isinstance(store, str):
                 yield Head(chain=chain, digest=digest, store=store, noted_in=f"run {folder.path}")

@@ -103,7 +103,7 @@ def test_several_processes_are_not_several_runs(
 
 def test_adapters_of_a_model_that_is_made_here_are_not_left_alone(folder: Path, cli: Run) -> None:
     refused(
-        cli, 2, "model.export=ADAPTER; expected MERGED", words=(*QUIET, "model.trainable=LORA", "model.export=ADAPTER")
+        cli, 2, "model.export=adapter; expected merged", words=(*QUIET, "model.trainable=LORA", "model.export=ADAPTER")
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,13 @@ def test_a_ledger_that_lacks_what_a_run_saw_shows_and_spends_nothing(folder: Pat
     noted(folder, "ledger.json", "cd" * 32)
     assert cli("ledger", "show").code == 9
     assert cli("train", *SMALL, "tracking=off").code == 9
+
+
+def test_a_ledger_whose_rows_were_cut_off_starts_nothing(folder: Path, cli: Run) -> None:
+    words = ("train", *SMALL, "tracking=off")
+    assert cli(*words).code == 0
+    with sqlite3.connect(folder / "dp_train.db") as connection:
+        connection.execute("DELETE FROM ledger WHERE seq = (SELECT MAX(seq) FROM ledger)")
+    connection.close()
+    ended = cli(*words)
+    assert (ended.code, "its end was cut off" in ended.err) == (9, True)

@@ -119,7 +119,7 @@ def test_adapters_alone_of_a_model_that_lies_nowhere_are_refused(
     spec = ModelSpec(architecture=Architecture.DECODER, layers=1, width=16, heads=2, positions=64)
     model = build_model(spec, tokenizer, seed=0)
     select_trainable(model, Trainable.LORA, lora=Lora(rank=2))
-    with pytest.raises(ModelError, match=r"lies in no folder; set model\.export=MERGED"):
+    with pytest.raises(ModelError, match=r"lies in no folder; set model\.export=merged"):
         ship(model, tmp_path / "out", logits, export=Export.ADAPTER)
 
 
