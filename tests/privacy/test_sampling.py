@@ -166,9 +166,9 @@ def test_other_rates_are_seen() -> None:
 
 def test_long_runs_over_large_populations_are_judged_quickly() -> None:
     draws = np.random.default_rng(6).binomial(10_000_000, 1e-3, size=20_000).tolist()
-    began = time.perf_counter()
+    began = time.process_time()
     assert is_poisson(draws, num_units=10_000_000, sample_rate=1e-3)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 @given(groups=st.integers(1, 7), num_units=st.integers(0, 300))
