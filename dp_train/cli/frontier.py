@@ -180,7 +180,7 @@ def _rows(reports: Sequence[StudyReport]) -> list[tuple[str, ...]]:
                     rounded_up(outcome.epsilon),
                     f"{plan.delta:g}" if plan.private else "",
                     _UNITS[plan.unit] if plan.private else "",
-                    f"{plan.sigma:.3g}" if plan.private else "",
+                    f"{plan.calibrated_noise_multiplier:.3g}" if plan.private else "",
                     f"{plan.steps}",
                     f"{report.metric} {found.median:.4g}{spread} {better}",
                     f"{outcome.result.seconds:.0f} s",

@@ -39,7 +39,7 @@ def facts(plan: PrivacyPlan) -> dict[str, Any]:
     """
     values = plan.describe()
     if plan.private:
-        ratio = plan.expected_units / plan.sigma
+        ratio = plan.expected_units / plan.calibrated_noise_multiplier
         values["epsilon"] = plan.epsilon()
         values["signal_to_noise"] = ratio
         values["signal_to_noise_of_run"] = ratio * math.sqrt(plan.steps)
@@ -60,7 +60,7 @@ def plan_table(plan: PrivacyPlan) -> Table:
         per = "person" if plan.unit is Unit.USER else "example"
         rows += [
             ("ε", f"{rounded_up(values['epsilon'])} per {per}, at δ={plan.delta:g}"),
-            ("noise multiplier σ", f"{plan.sigma:.6g}"),
+            ("noise multiplier σ", f"{plan.calibrated_noise_multiplier:.6g}"),
             ("clip norm C", f"{plan.clip_norm:g}"),
             (
                 "signal to noise",
@@ -96,7 +96,7 @@ def choices_table(found: Sequence[Choice]) -> Table:
             f"{choice.selection.examples_share:.1%}",
             f"{choice.selection.people_share:.1%}",
             _possible(choice.selection.share_of_possible),
-            f"{choice.plan.sigma:.4g}" if choice.plan.private else "–",
+            f"{choice.plan.calibrated_noise_multiplier:.4g}" if choice.plan.private else "–",
             rounded_up(choice.epsilon) if choice.plan.private else "–",
             f"{choice.signal:.2f}",
         )
@@ -115,7 +115,7 @@ def choices_facts(found: Sequence[Choice]) -> list[dict[str, Any]]:
             "people_kept_share": choice.selection.people_share,
             "share_of_possible": choice.selection.share_of_possible,
             "kept_share_by_owners": {str(part.owners): part.kept / part.seen for part in choice.selection.by_owners},
-            "noise_multiplier": choice.plan.sigma if choice.plan.private else None,
+            "noise_multiplier": choice.plan.calibrated_noise_multiplier if choice.plan.private else None,
             "epsilon": choice.epsilon if math.isfinite(choice.epsilon) else None,
             "relative_signal_to_noise": choice.signal,
         }
@@ -146,7 +146,7 @@ def draw_choices(found: Sequence[Choice], path: Path) -> None:
         right = left.twinx()
         right.plot(
             [choice.max_contributions for choice in private],
-            [choice.plan.sigma for choice in private],
+            [choice.plan.calibrated_noise_multiplier for choice in private],
             "^-",
             color="#D55E00",
             label="σ",

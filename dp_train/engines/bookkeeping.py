@@ -61,7 +61,7 @@ class UnitBookkeepingOptimizer(BookkeepingOptimizer):
             hooks=hooks,
             max_grad_norm=bounds if clipping is Clipping.PER_LAYER else plan.clip_norm,
             clipping=clipping,
-            noise_multiplier=plan.sigma,
+            noise_multiplier=plan.calibrated_noise_multiplier,
             expected_batch_size=plan.expected_units,
         )
         if {id(p) for p in self.params} != {id(p) for p in parameters.values()}:

@@ -123,7 +123,7 @@ def build_noise(kind: NoiseKind, plan: PrivacyPlan, key: bytes) -> NoiseSource:
 
 
 def _check(name: AnyEngine, plan: PrivacyPlan) -> None:
-    sigma = plan.sigma  # refuses a plan that is not calibrated
+    sigma = plan.calibrated_noise_multiplier  # refuses a plan that is not calibrated
     if name is EngineName.NON_PRIVATE:
         if sigma > 0 or math.isfinite(plan.clip_norm):
             raise PlanError(

@@ -60,7 +60,7 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
     ) -> None:
         super().__init__(
             optimizer,
-            noise_multiplier=plan.sigma,
+            noise_multiplier=plan.calibrated_noise_multiplier,
             max_grad_norm=plan.clip_norm,
             expected_batch_size=plan.expected_units,
         )

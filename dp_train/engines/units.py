@@ -197,7 +197,7 @@ class StepSum:
 
     def release(self, step: int) -> StepRecord:
         """Noise each sum once, divide by the public `expected_units`, write ``p.grad``, start afresh."""
-        noise_std = 0.0 if self._noise is None else self._plan.sigma * self._plan.clip_norm
+        noise_std = 0.0 if self._noise is None else self._plan.calibrated_noise_multiplier * self._plan.clip_norm
         totals = [
             torch.zeros_like(parameter, dtype=torch.float32, memory_format=torch.contiguous_format)
             if held is None

@@ -61,7 +61,7 @@ def choices(
         at = plan.replace(max_contributions=k, bands=plan.bands if k == 1 else 1)
         if plan.private and epsilon is not None:
             at = at.calibrate(epsilon=epsilon)
-        kept = selection.examples_kept / (at.sigma if at.private else 1.0)
+        kept = selection.examples_kept / (at.calibrated_noise_multiplier if at.private else 1.0)
         first = first or kept
         found.append(
             Choice(

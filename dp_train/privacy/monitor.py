@@ -106,7 +106,7 @@ class RunMonitor:
     def __init__(self, plan: PrivacyPlan) -> None:
         self._plan = plan
         # 0 · inf has no value: without noise the std is 0 whatever the clip.
-        self._noise_std = plan.sigma * plan.clip_norm if plan.private else 0.0
+        self._noise_std = plan.calibrated_noise_multiplier * plan.clip_norm if plan.private else 0.0
         self._mechanism = plan.mechanism
         self._next_step = 0
         self._draws: list[tuple[int, ...]] = []  # units, and what the mechanism observed beside their number

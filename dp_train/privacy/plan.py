@@ -99,8 +99,8 @@ class PrivacyPlan:
         return self.noise_multiplier is None or self.noise_multiplier > 0
 
     @property
-    def sigma(self) -> float:
-        """The noise multiplier, once it is known."""
+    def calibrated_noise_multiplier(self) -> float:
+        """The noise multiplier σ of a calibrated plan. Raises `PlanError` where it is not set yet."""
         if self.noise_multiplier is None:
             raise PlanError("plan: noise_multiplier is not set; call calibrate(epsilon=…) or give σ")
         return self.noise_multiplier
@@ -174,7 +174,11 @@ class PrivacyPlan:
     @property
     def loss_noise_std(self) -> float:
         """Std of the noise on the sum of a step's losses; 0 where no curve is released."""
-        return 0.0 if self.loss_noise_ratio is None else self.loss_noise_ratio * self.sigma * self.loss_bound
+        return (
+            0.0
+            if self.loss_noise_ratio is None
+            else self.loss_noise_ratio * self.calibrated_noise_multiplier * self.loss_bound
+        )
 
     def charged(self, steps: int) -> int:
         """How many steps a run is charged of which `steps` ran: all, once one did.
@@ -199,7 +203,7 @@ class PrivacyPlan:
             return dp_event.NoOpDpEvent()
         if not self.private:
             return dp_event.NonPrivateDpEvent()
-        _ = self.sigma  # refuses a plan that is not calibrated
+        _ = self.calibrated_noise_multiplier  # refuses a plan that is not calibrated
         return self.mechanism.event(count)
 
     def epsilon(self, steps: int | None = None, *, intervals: Sequence[float] | None = None) -> float:

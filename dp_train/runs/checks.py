@@ -354,7 +354,7 @@ def _accountants(parts: Asked) -> str | None:
             raise PlanError(f"plan: {doubt}, so its ε would be withheld; change trainer.steps or trainer.sample_rate")
         reason = without_prv(plan)
         if reason is not None:
-            lines.append(f"no second opinion by PRV at σ={plan.sigma:.3g}: {reason}")
+            lines.append(f"no second opinion by PRV at σ={plan.calibrated_noise_multiplier:.3g}: {reason}")
     return "; ".join(lines) or None
 
 

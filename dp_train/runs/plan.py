@@ -47,7 +47,7 @@ def warnings(config: Recipe, plan: PrivacyPlan) -> list[str]:
         )
     elif epsilon is not None and epsilon < _STRICT:
         found.append(
-            f"warning: ε={rounded_up(epsilon)} leaves next to nothing of what people teach: σ={plan.sigma:.3g}; "
-            "the model will hardly differ from its starting point"
+            f"warning: ε={rounded_up(epsilon)} leaves next to nothing of what people teach: "
+            f"σ={plan.calibrated_noise_multiplier:.3g}; the model will hardly differ from its starting point"
         )
     return found

@@ -45,7 +45,7 @@ def noise_scaled(
     """
     if not plan.private:
         return adamw(lr=lr if plain_lr is None else plain_lr, betas=betas)
-    std = plan.sigma * plan.clip_norm / plan.expected_units
+    std = plan.calibrated_noise_multiplier * plan.clip_norm / plan.expected_units
     return sgd(lr=(1 - betas[0]) * lr / std, momentum=betas[0])
 
 

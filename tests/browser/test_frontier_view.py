@@ -31,7 +31,7 @@ BASE = PrivacyPlan(sample_rate=0.1, expected_units=10, steps=STEPS, delta=1e-5, 
 
 def record_run(store: TrackingStore, experiment: str, parent_id: str, plan: PrivacyPlan, score: float) -> float | None:
     """One child as the command line would record it; answers its ε."""
-    name = f"sigma {plan.sigma:g}" if plan.private else "without privacy"
+    name = f"sigma {plan.calibrated_noise_multiplier:g}" if plan.private else "without privacy"
     with store.start_run(experiment, name=name, parent_id=parent_id) as run:
         step_now = 0
         callback = MlflowCallback(run, validate=lambda: {"rougeL": score * step_now / STEPS})
@@ -53,7 +53,7 @@ def record_run(store: TrackingStore, experiment: str, parent_id: str, plan: Priv
             record = StepRecord(
                 step=step,
                 clip_norm=plan.clip_norm,
-                noise_std=plan.sigma * plan.clip_norm if plan.private else 0.0,
+                noise_std=plan.calibrated_noise_multiplier * plan.clip_norm if plan.private else 0.0,
                 noise_draws=int(plan.private),
                 divisor=plan.expected_units,
                 units=10,

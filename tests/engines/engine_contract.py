@@ -308,7 +308,7 @@ class EngineContract:
         noise, record = self.step(model, [] if empty == "no microbatch" else [nothing], self.noisy)
         assert record.units == 0
         assert record.noise_draws == 1
-        assert record.noise_std == pytest.approx(self.noisy.sigma * self.noisy.clip_norm)
+        assert record.noise_std == pytest.approx(self.noisy.calibrated_noise_multiplier * self.noisy.clip_norm)
         assert float(noise.std()) == pytest.approx(record.noise_std, rel=0.05)
 
     def test_noise_of_every_tensor_has_the_planned_variance_at_every_step(self) -> None:
@@ -318,7 +318,7 @@ class EngineContract:
         for step in range(steps):
             engine.release(step)
             noise.append([parameter.grad.flatten().double() for parameter in trainable(model)])
-        std = self.noisy.sigma * self.noisy.clip_norm / self.noisy.expected_units
+        std = self.noisy.calibrated_noise_multiplier * self.noisy.clip_norm / self.noisy.expected_units
         for tensor in zip(*noise, strict=True):
             values = torch.cat(tensor) / std
             chi2 = scipy.stats.chi2(len(values))

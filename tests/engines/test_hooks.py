@@ -248,7 +248,7 @@ def test_opacus_step_hook_hears_of_every_release() -> None:
     engine.accumulate(whole)
     for step in range(4):
         engine.release(step)
-    assert engine.opacus_history() == [(NOISY.sigma, NOISY.sample_rate, 4)]
+    assert engine.opacus_history() == [(NOISY.calibrated_noise_multiplier, NOISY.sample_rate, 4)]
     assert cross_check(NOISY, history=engine.opacus_history()).agrees
 
 

@@ -67,7 +67,7 @@ def test_people_who_own_their_rows_alone_pay_for_one_unit_whatever_their_rows() 
 @pytest.mark.parametrize(("target", "sigma"), [(0.5, 3.35), (1.0, 1.98), (2.0, 1.28), (4.0, 0.905), (8.0, 0.665)])
 def test_samsum_noise_is_that_of_its_updates_and_not_of_its_microbatches(target: float, sigma: float) -> None:
     samsum = plan(sample_rate=1024 / 14_732, steps=43, delta=2e-5).calibrate(epsilon=target)
-    assert samsum.sigma == pytest.approx(sigma, rel=3e-3)
+    assert samsum.calibrated_noise_multiplier == pytest.approx(sigma, rel=3e-3)
     assert target * (1 - 2e-3) <= samsum.epsilon() <= target
 
 
@@ -102,7 +102,9 @@ def test_a_noisy_training_curve_is_a_part_of_the_plan_and_costs_what_both_releas
     assert alone.epsilon() < with_curve.epsilon()
     calibrated = plan(loss_noise_ratio=10.0).calibrate(epsilon=2.0)
     assert 1.99 < calibrated.epsilon() <= 2.0
-    assert calibrated.sigma == pytest.approx(plan().calibrate(epsilon=2.0).sigma * math.sqrt(1.01), rel=2e-3)
+    assert calibrated.calibrated_noise_multiplier == pytest.approx(
+        plan().calibrate(epsilon=2.0).calibrated_noise_multiplier * math.sqrt(1.01), rel=2e-3
+    )
     assert calibrated.epsilon_schedule([100])[0] == calibrated.epsilon()
 
 
@@ -283,8 +285,8 @@ def test_the_curve_over_delta_falls_and_meets_the_epsilon() -> None:
 def test_calibrated_noise_is_enough_and_a_little_less_is_not(fields: dict[str, Any], target: float) -> None:
     calibrated = plan(**fields).calibrate(epsilon=target)
     assert calibrated.epsilon() <= target
-    assert calibrated.replace(noise_multiplier=calibrated.sigma * 0.998).epsilon() > target
-    assert calibrated.sigma == float(f"{calibrated.sigma:.6g}")
+    assert calibrated.replace(noise_multiplier=calibrated.calibrated_noise_multiplier * 0.998).epsilon() > target
+    assert calibrated.calibrated_noise_multiplier == float(f"{calibrated.calibrated_noise_multiplier:.6g}")
     assert calibrated.replace(noise_multiplier=None) == plan(**fields)
 
 
@@ -293,7 +295,7 @@ def test_calibration_forgets_the_noise_that_was_there() -> None:
 
 
 def test_a_target_beyond_reason_gets_the_least_noise_there_is() -> None:
-    assert plan(steps=1).calibrate(epsilon=1e6).sigma == 0.1
+    assert plan(steps=1).calibrate(epsilon=1e6).calibrated_noise_multiplier == 0.1
 
 
 def test_an_impossible_target_names_the_remedy() -> None:

@@ -27,7 +27,7 @@ def honest(step: int, plan: PrivacyPlan = PLAN, units: int = UNITS) -> dict[str,
         "step": step,
         "units_drawn": len(PoissonSampler(plan.sample_rate).draw(step, units, SEED)),
         "noise_draws": 1,
-        "noise_std": plan.sigma * plan.clip_norm,
+        "noise_std": plan.calibrated_noise_multiplier * plan.clip_norm,
         "clip_norm": plan.clip_norm,
         "divisor": plan.expected_units,
     }
@@ -65,7 +65,9 @@ def test_a_run_of_no_steps_spent_nothing() -> None:
     ("records", "reason"),
     [
         pytest.param(
-            planted(noise_std=0.5 * PLAN.sigma * PLAN.clip_norm), "noise std was not σ·C=1", id="half the noise"
+            planted(noise_std=0.5 * PLAN.calibrated_noise_multiplier * PLAN.clip_norm),
+            "noise std was not σ·C=1",
+            id="half the noise",
         ),
         pytest.param(planted(noise_std=math.nan), "noise std was not σ·C=1", id="noise that is no number"),
         pytest.param(planted(noise_draws=2), "noise was not drawn exactly once", id="noise twice"),

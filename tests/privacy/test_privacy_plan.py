@@ -53,7 +53,7 @@ def test_a_plan_cannot_be_changed_in_place() -> None:
 
 def test_a_plan_without_noise_set_has_no_sigma() -> None:
     with pytest.raises(PlanError, match="calibrate"):
-        _ = PLAN.sigma
+        _ = PLAN.calibrated_noise_multiplier
 
 
 def test_the_digest_follows_every_field() -> None:

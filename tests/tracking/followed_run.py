@@ -14,7 +14,9 @@ def step_record(plan: PrivacyPlan, step: int, *, units: int = 10, noise_std: flo
     return StepRecord(
         step=step,
         clip_norm=plan.clip_norm,
-        noise_std=(plan.sigma * plan.clip_norm if plan.private else 0.0) if noise_std is None else noise_std,
+        noise_std=(plan.calibrated_noise_multiplier * plan.clip_norm if plan.private else 0.0)
+        if noise_std is None
+        else noise_std,
         noise_draws=int(plan.private),
         divisor=plan.expected_units,
         units=units,

@@ -314,7 +314,7 @@ def test_a_run_that_differs_from_its_plan_has_no_epsilon(
     honest = build.build_engine
 
     def weaker(name: EngineName, *, plan: PrivacyPlan, **rest: object) -> object:
-        return honest(name, plan=plan.replace(noise_multiplier=plan.sigma / 2), **rest)  # type: ignore[arg-type]
+        return honest(name, plan=plan.replace(noise_multiplier=plan.calibrated_noise_multiplier / 2), **rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr("dp_train.training.run_state.build_engine", weaker)
     _, result = train(units_of(20), plan)

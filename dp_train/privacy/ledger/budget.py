@@ -178,7 +178,7 @@ def what_fits(plan: PrivacyPlan, admitted: Callable[[PrivacyPlan], bool]) -> Fit
             low, high = (middle, high) if admitted(plan.replace(steps=middle)) else (low, middle)
         steps = low
     sigma = epsilon = None
-    low_noise, high_noise = plan.sigma, plan.sigma * 2
+    low_noise, high_noise = plan.calibrated_noise_multiplier, plan.calibrated_noise_multiplier * 2
     while high_noise < 1e4 and not admitted(plan.replace(noise_multiplier=high_noise)):
         low_noise, high_noise = high_noise, high_noise * 4
     if high_noise < 1e4:
