@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property, partial
 from itertools import accumulate
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from dp_train.consent.events import Purpose
@@ -29,8 +29,7 @@ from dp_train.tasks.metrics import (
     trigger_curve,
     word_perplexity,
 )
-from dp_train.tasks.packing import PackedSequences
-from dp_train.tasks.sequences import Sequences
+from dp_train.tasks.sequence_task import SequenceTask
 from dp_train.tasks.spec import ContextKind as ContextKind
 from dp_train.tasks.suggestions import Draft, Place, Suggester, places
 from dp_train.tasks.typing import Typing
@@ -40,7 +39,7 @@ _SUGGESTIONS = 3
 _BASELINES = {"unigram": 1, "trigram": 3}
 
 
-class ChatCompose:
+class ChatCompose(SequenceTask):
     """Continuation of a person's own message.
 
     An example's target is one chat message. With `ContextKind.OWN` its prompt is what the same person
@@ -91,9 +90,7 @@ class ChatCompose:
         self.context_turns = context_turns
         self.trigger_rate = trigger_rate
         self.max_places = max_places
-        self._tokenizer = tokenizer
-        self._sequences = Sequences(tokenizer, architecture, MESSAGE)
-        self._packed = PackedSequences(self._sequences)
+        super().__init__(tokenizer, architecture, MESSAGE)
 
     def examples(self, corpus: ConsentedCorpus) -> ConsentedExamples:
         """One example a chat message of a thread."""
@@ -103,18 +100,6 @@ class ChatCompose:
     def encode(self, example: Example) -> Row:
         """Message whole where it fits, prompt cut from its beginning."""
         return self._draft(example).row(self._sequences)
-
-    def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        return self._sequences.collate(rows)
-
-    def collate_packed(self, packed: Sequence[Sequence[Row]], weights: Sequence[Sequence[float]]) -> dict[str, Tensor]:
-        return self._packed.collate(packed, weights)
-
-    def check_packing(self, model: nn.Module) -> None:
-        self._packed.check(model)
-
-    def row_losses(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-        return self._packed.row_losses(model, inputs)
 
     def evaluate(
         self, model: nn.Module, examples: Sequence[Example], *, scores: Scores = Scores.ALL

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from dp_train.consent.events import Purpose
@@ -19,15 +19,14 @@ from dp_train.tasks.examples import meeting_examples
 from dp_train.tasks.faithfulness import faithfulness
 from dp_train.tasks.intervals import count_people, interval_over_people
 from dp_train.tasks.metrics import Scores, degenerate_shares
-from dp_train.tasks.packing import PackedSequences
 from dp_train.tasks.rouge import NAMES, rouge, rouge_each
-from dp_train.tasks.sequences import IGNORE, Sequences
+from dp_train.tasks.sequence_task import SequenceTask, beside_references
 
 _MIN_ROOM = 8
 _HEAD_SHARE = 3  # one third of what fits is the meeting's beginning
 
 
-class MeetingSummary:
+class MeetingSummary(SequenceTask):
     """Summaries of meetings that have a reference summary.
 
     The prompt is one line a turn, "name: text", where the name is the one on the roster: after
@@ -68,9 +67,7 @@ class MeetingSummary:
             )
         self.max_length = max_length
         self.max_new_tokens = max_new_tokens
-        self._tokenizer = tokenizer
-        self._sequences = Sequences(tokenizer, architecture, SUMMARY)
-        self._packed = PackedSequences(self._sequences)
+        super().__init__(tokenizer, architecture, SUMMARY)
 
     def examples(self, corpus: ConsentedCorpus) -> ConsentedExamples:
         """One example a meeting that has a summary; each belongs to all who are in the meeting."""
@@ -90,18 +87,6 @@ class MeetingSummary:
             room = max(0, room - max(self.max_new_tokens, len(target) + ended))
         return self._sequences.row(self._prompt(example.prompt, room), target, ended=ended)
 
-    def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        return self._sequences.collate(rows)
-
-    def collate_packed(self, packed: Sequence[Sequence[Row]], weights: Sequence[Sequence[float]]) -> dict[str, Tensor]:
-        return self._packed.collate(packed, weights)
-
-    def check_packing(self, model: nn.Module) -> None:
-        self._packed.check(model)
-
-    def row_losses(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-        return self._packed.row_losses(model, inputs)
-
     def evaluate(
         self, model: nn.Module, examples: Sequence[Example], *, scores: Scores = Scores.ALL
     ) -> dict[str, float]:
@@ -115,7 +100,10 @@ class MeetingSummary:
         outputs = self.generate(model, [example.prompt for example in examples])
         if scores is Scores.PRIMARY:
             return {self.metric: rouge(outputs, [example.target for example in examples])[self.metric]}
-        return {**self._scores(outputs, examples), "loss": self._loss(model, examples)}
+        return {
+            **self._scores(outputs, examples),
+            "loss": self._token_loss(model, [self.encode(example) for example in examples]),
+        }
 
     def baselines(self, examples: Sequence[Example], *, public: Sequence[Example] = ()) -> dict[str, dict[str, float]]:
         """Scores of the first three and of the three longest turns, by the same measures.
@@ -131,11 +119,7 @@ class MeetingSummary:
     def samples(self, model: nn.Module, examples: Sequence[Example], count: int) -> list[Sample]:
         """Summaries of the first `count` examples beside their references."""
         chosen = examples[:count]
-        outputs = self.generate(model, [example.prompt for example in chosen])
-        return [
-            Sample(prompt=example.prompt, reference=example.target, output=output)
-            for example, output in zip(chosen, outputs, strict=True)
-        ]
+        return beside_references(chosen, self.generate(model, [example.prompt for example in chosen]))
 
     def generate(self, model: nn.Module, prompts: Sequence[str]) -> list[str]:
         """Greedy summaries of transcripts, one "name: text" line a turn."""
@@ -158,11 +142,6 @@ class MeetingSummary:
             **faithfulness(outputs, [example.prompt for example in examples]),
         }
 
-    def _loss(self, model: nn.Module, examples: Sequence[Example]) -> float:
-        rows = [self.encode(example) for example in examples]
-        tokens = sum(label != IGNORE for row in rows for label in row.labels)
-        return sum(self._sequences.negative_log_likelihoods(model, rows)) / tokens
-
     def _prompt(self, transcript: str, room: int) -> list[int]:
         """Tokens of the first and the last turns, at most `room` of them."""
         lines = [self._ids(line) for line in self._lines(transcript)]
@@ -180,11 +159,6 @@ class MeetingSummary:
         """Lines, each but the first with the break before it: tokens of the whole are those of its lines."""
         first, *rest = transcript.split("\n")
         return [first, *(self._sequences.line_break + line for line in rest)]
-
-    def _ids(self, text: str) -> list[int]:
-        ids = self._tokenizer.encode(text, add_special_tokens=False)
-        assert isinstance(ids, list)
-        return ids
 
 
 def _whole_lines(lines: Sequence[Sequence[int]], room: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from dp_train.consent.events import Purpose
@@ -15,14 +15,13 @@ from dp_train.models.spec import Architecture
 from dp_train.models.tokenizer import MESSAGE
 from dp_train.tasks.base import Row, Sample
 from dp_train.tasks.metrics import Scores
-from dp_train.tasks.packing import PackedSequences
-from dp_train.tasks.sequences import IGNORE, Sequences
+from dp_train.tasks.sequence_task import SequenceTask, beside_references
 
 Score = Callable[[Sequence[str], Sequence[str]], Mapping[str, float]]
 """(outputs, references) → scores by name."""
 
 
-class PromptedTask:
+class PromptedTask(SequenceTask):
     """Teaches a model to write each example's target after its prompt; a `Task` whose rows can share a sequence.
 
     What does not fit is cut from the end of the target, then from the beginning of the prompt. `evaluate` gives `loss`,
@@ -63,9 +62,7 @@ class PromptedTask:
         self._score = score
         self._max_length = max_length
         self._max_new_tokens = max_new_tokens
-        self._tokenizer = tokenizer
-        self._sequences = Sequences(tokenizer, architecture, marker)
-        self._packed = PackedSequences(self._sequences)
+        super().__init__(tokenizer, architecture, marker)
         if self._prompt_room(max_new_tokens) < 1:
             raise ConfigError(
                 f"{name}: max_length={max_length} with max_new_tokens={max_new_tokens} leaves no room for a prompt; "
@@ -81,18 +78,6 @@ class PromptedTask:
         target, ended = target[:room], len(target) <= room
         return self._sequences.row(self._prompt(example.prompt, len(target)), target, ended=ended)
 
-    def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        return self._sequences.collate(rows)
-
-    def collate_packed(self, packed: Sequence[Sequence[Row]], weights: Sequence[Sequence[float]]) -> dict[str, Tensor]:
-        return self._packed.collate(packed, weights)
-
-    def check_packing(self, model: nn.Module) -> None:
-        self._packed.check(model)
-
-    def row_losses(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-        return self._packed.row_losses(model, inputs)
-
     def evaluate(
         self, model: nn.Module, examples: Sequence[Example], *, scores: Scores = Scores.ALL
     ) -> dict[str, float]:
@@ -101,27 +86,18 @@ class PromptedTask:
             outputs = self.generate(model, [example.prompt for example in examples])
             found |= self._score(outputs, [example.target for example in examples])
         if scores is Scores.ALL or self.metric == "loss":
-            found["loss"] = self._loss(model, examples)
+            found["loss"] = self._token_loss(model, [self.encode(example) for example in examples])
         return found if scores is Scores.ALL else {self.metric: found[self.metric]}
 
     def samples(self, model: nn.Module, examples: Sequence[Example], count: int) -> list[Sample]:
         chosen = examples[:count]
-        outputs = self.generate(model, [example.prompt for example in chosen])
-        return [
-            Sample(prompt=example.prompt, reference=example.target, output=output)
-            for example, output in zip(chosen, outputs, strict=True)
-        ]
+        return beside_references(chosen, self.generate(model, [example.prompt for example in chosen]))
 
     def generate(self, model: nn.Module, prompts: Sequence[str]) -> list[str]:
         """Greedy outputs after prompts."""
         heads = [self._sequences.head(self._prompt(prompt, self._max_new_tokens)) for prompt in prompts]
         written = self._sequences.generate(model, heads, max_new_tokens=self._max_new_tokens)
         return [self._sequences.decode(one.ids).strip() for one in written]
-
-    def _loss(self, model: nn.Module, examples: Sequence[Example]) -> float:
-        rows = [self.encode(example) for example in examples]
-        tokens = sum(label != IGNORE for row in rows for label in row.labels)
-        return sum(self._sequences.negative_log_likelihoods(model, rows)) / tokens
 
     def _prompt_room(self, target: int) -> int:
         beside = target if self._sequences.one_sequence else 0
@@ -131,8 +107,3 @@ class PromptedTask:
         """The last tokens of a prompt that fit beside a target of so many."""
         ids = self._ids(text)
         return ids[max(0, len(ids) - max(0, self._prompt_room(target))) :]
-
-    def _ids(self, text: str) -> list[int]:
-        ids = self._tokenizer.encode(text, add_special_tokens=False)
-        assert isinstance(ids, list)
-        return ids
