@@ -19,14 +19,12 @@ from dp_train.consent.proofs import prove, verify_proof
 from dp_train.consent.signing import read_signed, verified
 from dp_train.consent.snapshot import readable
 from dp_train.consent.store import ConsentStore
+from dp_train.consent.suppression import SMALL
 from dp_train.consent.tables import audit_parts
 from dp_train.errors import ConfigError, ConsentError, StoreError
 from dp_train.runs.populations import as_of, stored_snapshot
 from dp_train.runs.recipe import Recipe
 from dp_train.store.database import Database, absolute_url
-
-SMALL = 10
-"""Counts of people or events below this are not shown."""
 
 
 def run(options: Namespace) -> int:

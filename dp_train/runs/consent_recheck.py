@@ -14,6 +14,7 @@ from dp_train.consent.gate import ConsentPolicy, gate
 from dp_train.consent.manifest import read_manifest
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.snapshot import ConsentSnapshot
+from dp_train.consent.suppression import SMALL
 from dp_train.conversations import Conversation
 from dp_train.errors import CheckpointError, ConsentError
 from dp_train.runs.folder import RunFolder
@@ -23,8 +24,6 @@ from dp_train.runs.project import key_path
 from dp_train.runs.recipe import Recipe
 
 NOTE = "consent.json"
-SMALL = 10
-"""Fewer people than this are not counted aloud."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dp_train.consent.events import Purpose
+from dp_train.consent.suppression import SMALL
 from dp_train.errors import TrackingError
 from dp_train.privacy.monitor import EpsilonClaim
 from dp_train.privacy.plan import NeighboringRelation, PrivacyPlan, Unit
@@ -21,8 +22,6 @@ from dp_train.tracking.guarantee import Curve, draw_guarantee
 from dp_train.tracking.recompute import EARLIER, number, plan_section
 
 _SAME = 1e-9
-_SMALL = 10
-"""Counts of people or conversations below this are not told."""
 
 _RELATIONS = {
     NeighboringRelation.ADD_OR_REMOVE_ONE: "two data sets that differ in one unit more or less",
@@ -311,7 +310,7 @@ def _not_covered(facts: CardFacts) -> Sequence[str]:
 
 
 def _count(number: int) -> int | str:
-    return number if number == 0 or number >= _SMALL else f"fewer than {_SMALL}"
+    return number if number == 0 or number >= SMALL else f"fewer than {SMALL}"
 
 
 def _cell(value: Any) -> str:
