@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from dp_train.engines.noise_probe import ReleasedSample
@@ -29,6 +30,16 @@ class MicroBatch:
     inputs: Mapping[str, Tensor]
     units: Tensor
     num_units: int
+
+    def only(self, units: Sequence[int]) -> MicroBatch:
+        """Return the rows of the chosen units, in the order chosen, as a microbatch of its own; each once."""
+        rows = [(self.units == unit).nonzero().flatten() for unit in units]
+        chosen = torch.cat(rows) if rows else self.units[:0]
+        return MicroBatch(
+            inputs={name: tensor[chosen] for name, tensor in self.inputs.items()},
+            units=torch.cat([torch.full_like(of, place) for place, of in enumerate(rows)]) if rows else chosen,
+            num_units=len(rows),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from opacus.accountants import RDPAccountant
 from torch import Tensor, nn
 
 from dp_train.engines.base import Clipping, EngineName, MicroBatch, RowLosses, StepRecord
@@ -25,13 +24,14 @@ from dp_train.engines.bookkeeping_factors import UnitGradient, UnitRows
 from dp_train.engines.bookkeeping_hooks import BookkeepingHooks
 from dp_train.engines.bookkeeping_pass import Pass
 from dp_train.engines.noise import NoiseSource
+from dp_train.engines.opacus_engine import OpacusEngine, ReleasedOnce
 from dp_train.engines.scaling import Scaling
 from dp_train.engines.units import StepSum, UnitClip, check_losses, row_weights, trainable_parameters
 from dp_train.errors import ModelError
 from dp_train.privacy.plan import PrivacyPlan
 
 
-class UnitBookkeepingOptimizer(BookkeepingOptimizer):
+class UnitBookkeepingOptimizer(ReleasedOnce, BookkeepingOptimizer):
     """`BookkeepingOptimizer` over units instead of rows, with noise from a `NoiseSource` and a public divisor.
 
     Only its `pre_step` is used: it writes ``p.grad``, and the trainer steps the user's optimizer.
@@ -65,16 +65,10 @@ class UnitBookkeepingOptimizer(BookkeepingOptimizer):
             clipping=clipping,
             noise_multiplier=plan.calibrated_noise_multiplier,
             expected_batch_size=plan.expected_units,
+            total=StepSum(list(parameters.values()), plan, noise, scaling),
+            parameters=parameters,
         )
-        if {id(p) for p in self.params} != {id(p) for p in parameters.values()}:
-            raise ModelError(
-                f"optimizer: steps on {len(self.params)} trainable tensors and the model has {len(parameters)}; "
-                "give the optimizer exactly the model's parameters with requires_grad"
-            )
-        self.record: StepRecord | None = None
-        self._sum = StepSum(list(parameters.values()), plan, noise, scaling)
         self._clip_norm = plan.clip_norm
-        self._step = 0
         self._pending: tuple[Pass, Tensor] | None = None
         self._index = {parameter: index for index, parameter in enumerate(self.params)}
         self._squares: Tensor | None = None  # (units,) of the tensors that were clipped during the backward pass
@@ -101,13 +95,6 @@ class UnitBookkeepingOptimizer(BookkeepingOptimizer):
         self._pending = (taken, losses)
         self.clip_and_accumulate()
 
-    def release(self, step: int) -> StepRecord:
-        """Opacus' `pre_step`: noise, division, step hook."""
-        self._step = step
-        self.pre_step()
-        assert self.record is not None
-        return self.record
-
     def clip_and_accumulate(self) -> None:
         """Add the clipped sum of the pass in hand, if there is one, to ``p.summed_grad``."""
         if self._pending is None:
@@ -124,13 +111,10 @@ class UnitBookkeepingOptimizer(BookkeepingOptimizer):
             if parameter.summed_grad is not None:  # type: ignore[attr-defined]
                 self._sum.add(index, parameter.summed_grad)  # type: ignore[attr-defined]
                 parameter.summed_grad = None  # type: ignore[attr-defined]
-        self.record = self._sum.release(self._step)
-
-    def scale_grad(self) -> None:
-        """Nothing: the sum was divided in float32, before it took the parameter's type."""
+        super().add_noise()
 
 
-class BookkeepingEngine:
+class BookkeepingEngine(OpacusEngine):
     """Clipped sums at nearly the price of ordinary gradients.
 
     Guarantee: that of `Engine`. A layer without a rule is refused by name when the engine is built; with the first
@@ -178,8 +162,7 @@ class BookkeepingEngine:
             clipping=clipping,
             scaling=scaling,
         )
-        self._accountant = RDPAccountant()
-        self._optimizer.attach_step_hook(self._accountant.get_optimizer_hook_fn(sample_rate=plan.sample_rate))
+        super().__init__(model, self._hooks, self._optimizer, plan)
         self._checked = False
         self._spoiled = False
 
@@ -211,7 +194,7 @@ class BookkeepingEngine:
     def release(self, step: int) -> StepRecord:
         """Noise, divide, write ``p.grad``; Opacus' step hook hears of it."""
         self._refuse_spoiled()
-        return self._optimizer.release(step)
+        return super().release(step)
 
     def _refuse_spoiled(self) -> None:
         """Counted again, units of a microbatch that is in the sum by half would move it by more than the clip norm."""
@@ -220,14 +203,3 @@ class BookkeepingEngine:
                 "engine: a backward pass broke off with a part of its microbatch in the sum; "
                 "detach this engine and build a new one"
             )
-
-    def opacus_history(self) -> list[tuple[float, float, int]]:
-        """(noise multiplier, sample rate, steps) of the releases so far, as Opacus' accountants keep them."""
-        return list(self._accountant.history)
-
-    def detach(self) -> None:
-        """Take hooks and attributes off the model."""
-        self._hooks.cleanup()
-        for parameter in self._model.parameters():
-            if hasattr(parameter, "summed_grad"):
-                del parameter.summed_grad

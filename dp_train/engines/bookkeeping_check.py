@@ -95,12 +95,7 @@ def _few_units(batch: MicroBatch) -> MicroBatch:
     """The unit with most rows first, as products between rows count, and two others."""
     counts = torch.bincount(batch.units, minlength=batch.num_units)
     chosen = counts.argsort(descending=True, stable=True)[:_UNITS]
-    rows = torch.cat([(batch.units == unit).nonzero().flatten() for unit in chosen])
-    return MicroBatch(
-        inputs={name: tensor[rows] for name, tensor in batch.inputs.items()},
-        units=torch.arange(len(chosen), device=rows.device).repeat_interleave(counts[chosen]),
-        num_units=len(chosen),
-    )
+    return batch.only(chosen.tolist())
 
 
 def _squares(taken: Pass, parameter: nn.Parameter) -> Tensor:

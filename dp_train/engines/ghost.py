@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from opacus.accountants import RDPAccountant
 from opacus.grad_sample import GradSampleHooksFastGradientClipping
 from torch import Tensor, nn
 
-from dp_train.engines.base import Clipping, EngineName, MicroBatch, RowLosses, StepRecord
+from dp_train.engines.base import Clipping, EngineName, MicroBatch, RowLosses
 from dp_train.engines.hooks import UnitDPOptimizer
 from dp_train.engines.layer_rules import layer_rule
 from dp_train.engines.noise import NoiseSource
+from dp_train.engines.opacus_engine import OpacusEngine
 from dp_train.engines.row_hooks import UnitGradSampleHooks
 from dp_train.engines.units import check_losses, squared_norms, trainable_parameters
 from dp_train.errors import ModelError, PlanError
@@ -71,7 +71,7 @@ class GhostDPOptimizer(UnitDPOptimizer):
                 self._sum.add(index, parameter.grad)
 
 
-class GhostEngine:
+class GhostEngine(OpacusEngine):
     """Opacus' ghost clipping, two backward passes a microbatch: for comparison.
 
     Guarantee: that of `Engine`. With the first microbatch, before anything is summed, the norms of a few rows are
@@ -111,9 +111,8 @@ class GhostEngine:
         self._optimizer = GhostDPOptimizer(
             optimizer, parameters=self._parameters, plan=plan, noise=noise, clipping=clipping
         )
-        self._accountant = RDPAccountant()
-        self._optimizer.attach_step_hook(self._accountant.get_optimizer_hook_fn(sample_rate=plan.sample_rate))
         self._hooks = GhostHooks(model)
+        super().__init__(model, self._hooks, self._optimizer, plan)
         self._checked = False
 
     def accumulate(self, batch: MicroBatch) -> None:
@@ -135,21 +134,6 @@ class GhostEngine:
         if kept is not None:
             self.accumulate(kept)
 
-    def release(self, step: int) -> StepRecord:
-        """Noise, divide, write ``p.grad``; Opacus' step hook hears of it."""
-        return self._optimizer.release(step)
-
-    def opacus_history(self) -> list[tuple[float, float, int]]:
-        """(noise multiplier, sample rate, steps) of the releases so far, as Opacus' accountants keep them."""
-        return list(self._accountant.history)
-
-    def detach(self) -> None:
-        """Take hooks and attributes off the model."""
-        self._hooks.cleanup()
-        for parameter in self._model.parameters():
-            if hasattr(parameter, "summed_grad"):
-                del parameter.summed_grad
-
     def _backward_twice(self, batch: MicroBatch) -> MicroBatch | None:
         """Norms, then the clipped sum; or, where rows are not finite, the others, with nothing summed."""
         self._clear()
@@ -169,7 +153,7 @@ class GhostEngine:
         finite = torch.isfinite(norms)
         if not bool(finite.all()):  # 0 · NaN is NaN: the second pass must not see such a row
             self._optimizer.count(of_rows[~finite], norms[~finite])
-            return _only(batch, finite.nonzero().flatten())
+            return batch.only(batch.units[finite].tolist())
         if not self._checked:
             self._check_against_autograd(losses, squares)
             self._checked = True
@@ -235,11 +219,3 @@ def _refuse_what_ghost_cannot(model: nn.Module) -> None:
                     "expected float32; use engine bookkeeping"
                 )
             owners[parameter] = name
-
-
-def _only(batch: MicroBatch, rows: Tensor) -> MicroBatch:
-    return MicroBatch(
-        inputs={name: tensor[rows] for name, tensor in batch.inputs.items()},
-        units=torch.arange(len(rows), device=rows.device),
-        num_units=len(rows),
-    )

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from opacus.accountants import RDPAccountant
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
-from dp_train.engines.base import Clipping, EngineName, MicroBatch, RowLosses, StepRecord
+from dp_train.engines.base import Clipping, EngineName, MicroBatch, RowLosses
 from dp_train.engines.noise import NoiseSource
+from dp_train.engines.opacus_engine import OpacusEngine, ReleasedOnce
 from dp_train.engines.row_hooks import UnitGradSampleHooks
 from dp_train.engines.scaling import Scaling
 from dp_train.engines.units import (
@@ -34,7 +34,7 @@ _AGREEMENT = 1e-3  # between two ways to one sum; a wrong rule is off by far mor
 _ROUNDING = 8  # ulps of the whole gradient, in any one tensor
 
 
-class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
+class UnitDPOptimizer(ReleasedOnce, DPOptimizer):  # type: ignore[misc]
     """Opacus' optimizer with the two steps that decide privacy replaced: clip per unit, noise from a `NoiseSource`.
 
     Only its `pre_step` is used: it writes ``p.grad``, and the trainer steps the user's optimizer.
@@ -63,18 +63,12 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
             noise_multiplier=plan.calibrated_noise_multiplier,
             max_grad_norm=plan.clip_norm,
             expected_batch_size=plan.expected_units,
+            total=StepSum(list(parameters.values()), plan, noise, scaling),
+            parameters=parameters,
         )
-        if {id(p) for p in self.params} != {id(p) for p in parameters.values()}:
-            raise ModelError(
-                f"optimizer: steps on {len(self.params)} trainable tensors and the model has {len(parameters)}; "
-                "give the optimizer exactly the model's parameters with requires_grad"
-            )
-        self.record: StepRecord | None = None
-        self._sum = StepSum(list(parameters.values()), plan, noise, scaling)
         self._clip = UnitClip.of(clipping, plan.clip_norm, len(parameters))
         self._scaling = scaling
         self._pending: tuple[MicroBatch, Tensor] | None = None
-        self._step = 0
 
     @property
     def grad_samples(self) -> list[Tensor | None]:
@@ -90,13 +84,6 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
         """Clip and sum the units whose rows' gradients now hang on the parameters."""
         self._pending = (batch, losses)
         self.clip_and_accumulate()
-
-    def release(self, step: int) -> StepRecord:
-        """Opacus' `pre_step`: noise, division, step hook."""
-        self._step = step
-        self.pre_step()
-        assert self.record is not None
-        return self.record
 
     def clip_and_accumulate(self) -> None:
         """Sum rows to units, clip each unit, add to the step's sum."""
@@ -122,15 +109,8 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]
         scale = None if self._scaling is None else self._scaling.scales.get(self._sum.parameters[index])
         return gradients if scale is None else scale.stretch(gradients)
 
-    def add_noise(self) -> None:
-        """Noise each sum once and write it, divided by the public `expected_units`, to ``p.grad``."""
-        self.record = self._sum.release(self._step)
 
-    def scale_grad(self) -> None:
-        """Nothing: the sum was divided in float32, before it took the parameter's type."""
-
-
-class HooksEngine:
+class HooksEngine(OpacusEngine):
     """Per-row gradients by Opacus' hooks, one backward pass a microbatch.
 
     Guarantee: that of `Engine`. A layer without a rule is refused by name when the engine is built. With
@@ -167,9 +147,8 @@ class HooksEngine:
         self._optimizer = UnitDPOptimizer(
             optimizer, parameters=self._parameters, plan=plan, noise=noise, clipping=clipping, scaling=scaling
         )
-        self._accountant = RDPAccountant()
-        self._optimizer.attach_step_hook(self._accountant.get_optimizer_hook_fn(sample_rate=plan.sample_rate))
         self._hooks = UnitGradSampleHooks(model, functorch=functorch)
+        super().__init__(model, self._hooks, self._optimizer, plan)
         self._checked = False
 
     def accumulate(self, batch: MicroBatch) -> None:
@@ -192,21 +171,6 @@ class HooksEngine:
         finally:
             for parameter in self._parameters.values():
                 parameter.grad = None
-
-    def release(self, step: int) -> StepRecord:
-        """Noise, divide, write ``p.grad``; Opacus' step hook hears of it."""
-        return self._optimizer.release(step)
-
-    def opacus_history(self) -> list[tuple[float, float, int]]:
-        """(noise multiplier, sample rate, steps) of the releases so far, as Opacus' accountants keep them."""
-        return list(self._accountant.history)
-
-    def detach(self) -> None:
-        """Take hooks and attributes off the model."""
-        self._hooks.cleanup()
-        for parameter in self._model.parameters():
-            if hasattr(parameter, "summed_grad"):
-                del parameter.summed_grad
 
     def _check_against_autograd(self) -> None:
         """Per-row gradients must add up to the gradient that autograd found by itself."""

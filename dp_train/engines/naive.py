@@ -40,14 +40,9 @@ class NaiveEngine:
     def accumulate(self, batch: MicroBatch) -> None:
         """Add the clipped gradients of the microbatch's units, one after the other."""
         for unit in range(batch.num_units):
-            self._add_unit(batch, (batch.units == unit).nonzero().flatten())
+            self._add_unit(batch.only([unit]))
 
-    def _add_unit(self, batch: MicroBatch, rows: Tensor) -> None:
-        alone = MicroBatch(
-            inputs={name: tensor[rows] for name, tensor in batch.inputs.items()},
-            units=torch.zeros_like(rows),
-            num_units=1,
-        )
+    def _add_unit(self, alone: MicroBatch) -> None:
         loss = check_losses(self._row_losses(self._model, alone.inputs), alone).mean()
         gradients = torch.autograd.grad(loss, self._sum.parameters, allow_unused=True)
         held = {

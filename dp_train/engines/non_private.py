@@ -35,7 +35,7 @@ class NonPrivateEngine:
             self._take(batch, losses, gradients)
             return
         for unit in range(batch.num_units):
-            self._add_alone(_only(batch, unit))
+            self._add_alone(batch.only([unit]))
 
     def _add_alone(self, unit: MicroBatch) -> None:
         losses, gradients = self._backward(unit)
@@ -71,12 +71,3 @@ class NonPrivateEngine:
 
     def detach(self) -> None:
         """Nothing hangs on the model."""
-
-
-def _only(batch: MicroBatch, unit: int) -> MicroBatch:
-    rows = (batch.units == unit).nonzero().flatten()
-    return MicroBatch(
-        inputs={name: tensor[rows] for name, tensor in batch.inputs.items()},
-        units=torch.zeros_like(rows),
-        num_units=1,
-    )

@@ -25,12 +25,7 @@ def public_moments(
     units = 0
     for batch in batches:
         for unit in range(batch.num_units):
-            rows = (batch.units == unit).nonzero().flatten()
-            alone = MicroBatch(
-                inputs={name: tensor[rows] for name, tensor in batch.inputs.items()},
-                units=torch.zeros_like(rows),
-                num_units=1,
-            )
+            alone = batch.only([unit])
             loss = check_losses(row_losses(model, alone.inputs), alone).mean()
             for parameter, gradient in zip(
                 parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True
