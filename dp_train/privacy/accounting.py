@@ -19,6 +19,7 @@ import numpy as np
 
 from dp_train.errors import PlanError
 from dp_train.privacy.events import Grouped, event_from_json, grouped
+from dp_train.privacy.hockey_stick import epsilons_at
 from dp_train.privacy.intervals import BEYOND_MEANING, Shape, interval_for, rough_epsilon, shape_of
 from dp_train.privacy.relations import NeighboringRelation
 from dp_train.privacy.renyi import renyi_epsilon_of
@@ -101,7 +102,7 @@ def schedule(events: Sequence[Any], relation: NeighboringRelation, delta: float)
             gaps[gap] = _loss(text, gap, relation, coarse)
         spent, done = gaps[gap] if spent is None else spent.compose(gaps[gap]), count
         # ε only grows with the steps, so the last value bounds all before it.
-        curve[count] = min(float(spent.get_epsilon_for_delta(delta)), last.epsilon)
+        curve[count] = min(epsilons_at(spent, [delta])[0], last.epsilon)
     return tuple(curve[count] for count in counts)
 
 
@@ -122,7 +123,7 @@ def delta_curve(
         return tuple(_price(steps, relation, value, None, 1.0).epsilon for value in deltas)
     _check_mixtures(shapes)
     loss = _together(steps, relation, interval_for(shapes, delta))
-    return tuple(float(loss.get_epsilon_for_delta(value)) for value in deltas)
+    return epsilons_at(loss, deltas)
 
 
 def cross_check(events: Sequence[Any], relation: NeighboringRelation, delta: float) -> Mapping[str, float]:
@@ -159,7 +160,7 @@ def _price(
         return Price(epsilon=math.inf, accountant="pld", interval=None)
     _check_mixtures(shapes)
     found = [
-        (float(_together(steps, relation, interval).get_epsilon_for_delta(delta)), interval)
+        (epsilons_at(_together(steps, relation, interval), [delta])[0], interval)
         for interval in intervals or (coarseness * interval_for(shapes, delta),)
     ]
     epsilon, interval = min(found)
