@@ -1,21 +1,73 @@
 """What tests of several rooms share: the databases that a store can live in."""
 
+import functools
+import gc
 import os
 import pwd
 import shutil
 import socket
+import sqlite3
 import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from dp_train.tracking import connection
+
 # A loaded machine is not a failing law.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tracking_tables_made_once() -> Iterator[None]:
+    """Run MLflow's 63 migrations once a process; every other new SQLite store gets a copy of what they made."""
+    made = sqlite3.connect(":memory:", check_same_thread=False)
+    client_of = connection._client.__wrapped__
+
+    def upgrade(true: Any, engine: Any) -> None:
+        if engine.dialect.name != "sqlite":
+            true(engine)
+            return
+        borrowed = engine.raw_connection()
+        try:
+            new: sqlite3.Connection = borrowed.driver_connection
+            if made.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+                true(engine)
+                new.backup(made)
+            else:
+                made.backup(new)
+        finally:
+            borrowed.close()
+
+    def client(uri: str, process: int) -> Any:
+        connection._quiet()
+        from mlflow.store.db import utils
+
+        if not isinstance(utils._upgrade_db, functools.partial):
+            utils._upgrade_db = functools.partial(upgrade, utils._upgrade_db)
+            utils._get_latest_schema_revision = functools.cache(utils._get_latest_schema_revision)
+        return client_of(uri, process)
+
+    connection._client = functools.lru_cache(maxsize=8)(client)
+    yield
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def _imports_out_of_the_collector() -> Iterator[None]:
+    """Take what imports left out of garbage collection, so that a run that collects looks at its own objects alone."""
+    before = len(sys.modules)
+    yield
+    if len(sys.modules) > before + 100:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
