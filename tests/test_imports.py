@@ -19,6 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 STOREYS = {
     "atomic": 0,
     "errors": 0,
+    "settled": 0,
     "words": 0,
     "expect": 1,
     "register": 1,

@@ -17,6 +17,7 @@ from dp_train.conversations import ConversationKind, Corpus
 from dp_train.corpora.adapters.language import Language
 from dp_train.expect import expect
 from dp_train.register import Register, canonical, fill
+from dp_train.settled import settled
 from dp_train.words import Word
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ CORPORA: Register[type[CorpusSpec]] = Register(
 )
 
 
+@settled
 @dataclass(kw_only=True)
 class ChatConfig:
     """How a public chat becomes threads of three populations; see `dp_train.corpora.adapters`."""
@@ -99,6 +101,7 @@ class ChatConfig:
             expect(self, f"corpus.chat.{name}", 0 < getattr(self, name) < 0.5, "a share in (0, 0.5)")
 
 
+@settled
 @dataclass(kw_only=True)
 class CorpusConfig:
     """Conversations of three populations that share no person.

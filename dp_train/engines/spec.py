@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dp_train.expect import expect
 from dp_train.register import Register, canonical
+from dp_train.settled import settled
 from dp_train.words import Word
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def engine_of(name: str) -> AnyEngine:
     return EngineName(name) if ENGINES.is_builtin(name) else OwnEngine(name, found)
 
 
+@settled
 @dataclass(kw_only=True)
 class EngineConfig:
     """How clipped sums are formed: `name` changes speed and memory, the rest what is learnt, none the ε."""

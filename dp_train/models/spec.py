@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from dp_train.errors import ModelError
 from dp_train.expect import expect
 from dp_train.register import Register, canonical, fill
+from dp_train.settled import settled
 from dp_train.words import Word
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ MODELS: Register[type[ModelSource]] = Register(
 )
 
 
+@settled
 @dataclass(kw_only=True)
 class LoraConfig:
     """Adapters of low rank, for `model.trainable=lora`; see `dp_train.models.trainable.Lora`."""
@@ -116,6 +118,7 @@ class LoraConfig:
         expect(self, "model.lora.dropout", 0 <= self.dropout < 1, "a share in [0, 1)")
 
 
+@settled
 @dataclass(kw_only=True)
 class ModelConfig:
     """What is trained."""

@@ -5,7 +5,7 @@ Each room owns the words of its part (`tasks.spec`, `corpora.spec`, `models.spec
 become a run. Unknown keys and wrong types fail when Hydra composes; impossible values fail here, when the composed
 tree becomes these objects. They stop at the door: nothing below `runs/` takes a whole one.
 
-The classes cannot be frozen, since Hydra fills them in; nothing changes them after that.
+Nothing changes a recipe once it was made (`settled`); OmegaConf could not fill in frozen classes.
 Enums are written in lower case (`unit: user`) and read in any.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -28,10 +28,12 @@ from dp_train.privacy.plan import Unit
 from dp_train.runs.names import StartMode, TrackerName
 from dp_train.runs.recipe_data import AnonymizeConfig, ConsentConfig
 from dp_train.runs.recipe_learning import PrivacyConfig, StartConfig, TrainerConfig
+from dp_train.settled import settled
 from dp_train.tasks.spec import TaskConfig
 from dp_train.training.optimizer_spec import OptimizerConfig
 
 
+@settled
 @dataclass(kw_only=True)
 class EvaluationConfig:
     """Scores and samples, from the evaluation population alone."""
@@ -52,6 +54,7 @@ class EvaluationConfig:
         expect(self, "evaluation.overlap_examples", self.overlap_examples >= 0, "at least 0")
 
 
+@settled
 @dataclass(kw_only=True)
 class TrackingConfig:
     """Where runs are recorded."""
@@ -66,6 +69,7 @@ class TrackingConfig:
     """Whether statistics that no ε covers leave the private folder for the tracking store."""
 
 
+@settled
 @dataclass(kw_only=True)
 class StoreConfig:
     """The database of consent registry and ledger."""
@@ -74,6 +78,7 @@ class StoreConfig:
     """sqlite:///PATH or postgresql://…; null means DP_TRAIN_STORE, else dp_train.db of the working folder."""
 
 
+@settled
 @dataclass(kw_only=True)
 class TradeoffConfig:
     """What `dp-train tradeoff` runs: each ε, `repeats` times with fresh seeds, and the baselines."""
@@ -97,6 +102,7 @@ class TradeoffConfig:
         expect(self, "tradeoff.repeats", self.repeats >= 1, "at least 1")
 
 
+@settled
 @dataclass(kw_only=True)
 class StudyConfig:
     """How the trials of a sweep or trade-off run."""
@@ -108,6 +114,7 @@ class StudyConfig:
         expect(self, "study.workers", self.workers is None or self.workers >= 1, "at least 1, or null")
 
 
+@settled
 @dataclass(kw_only=True)
 class Recipe:
     """A whole run."""
@@ -164,9 +171,10 @@ class Recipe:
                 "example with corpus=crd3: about eight people own nearly all of it, so nothing holds per person",
             )
         if self.start.mode is StartMode.AUTO:
-            self.start.mode = StartMode.NONE if self.model.builder().pretrained else StartMode.PUBLIC
+            mode = StartMode.NONE if self.model.builder().pretrained else StartMode.PUBLIC
+            self.start = replace(self.start, mode=mode)
         if self.corpus.train_on is TrainOn.PUBLIC:
-            self.ledger = False  # nobody's budget is touched
+            self.ledger = False  # no budget is touched
 
 
 def recipe_of(values: Mapping[str, Any]) -> Recipe:

@@ -9,8 +9,10 @@ from dp_train.conversations import ContentKind
 from dp_train.corpora.spec import is_time
 from dp_train.errors import ConfigError
 from dp_train.expect import expect
+from dp_train.settled import settled
 
 
+@settled
 @dataclass(kw_only=True)
 class DenyConfig:
     """What a rule denies: those kinds of content for those purposes; where one of the two is left out, all of it."""
@@ -25,6 +27,7 @@ class DenyConfig:
         return not self.purposes and not self.kinds
 
 
+@settled
 @dataclass(kw_only=True)
 class JurisdictionConfig:
     """What holds for consent that was collected under a jurisdiction."""
@@ -39,6 +42,7 @@ class JurisdictionConfig:
         expect(self, "consent.jurisdictions.….valid_for_days", days is None or days >= 1, "at least 1 day, or null")
 
 
+@settled
 @dataclass(kw_only=True)
 class ConsentConfig:
     """Who agreed to what."""
@@ -94,6 +98,7 @@ class ConsentConfig:
             )
 
 
+@settled
 @dataclass(kw_only=True)
 class AnonymizeConfig:
     """What is replaced by surrogates before anything is learnt."""

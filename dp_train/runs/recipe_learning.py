@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from dp_train.expect import expect
 from dp_train.privacy.plan import Unit
 from dp_train.runs.names import DeviceName, NoiseSourceName, PrecisionName, PrivacyMode, StartMode
+from dp_train.settled import settled
 
 
+@settled
 @dataclass(kw_only=True)
 class StartConfig:
     """The public starting point: a non-private run on published text, made once and kept in `cache`.
@@ -37,6 +39,7 @@ class StartConfig:
         expect(self, "start.warmup", 0 <= self.warmup <= 1, "a share in [0, 1]")
 
 
+@settled
 @dataclass(kw_only=True)
 class PrivacyConfig:
     """What is promised to whom: exactly one of `epsilon`, `noise_multiplier`, or `privacy=none`."""
@@ -101,6 +104,7 @@ class PrivacyConfig:
         expect(self, "privacy.loss_bound", 0 < self.loss_bound < math.inf, "a number > 0")
 
 
+@settled
 @dataclass(kw_only=True)
 class TrainerConfig:
     """Steps and sampling, private or not."""

@@ -16,6 +16,7 @@ from dp_train.conversations import Conversation, ConversationKind, Example
 from dp_train.errors import ConfigError
 from dp_train.expect import expect
 from dp_train.register import Register, canonical, fill
+from dp_train.settled import settled
 from dp_train.tasks.examples import meeting_examples, messages_of_author, messages_of_thread
 from dp_train.words import Word
 
@@ -66,6 +67,7 @@ TASKS: Register[type[TaskSpec]] = Register(
 )
 
 
+@settled
 @dataclass(kw_only=True)
 class TaskConfig:
     """What is learnt."""

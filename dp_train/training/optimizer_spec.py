@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dp_train.expect import expect, shown
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.register import Register, canonical, fill
+from dp_train.settled import settled
 from dp_train.words import Word
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ OPTIMIZERS: Register[type[OptimizerSpec]] = Register(
 )
 
 
+@settled
 @dataclass(kw_only=True)
 class OptimizerConfig:
     """The optimizer and its schedule. A number that the chosen one does not take is refused, never ignored."""

@@ -161,3 +161,19 @@ def test_a_recipe_is_never_dispatched_on_by_a_chain_that_ends_in_else() -> None:
 )
 def test_the_command_line_alone_says_which_code_may_be_chosen(word: str, found: list[str]) -> None:
     assert code_words([word]) == found
+
+
+def test_nothing_changes_a_recipe_once_it_is_made() -> None:
+    recipe, _ = compose([])
+    parts: list[Any] = [recipe]
+    for part in parts:
+        values = [getattr(part, field.name) for field in dataclasses.fields(part)]
+        parts += [value for value in values if dataclasses.is_dataclass(value)]
+        for field in dataclasses.fields(part):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(part, field.name, None)
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                delattr(part, field.name)
+    assert len(parts) >= 14
+    changed = dataclasses.replace(recipe.evaluation, examples=3)
+    assert (changed.examples, recipe.evaluation.examples) != (3, 3)
