@@ -15,6 +15,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
 from dp_train.errors import ConfigError
+from dp_train.runs.config_paths import conf_folder
 from dp_train.runs.registers import GROUPS, Group, admit
 
 SCHEME = "dp-train"
@@ -50,7 +51,7 @@ def source_path(code: list[str]) -> str:
 
 
 class RegisterSource(ConfigSource):
-    """Parts of the registers; built-in names are left to the files that describe them."""
+    """Parts of the registers; what a file of `conf/` describes is left to it."""
 
     @staticmethod
     def scheme() -> str:
@@ -68,7 +69,8 @@ class RegisterSource(ConfigSource):
             return False
         if ":" in name:
             return True  # `load_config` says what is wrong with one that may not be chosen
-        return not group.register.is_builtin(name) and group.register.has(name)
+        described = (conf_folder() / config_path.partition("/")[0] / f"{name}.yaml").is_file()
+        return not described and group.register.has(name)
 
     def load_config(self, config_path: str) -> ConfigResult:
         group, name = _split(config_path)
