@@ -37,6 +37,7 @@ OPTIMIZERS: Register[type[OptimizerSpec]] = Register(
     "optimizer",
     "dp_train.optimizers",
     {
+        "adam_bc": "dp_train.training.adam_bc:AdamBCSpec",
         "adamw": "dp_train.training.optimizer_spec:AdamWSpec",
         "sgd": "dp_train.training.optimizer_spec:SgdSpec",
         "noise_scaled": "dp_train.training.optimizer_spec:NoiseScaledSpec",
