@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib.util
 import re
 import shlex
@@ -129,3 +130,20 @@ def test_every_page_of_the_docs_is_in_their_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text()
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "README.md" or f"({page.name})" in index
+
+
+NAMED = [
+    (page, name, page.parent / target)
+    for page in PAGES
+    for name, target in re.findall(r"\[`(\w+)`\]\(([^)#\s]+\.py)\)", page.read_text())
+]
+
+
+def test_pages_name_functions() -> None:
+    assert len(NAMED) >= 6
+
+
+@pytest.mark.parametrize(("page", "name", "file"), NAMED, ids=named)
+def test_a_link_that_names_a_function_leads_to_the_file_that_defines_it(page: Path, name: str, file: Path) -> None:
+    defined = [getattr(node, "name", None) for node in ast.parse(file.read_text()).body]
+    assert name in defined, f"{page.name}: {file} does not define {name}"
