@@ -40,7 +40,7 @@ class DataError(DpTrainError):
 
 
 class ConsentError(DpTrainError):
-    """Consent is missing, or somebody tried to go around the gate."""
+    """Consent is missing, or a caller tried to go around the gate."""
 
     exit_code = 4
 

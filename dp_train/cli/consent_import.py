@@ -26,7 +26,7 @@ from dp_train.store.database import Database, absolute_url
 from dp_train.store.heads import keep_heads
 
 SET_ASIDE = 10
-"""Exit code of an import that is done and has rows that are no events: somebody has to look at them."""
+"""Exit code of an import that is done and has rows that are no events: a user has to look at them."""
 
 
 def run(options: Namespace) -> int:

@@ -52,7 +52,7 @@ def open_key(store: ConsentStore, path: Path, *, make: bool) -> PrincipalKey:
 
 
 def bind_proven(store: ConsentStore, key: PrincipalKey, *pseudonyms: str) -> None:
-    """Note the key in the store, once it proved to be the one: it gives somebody who is known, or nobody is yet.
+    """Note the key in the store, once it proved to be the one: it gives a person who is known, or no person is yet.
 
     Raises:
       ConsentError: the store has another key, or nobody can tell whether this is the one.

@@ -34,7 +34,7 @@ class _Suggests(AutoSuggest):
 def type_messages(
     suggest: Callable[[str, str], str], *, source: Input | None = None, screen: Output | None = None
 ) -> list[str]:
-    """Let somebody type messages until they leave, and return what was typed; nothing of it is kept elsewhere.
+    """Let a person type messages until they leave, and return what was typed; nothing of it is kept elsewhere.
 
     Args:
       suggest: given the draft so far and the message before it, what may follow; called at every key, in a thread

@@ -113,7 +113,7 @@ class Batch:
         self._erased = tombstones_of(self._connection, wanted - self._numbers.keys())
 
     def _is_suppressed(self, event: ConsentEvent) -> bool:
-        """Whether an event is about somebody who was erased, and does not come from their own hand since.
+        """Whether an event is about a person who was erased, and does not come from their own hand since.
 
         A no that is later than the tombstone moves it: whoever comes back has to say so after it.
         """

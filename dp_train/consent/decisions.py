@@ -192,7 +192,7 @@ class Judge(NamedTuple):
     places: Mapping[int, PlaceLimits]
 
     def cells(self, facts: Sequence[Fact]) -> Iterator[tuple[int, int, Outcome]]:
-        """(purpose index, kind mask, outcome) of every cell that somebody spoke of, in a canonical order.
+        """(purpose index, kind mask, outcome) of every cell that a person spoke of, in a canonical order.
 
         Kinds of one purpose with equal outcomes are one cell; what is not named is NO_RECORD.
         """

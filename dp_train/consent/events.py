@@ -37,7 +37,7 @@ class EventState(_Word):
 
     The last four are words of the store itself, and no file may bring the last three: HELD is an event whose person
     could be read and whose meaning could not; RESOLVED says that an officer has decided about the holds before it;
-    LINKED says that `entity_id` is another id of the same person; ERASED is the tombstone of somebody who was erased.
+    LINKED says that `entity_id` is another id of the same person; ERASED is the tombstone of a person who was erased.
     """
 
     GIVEN = "ConsentGiven"

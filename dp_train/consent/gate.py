@@ -62,7 +62,7 @@ class GateReport:
       turns_removed: turns that went in and did not come out, or came out empty; those of dropped conversations
         included.
       denials: reason → how often it was given: once for each (person, content kind) of a
-        conversation, once for each turn that quotes or names somebody who denied (OTHER_PERSON_DENIES), and
+        conversation, once for each turn that quotes or names a person who denied (OTHER_PERSON_DENIES), and
         once for each conversation of which too little was left (TOO_MUCH_REMOVED).
       set_aside: rows of imports of which nobody knows whom they are about; each may be a no.
     """
@@ -98,7 +98,7 @@ def gate(
 
     Guarantee: a turn comes out only if its speaker's decision for (purpose, kind of the turn), at the time and in the
     organisation of the conversation, is allowed. Guests are denied whatever is on record.
-    Nothing is read before somebody iterates, and never more than one conversation is held.
+    Nothing is read before the corpus is iterated, and never more than one conversation is held.
 
     What one person said decides about nobody else's turn (docs/gate.md). So the gate decides twice:
 
@@ -346,7 +346,7 @@ class ConsentedExamples(_Sealed):
         """Yield the examples and the empty places among them: what a selection has to see (`Example`).
 
         Raises:
-          ConsentError: not made by the gate, or an example belongs to somebody who is not in its conversation.
+          ConsentError: not made by the gate, or an example belongs to a person who is not in its conversation.
         """
         self._check()
         person = self._corpus.persons()

@@ -59,7 +59,7 @@ class RunKept:
     Attributes:
       name: its folder. manifest: who is in it; None where the folder has no list.
       epsilon, delta: of its line in the ledger, else of its result; ε is None where nothing is bounded per person.
-      finished: whether a model came of it; a run without can no longer be resumed once somebody left.
+      finished: whether a model came of it; a run without can no longer be resumed once a person left.
       retired: whether the model is out of use already.
       keeps: what of it there is: "checkpoint", "model".
       versions: registered model versions that came from it, "name/3".
@@ -123,7 +123,7 @@ class Impact:
 
 
 STAYING = frozenset({Reason.GRANTED, Reason.NO_RECORD})
-"""What of a store lets a person stay: somebody without a record there was never asked about by it."""
+"""What of a store lets a person stay: a person without a record there was never asked about by it."""
 
 
 def gone(manifest: Manifest, moment: ConsentSnapshot, *, staying: Collection[Reason] = STAYING) -> set[str]:

@@ -39,7 +39,7 @@ class Imported:
     """What became of the rows of a file.
 
     Attributes:
-      new, same: events that are stored now, and that were there. held: rows that deny until somebody decides.
+      new, same: events that are stored now, and that were there. held: rows that deny until an officer decides.
       unread: rows whose person cannot be read. suppressed: of people who were erased.
       near: unknown ids that deny and differ by one character from a known one; perhaps a misspelling.
       problems: why rows were held or unread → how many; no content.
@@ -58,7 +58,7 @@ class Imported:
 
     @property
     def set_aside(self) -> int:
-        """Rows that are no events: somebody has to look at them."""
+        """Rows that are no events: a user has to look at them."""
         return self.held + self.unread
 
 

@@ -1,6 +1,6 @@
 """Consent receipts of the Kantara Initiative, version 1.1.0 (2018), in and out.
 
-A receipt can only say that somebody agreed: refusals and withdrawals have no form in it. What it cannot say exactly
+A receipt can only say that a person agreed: refusals and withdrawals have no form in it. What it cannot say exactly
 counts for less here, never for more: its time is in whole seconds, so the event takes the beginning of that second and
 covers content from its end on; it knows no age, so training waits until another event tells it.
 

@@ -1,6 +1,6 @@
 """How people are called in text: the forms of the display names in one conversation's roster.
 
-The gate asks whether a text names somebody who did not agree, anonymisation asks where. Only names of
+The gate asks whether a text names a person who did not agree, anonymisation asks where. Only names of
 the roster are known: no gazetteer, no nicknames that do not follow from the display name.
 """
 

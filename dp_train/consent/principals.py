@@ -100,7 +100,7 @@ class PrincipalKey:
     def sealed(self, digest: str) -> str:
         """A digest of private data as it may stand in a ledger: comparable, and of no use without the key.
 
-        A bare digest would tell somebody who knows everybody's data but one person's whether a guess at it is right.
+        A bare digest would tell whoever knows everybody's data but one person's whether a guess at it is right.
         """
         return hmac.digest(self.secret, b"dp_train sealed 1\x00" + digest.encode(), "sha3_256").hex()
 

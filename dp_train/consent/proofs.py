@@ -1,4 +1,4 @@
-"""Shows that a person is in a snapshot, or is not in it, to somebody who has the proof and the root alone.
+"""Shows that a person is in a snapshot, or is not in it, to whoever has the proof and the root alone.
 
 The leaves of a snapshot are sorted and their number is in its root, so a person is absent when two leaves that
 stand next to each other lie around their place. A leaf is a hash of the pseudonym and a commitment to the

@@ -81,9 +81,9 @@ def ask_everyone(
     """All of the conversation, if everyone who speaks, writes or shares in it agreed; else nothing.
 
     A conversation without turns does not pass, for nobody can be asked about its summary. People who are only named or
-    invited need not agree, but an explicit no of theirs counts: where a turn or the summary names somebody on the
+    invited need not agree, but an explicit no of theirs counts: where a turn or the summary names a person on the
     roster, or in the directory, who gave one, all of it is withheld. Its place stays, with every text empty: that
-    somebody was named is content, and may not move which other meetings are selected.
+    a person was named is content, and may not move which other meetings are selected.
     """
     answers = _Answers(conversation, snapshot, purpose)
     asked = dict.fromkeys((turn.person_id, turn.kind) for turn in conversation.turns)
@@ -118,7 +118,7 @@ def admit(
     *,
     directory: FullNames | None = None,
 ) -> Passage:
-    """The conversation without what belongs to, repeats, or names somebody who did not agree.
+    """The conversation without what belongs to, repeats, or names a person who did not agree.
 
     **Left out**, by the graph alone (see `gate`): turns of who did not agree to the kind of the turn, and turns that
     quote, by their `quotes` link, one that is left out. Nothing passes when that is more than `max_removed_share` of
@@ -127,9 +127,9 @@ def admit(
     **Withheld**, for what they say (they stay in their place, empty):
 
     - turns that repeat a turn of who did not agree, without a link (`Echoes`);
-    - turns that name somebody who did not agree, by a mention or in the text (`NameIndex.occurs_in`), or by full name
-      somebody of the directory with an explicit no. What they say about a person stays personal without the name;
-    - answers: replies to a question of somebody who did not agree, and, where somebody who may be named did not agree,
+    - turns that name a person who did not agree, by a mention or in the text (`NameIndex.occurs_in`), or by full name
+      a person of the directory with an explicit no. What they say about a person stays personal without the name;
+    - answers: replies to a question of a person who did not agree, and, where a person who may be named did not agree,
       short replies that do not say whom they are about ("yes, she did"), for it may have stood in the question;
     - turns that quote, by their link, one that is withheld: its author owns them too;
     - all that an author wrote in the conversation, when more than `max_removed_share` of it names or repeats.
@@ -228,7 +228,7 @@ def _withheld(turn: Turn) -> Turn:
 
 
 class _Named:
-    """Whether a text names somebody who did not agree: on the roster, or in the directory with an explicit no."""
+    """Whether a text names a person who did not agree: on the roster, or in the directory with an explicit no."""
 
     def __init__(
         self, roster: NameIndex | None, directory: FullNames | None, answers: _Answers, kinds: frozenset[ContentKind]

@@ -196,7 +196,7 @@ def _of_cells(row: Cells, key: PrincipalKey | None, received: datetime) -> ReadR
 
 
 def _hold(who: _Who, purposes: frozenset[Purpose], row: object, problem: str, received: datetime) -> ConsentEvent:
-    """A no until somebody decides. Its id follows from the row, so that the same row again is the same hold."""
+    """A no until an officer decides. Its id follows from the row, so that the same row again is the same hold."""
     content = sorted(row.items(), key=lambda item: str(item[0])) if isinstance(row, dict) else row
     digest = hashlib.sha256(f"{who.pseudonym}\x00{who.org_id}\x00{content!r}".encode("utf-8", "backslashreplace"))
     return ConsentEvent(

@@ -76,7 +76,7 @@ class ConsentRules:
 
     Attributes:
       material_versions: notice id → version of its latest material change. A grant under an older
-        version denies with OLD_NOTICE. Somebody who had granted under an older version is allowed
+        version denies with OLD_NOTICE. A person who had granted under an older version is allowed
         again only by a *renewed* consent under that version or a later one; a first consent under
         the changed notice counts, for nothing changed after it.
       age_matters: purposes that are denied while the age of the person is unknown.

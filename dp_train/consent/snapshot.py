@@ -84,7 +84,7 @@ class ConsentSnapshot:
       root: SHA-256 in hex over a format tag and two Merkle trees (`merkle`), each with its number of leaves: of
         people, one leaf each (`leaf_of` its pseudonym and its cells of purpose, kinds, reason and data window), in
         the order of their places, and of organisations (SHA-256 of the id for a pseudonym). People with no
-        record have no leaf. `proofs` shows that somebody has a leaf, or has none.
+        record have no leaf. `proofs` shows that a person has a leaf, or has none.
       as_of: the time that is asked about. known_at: what was recorded later is not in it.
       upto: how many events of a store's chain it was made from; None where no store was asked. Not in the root.
       head, store: hash of the last of them, and where the store lies; to be kept where the store is not.
@@ -144,7 +144,7 @@ class ConsentSnapshot:
     def says(self, pseudonym: str, purpose: Purpose) -> Reason:
         """What a person says about a purpose as a whole: GRANTED where any content of theirs may be used for it.
 
-        Else why not; NO_RECORD for somebody who never spoke of it, and for somebody who was erased.
+        Else why not; NO_RECORD for a person who never spoke of it, and for a person who was erased.
         """
         wanted, found = _PURPOSE_INDEX[purpose], Reason.NO_RECORD
         for index, _, code, _, _ in CELL.iter_unpack(self._people.get(bytes.fromhex(pseudonym), b"")):

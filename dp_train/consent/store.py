@@ -4,7 +4,7 @@
 file of its own); `principal_links` maps the pseudonym and a salt to it. The chain's hashes are over the number.
 `erase` deletes the link of one person: their events stay, verify, and lead nowhere; a tombstone keeps out what a sync
 would bring back. Destroying the key severs everyone. Events that are read again, and snapshots, carry pseudonyms as
-files of events do, so gate, registry and units know one kind of id; events of somebody who was erased are in neither.
+files of events do, so gate, registry and units know one kind of id; events of a person who was erased are in neither.
 
 **Whole or not at all.** A snapshot walks the chain before it decides; a store that was edited decides nothing.
 
@@ -84,7 +84,7 @@ class Tombstones:
     since: Mapping[bytes, int]
 
     def keeps_out(self, event: ConsentEvent) -> bool:
-        """Whether an event is about somebody who was erased, and neither denies nor renews by their own hand since."""
+        """Whether an event is about a person who was erased, and neither denies nor renews by their own hand since."""
         if not self.since or event.pii_principal_id is None or denies(event):
             return False
         since = self.since.get(tombstone_of(event.pii_principal_id))
@@ -126,7 +126,7 @@ class ConsentStore:
     def bind(self, key: PrincipalKey) -> None:
         """Note under which key pseudonyms are made, once and for all.
 
-        Under another key the same person is somebody else, so a withdrawal would reach nobody.
+        Under another key the same person counts as another, so a withdrawal would reach nobody.
 
         Raises:
           ConsentError: the store's pseudonyms were made under another key.
@@ -231,7 +231,7 @@ class ConsentStore:
             return connection.execute(sa.select(KEYS.c.population_id)).first() is not None
 
     def has_people(self) -> bool:
-        """Whether any event leads to somebody."""
+        """Whether any event leads to a person."""
         with self.database.reading() as connection:
             return connection.execute(sa.select(LINKS.c.number).limit(1)).first() is not None
 

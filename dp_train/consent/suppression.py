@@ -29,7 +29,7 @@ class Published:
 def publish(counts: Sequence[Sequence[int]]) -> Published:
     """Hide small counts, and what they could be derived from.
 
-    Guarantee: for somebody who knows all that is shown, every hidden count below `SMALL` has a range of at least
+    Guarantee: for whoever knows all that is shown, every hidden count below `SMALL` has a range of at least
     `SMALL` possible values in a row. It holds for one table alone: two tables of nearly the same people, or of two
     days, may tell more together.
 

@@ -11,7 +11,7 @@
 - `consent_imports`: counts of each import; what was set aside is shown wherever decisions are.
 - `consent_facts`: id of the store, version of its tables, rule of its ids.
 
-An event's own id and its evidence may name somebody, so the chain holds a salted commitment to them
+An event's own id and its evidence may name a person, so the chain holds a salted commitment to them
 (`record_commitment`); erasure leaves the commitment alone (`severed`).
 """
 
@@ -35,7 +35,7 @@ from dp_train.store.chain import canonical
 
 NUMBER_BYTES = 16
 SCHEMA = "2"
-"""Version of the tables. Version 1 had numbers that nothing held against the pseudonyms."""
+"""Version of the tables. Version 1 had numbers that nothing compared with the pseudonyms."""
 
 METADATA = sa.MetaData()
 _NUMBER = sa.BigInteger
@@ -111,7 +111,7 @@ def number_for(pseudonym: bytes, salt: bytes) -> bytes:
 
 
 def tombstone_of(pseudonym: str) -> bytes:
-    """What is kept of somebody who was erased: whoever has the key and the id can ask for it, and nobody else."""
+    """What is kept of a person who was erased: whoever has the key and the id can ask for it, and nobody else."""
     return hashlib.sha256(b"dp_train tombstone 1\x00" + bytes.fromhex(pseudonym)).digest()
 
 

@@ -28,7 +28,7 @@ _PLACE = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
 
 
 class Answer(Enum):
-    """What somebody who was asked says now; of two at one time the later in this list counts."""
+    """What a person who was asked says now; of two at one time the later in this list counts."""
 
     GRANTED = "granted"
     WAITING = "not answered"
@@ -119,5 +119,5 @@ def _terms(body: Mapping[str, Any]) -> _Terms | None:
     signal = body.get("collection_method") == CollectionMethod.GPC_SIGNAL.value
     answer = Answer.WITHDRAWN if signal else _ANSWERS[EventState(body["event_state"])]
     purposes = tuple(Purpose(name) for name in body["purpose"]) or (() if answer is Answer.GRANTED else tuple(Purpose))
-    # Only codes are told: a field that somebody wrote a name into must not end in a report.
+    # Only codes are told: a field that a user wrote a name into must not end in a report.
     return _Terms(purposes, answer, place if _PLACE.fullmatch(place) else UNKNOWN)

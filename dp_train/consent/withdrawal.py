@@ -3,7 +3,7 @@
     done = withdraw(store, pseudonym, at=now, purposes=(), method="web form", key=signing_key, policy=policy)
     opt_out(store, "acme", …)        # an organisation takes all its content out
     erase(store, pseudonym, …)       # severs the person from their events and leaves a tombstone
-    resolve(store, pseudonym, …)     # somebody decided about the person's holds
+    resolve(store, pseudonym, …)     # an officer decided about the person's holds
     link(store, one, other, …)       # two ids of one person
 
 A no needs no yes before it: whoever never agreed may object once and for all. It lasts: see `events.renews`.
@@ -83,7 +83,7 @@ def withdraw(
     policy: WithdrawalPolicy,
     by: Officer | None = None,
 ) -> Withdrawal:
-    """Store a person's withdrawal and its receipt, both or neither; also of somebody who never agreed.
+    """Store a person's withdrawal and its receipt, both or neither; also of a person who never agreed.
 
     Guarantee: from `at` on no decision allows the purposes, for any content and whenever it was made, until the person
     renews with their own hand (`events.renews`). Where their newest event is such a withdrawal already, nothing is

@@ -26,7 +26,7 @@
 **csv**: a header and one row a turn, rows of a conversation together and `turn` counting from 0. Columns
 `conversation_id`, `org_id`, `created_at`, `kind`, `turn`, `person_id`, `text` are needed; `display_name`, `guest`
 (`true` for a guest), `content_kind`, `mentions`, `reply_to`, `quotes` and `summary` (on a conversation's first row) may
-be there. Empty is left out. `mentions` is `id;id`, or `id=Display Name` for somebody who does not speak.
+be there. Empty is left out. `mentions` is `id;id`, or `id=Display Name` for a person who does not speak.
 
 That ids are not used twice is not checked: it would take the memory that streaming saves.
 """

@@ -118,7 +118,7 @@ class BookkeepingEngine(OpacusEngine):
     """Clipped sums at nearly the price of ordinary gradients.
 
     Guarantee: that of `Engine`. A layer without a rule is refused by name when the engine is built; with the first
-    microbatch, before anything is released, the sums and a norm are held against autograd, and at every
+    microbatch, before anything is released, the sums and a norm are compared with autograd, and at every
     microbatch parameters that are used outside their layer are found.
 
     Memory: each layer's input and output gradient until the microbatch ends, and one float32 copy of the trainable

@@ -1,4 +1,4 @@
-"""A few units' sums and a norm, held against what autograd finds by itself, before the first microbatch counts."""
+"""A few units' sums and a norm, compared with what autograd finds by itself, before the first microbatch counts."""
 
 from __future__ import annotations
 

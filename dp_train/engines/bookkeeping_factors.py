@@ -292,7 +292,7 @@ class GramMemory:
 
 
 def in_float32(device: torch.device) -> AbstractContextManager[object]:
-    """An autocast that somebody has around their whole loop ends here; where there is none, entering costs nothing."""
+    """An autocast that a user has around their whole loop ends here; where there is none, entering costs nothing."""
     on = torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if on else nullcontext()
 

@@ -75,7 +75,7 @@ class GhostEngine(OpacusEngine):
     """Opacus' ghost clipping, two backward passes a microbatch: for comparison.
 
     Guarantee: that of `Engine`. With the first microbatch, before anything is summed, the norms of a few rows are
-    held against autograd.
+    compared with autograd.
 
     Args:
       clipping: FLAT or AUTOMATIC: the second pass has one factor a row.

@@ -4,7 +4,7 @@ Two questions, two answers:
 
 - **Declared together.** Parameters of all runs were fixed before the first of them read anything. Their privacy loss
   distributions compose exactly, also when *what* is asked is chosen on the way (`compose`).
-- **Chosen on the way.** Somebody saw results and then chose σ, q, T or whether to go on. Composing the loss
+- **Chosen on the way.** A user saw results and then chose σ, q, T or whether to go on. Composing the loss
   distributions or trade-off curves as if they had been fixed is then *not valid* (Tran et al. 2026, arXiv 2602.06756);
   a Rényi filter is (`RenyiFilter`).
 

@@ -31,7 +31,7 @@ class Spent:
       relation, delta, unit: of its guarantee.
       earlier: JSON of the events of the runs on the same people that trained its model before.
       claimed: ε that was said of it; the joint ε explains at least this much, or there is none.
-      coins: names the stream of its sampling coins, where somebody chose the seed; None for a fresh seed of its own.
+      coins: names the stream of its sampling coins, where a user chose the seed; None for a fresh seed of its own.
     """
 
     event: str | None

@@ -28,7 +28,7 @@ class EpsilonClaim:
       in_ledger: whether a ledger had reserved the run before its first step.
       elsewhere: how many runs under other principal keys trained the model before. Their people may be these people.
       earlier: JSON of the event of each run on the same people that trained the same model before; `spent` is of all.
-      fixed_seed: whether somebody chose the seed.
+      fixed_seed: whether a user chose the seed.
       unknown_start: whether nobody said where the weights came from that the run began with.
     """
 

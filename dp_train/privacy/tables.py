@@ -8,7 +8,7 @@ A table saves tokenising and memory; it opens no door. Each start reads the cons
 again, and the key is taken from what comes out: the text as it passed, the snapshot's root, the population, the bounds,
 and the task. So a table is found only by who holds the same consent over the same words, and it holds no names and no
 text: which rows are whose is selected anew. A table of an older root is deleted where a newer one is made, and `purge`
-deletes all of them when somebody leaves.
+deletes all of them when a person leaves.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def encoding_digest(encode: Encode) -> str:
 
 
 def in_cohort(digest: Any, unit: Iterable[Example]) -> Iterator[Example]:
-    """The examples of a unit, taken up into the digest that names the very units of a run, in their order."""
+    """The examples of a unit, read into the digest that names the very units of a run, in their order."""
     for example in unit:
         for part in (example.example_id, example.prompt, example.target, *sorted(example.owners)):
             data = part.encode()

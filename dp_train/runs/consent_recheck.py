@@ -80,7 +80,7 @@ def taken_up(folder: RunFolder, config: Recipe) -> ConsentSnapshot | None:
     None where no store was asked, or the run ended before it asked.
 
     Raises:
-      ConsentError: somebody did, or was erased; how many is told from ten on. Or the store is another one.
+      ConsentError: a person did, or was erased; how many is told from ten on. Or the store is another one.
       CheckpointError: the note or the list of people of the run is damaged.
     """
     note = folder.read_json(NOTE)

@@ -110,12 +110,12 @@ class _Part:
 
 
 def refuse_the_past(config: Recipe, gated: Populations) -> None:
-    """Nothing, unless consent is asked about an earlier time and somebody whose words passed denies them today.
+    """Nothing, unless consent is asked about an earlier time and a person whose words passed denies them today.
 
     An earlier time is for looking and for repeating; it must not be a way around a withdrawal.
 
     Raises:
-      ConsentError: somebody does; who and how many is not told.
+      ConsentError: a person does; who and how many is not told.
     """
     consent = config.consent
     if consent.as_of is None and consent.known_at is None:

@@ -129,7 +129,7 @@ def material(config: Recipe, *, moment: ConsentSnapshot | None = None) -> RunDat
       moment: the consent snapshot, if it was made before for an equal corpus and consent.
 
     Raises:
-      DataError: somebody is in the units and in the evaluation population.
+      DataError: a person is in the units and in the evaluation population.
     """
     gated = populations(config, moment)
     refuse_the_past(config, gated)

@@ -32,7 +32,7 @@ class Chain(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The last row of a chain, as it was at some time: its hash, and where somebody noted it."""
+    """The last row of a chain, as it was at some time: its hash, and where it was noted."""
 
     chain: Chain
     digest: str

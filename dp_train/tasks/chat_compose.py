@@ -43,7 +43,7 @@ class ChatCompose(SequenceTask):
     """Continuation of a person's own message.
 
     An example's target is one chat message. With `ContextKind.OWN` its prompt is what the same person
-    wrote before in the thread, and the author is its only owner; messages that quote somebody else are
+    wrote before in the thread, and the author is its only owner; messages that quote another person are
     left out, for they hold that person's words. With `ContextKind.THREAD` the prompt is the thread's last
     turns, "name: text" a line, and everyone whose words enter, by a quote too, owns the example.
 

@@ -24,7 +24,7 @@ def meeting_examples(conversation: Conversation) -> Iterator[Example]:
 def messages_of_author(conversation: Conversation, *, context_turns: int) -> Iterator[Example]:
     """One example a chat message; its prompt is the author's own `context_turns` messages before it.
 
-    Guarantee: every row is a function of its author's own turns and of public order. Messages that quote somebody else
+    Guarantee: every row is a function of its author's own turns and of public order. Messages that quote another person
     are left out: they hold that person's words. An id counts seats and the author's turns as they came, so nobody
     else's turn moves it.
     """

@@ -65,7 +65,7 @@ def speakers_right(outputs: Sequence[str], sources: Sequence[str]) -> list[bool]
 
     Mentions are surrogates, and the names of speakers of any of the sources, in their own spelling.
 
-    Limits: a name that speaks in none of the sources is not known for a name; somebody who is only talked about in
+    Limits: a name that speaks in none of the sources is not known for a name; a person who is only talked about in
     the meeting counts as wrong, as one who is made up does.
     """
     turns = [_turns(source) for source in sources]

@@ -51,7 +51,7 @@ class CardFacts:
       selection: what the bound on contributions kept, as `SelectionReport.public_facts` gives it; a share that is
         None was of too few to be told.
       ledger: what the ledger knows of the run, as `recompute.ledger_section` gives it; empty for a run in no ledger.
-      seed_is_fixed: whether somebody chose the seed. `secure_noise`: whether noise came from the system's CSPRNG.
+      seed_is_fixed: whether a user chose the seed. `secure_noise`: whether noise came from the system's CSPRNG.
       research_only: what has to be said of people who never consented; None where people did.
       consent_root: Merkle root of the consent snapshot. `consent_as_of`: its time, ISO 8601. `purpose`: agreed use.
       consent_counts: what the gate counted, by label; counts below 10 are not told.

@@ -66,7 +66,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def is_server(uri: str) -> bool:
-    """Whether the store is somebody's MLflow server, which then also shows the UI."""
+    """Whether the store is an MLflow server of the user's, which then also shows the UI."""
     return uri.partition(":")[0] in _SERVERS
 
 

@@ -39,7 +39,7 @@ class GitState:
       commit: full hash.
       dirty: whether files were changed or added since.
       diff: changes of dp_train's own Python files alone, where the repository is dp_train's: a diff of
-        somebody's whole project could carry data or a seed into the store.
+        a user's whole project could carry data or a seed into the store.
     """
 
     commit: str
@@ -57,7 +57,7 @@ def git_state(folder: Path | None = None) -> GitState | None:
 
     None without git, without a repository, or in one without a commit.
     """
-    # site-packages of somebody's project may lie inside their repository; then it is theirs, not dp_train's.
+    # site-packages of a user's project may lie inside their repository; then it is theirs, not dp_train's.
     if _git(_PACKAGE_FOLDER, "ls-files", "--error-unmatch", "errors.py") is not None:
         commit = _git(_PACKAGE_FOLDER, "rev-parse", "HEAD")
         if commit:

@@ -1,4 +1,4 @@
-"""The figures of a card from what they follow from: when it is written, and when somebody checks it.
+"""The figures of a card from what they follow from: when it is written, and when a user checks it.
 
 Both ways are the same functions, so that a card that verifies says what the ledger says, and nothing else.
 """

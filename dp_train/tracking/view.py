@@ -42,7 +42,7 @@ def experiment_path(experiment_id: str) -> str:
 def install_view(uri: str, experiment_id: str, metrics: Sequence[str]) -> None:
     """Give the experiment the view, or add `metrics` that it lacks; a failure is a warning and no more.
 
-    A view that already has them is left as it is: somebody may have arranged it.
+    A view that already has them is left as it is: a user may have arranged it.
     """
     try:
         tags = client(uri).get_experiment(experiment_id).tags

@@ -1,6 +1,6 @@
 """From a stream of chat messages to threads, each of one population.
 
-1. Bots are dropped; so are messages without words, and lines that quote (`> …`), which are somebody else's words.
+1. Bots are dropped; so are messages without words, and lines that quote (`> …`), which are another person's words.
 2. Messages of one person that follow each other in a room within `join` become one turn.
 3. A room is cut into threads after `silence`, at `max_turns` turns, and at the time from which on people are evaluated.
 4. Of each thread a population gets the turns of its own people. A turn that repeats some words in a row of a turn of

@@ -12,7 +12,7 @@ merged, never split: a merged person is protected as one, so the ε holds for ea
 | parliaments (`covid`, `education`) | by name, with or without an office | the name; all who chair are one |
 
 Limits: in ICSI two people of one title have one surrogate in a transcript too. A name that is written in two ways
-counts as two people, and somebody who took part in two AMI series as two.
+counts as two people, and a person who took part in two AMI series as two.
 
 Nobody of EVALUATION speaks in training: meetings of `val` with anybody of `train` are left out, which leaves AMI's.
 There are no times in the corpus, so all of it is of one nominal time.

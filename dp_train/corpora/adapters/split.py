@@ -16,7 +16,7 @@ from dp_train.errors import ConfigError, DataError
 class PeopleSplit:
     """Three populations without a person in common, by a public hash of the person's id.
 
-    Guarantee: which population somebody belongs to depends on the id alone: not on what anybody wrote, nor on who
+    Guarantee: which population a person belongs to depends on the id alone: not on what anybody wrote, nor on who
     else is there.
 
     Args:

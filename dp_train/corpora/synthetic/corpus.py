@@ -50,7 +50,7 @@ class SyntheticCorpus:
     `kinds` leaves conversations out and changes none.
 
     Args:
-      people: how many have an account, at least 2. Somebody left alone in the last block has nobody
+      people: how many have an account, at least 2. A person left alone in the last block has nobody
         to talk to.
       population: who they are and how they talk; populations have no id in common.
       seed: a public number; another one gives other people *under the same ids*.
@@ -217,7 +217,7 @@ def _gather(dice: Dice, block: Block, number: int, size: int) -> tuple[list[Pers
 
 
 def _slip(number: int) -> SecretKind | None:
-    """What somebody lets slip in conversation `number` of a block."""
+    """What a person lets slip in conversation `number` of a block."""
     if number % _PATTERN_EVERY == _PATTERN_AT:
         return PATTERNS[number // _PATTERN_EVERY % len(PATTERNS)]
     return SecretKind.PERSONAL_FACT if number % _FACT_EVERY == _FACT_AT else None

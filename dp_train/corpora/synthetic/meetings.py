@@ -44,7 +44,7 @@ def write_meeting(
     Args:
       guests: join in without an account.
       absent: a colleague who is not there and may be talked about.
-      slip: what somebody lets slip in it, if anything.
+      slip: what a person lets slip in it, if anything.
       words: about how many words are said; the summary grows with the topics, of which there are
         at most MAX_TOPICS.
     """

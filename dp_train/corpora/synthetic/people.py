@@ -61,7 +61,7 @@ class Company:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Somebody with an account, or a guest without one, and how that person talks."""
+    """A person with an account, or a guest without one, and how that person talks."""
 
     index: int
     person_id: str

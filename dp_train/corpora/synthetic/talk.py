@@ -77,13 +77,13 @@ class Room:
         return self._called[person.person_id]
 
     def other(self) -> Person:
-        """Somebody else than the last speaker, who has not spoken yet if there is one."""
+        """Another person than the last speaker, who has not spoken yet if there is one."""
         if self._silent:
             return self._silent[-1]
         return self.dice.pick([person for person in self.people if person is not self._last])
 
     def member(self) -> Person:
-        """Somebody else than the chair."""
+        """Another person than the chair."""
         person = self.other()
         return person if person is not self.chair else self.dice.pick(self.people[1:])
 
@@ -104,19 +104,19 @@ class Room:
         self.say(self.other(), reply.format_map(fill), voice=plain)
 
     def type_aside(self) -> None:
-        """Somebody types something beside the talk; never the same thing twice."""
+        """A person types something beside the talk; never the same thing twice."""
         typed = next(self._typed, None)
         if typed is not None:
             self.say(self.other(), typed, voice=plain, kind=ContentKind.CHAT)
 
     def show(self, fill: Fill) -> None:
-        """Somebody shares a screen; never with the same words twice."""
+        """A person shares a screen; never with the same words twice."""
         shown = next(self._shown, None)
         if shown is not None:
             self.say(self.other(), shown.format_map(fill), voice=plain, kind=ContentKind.SCREEN_SHARE)
 
     def let_slip(self, kind: SecretKind) -> Slip:
-        """Somebody says more than they should."""
+        """A person says more than they should."""
         person = self.other()
         text, value = let_slip(self.dice, kind, person)
         self.say(person, f"by the way, {text}" if self.dice.chance(0.5) else text, voice=plain)
@@ -173,7 +173,7 @@ class Discussion:
         return self._tasked(RunResult.DECIDED, decision=decision)
 
     def _tasked(self, outcome: RunResult, *, decision: str) -> Topic:
-        """Somebody is asked, or offers, to do something by a date."""
+        """A person is asked, or offers, to do something by a date."""
         room, dice, frames = self._room, self._room.dice, self._room.frames
         task = self._text(dice.pick(self._matter.tasks))
         due = due_date(dice, room.created_at)

@@ -30,7 +30,7 @@ def write_thread(
 
     Args:
       absent: a colleague who does not write but may be mentioned.
-      slip: what somebody lets slip in it, if anything.
+      slip: what a person lets slip in it, if anything.
     """
     thread = _Thread(dice, people, absent, created_at)
     length = _LENGTHS[dice.weighted(_LENGTH_WEIGHTS)]
@@ -111,7 +111,7 @@ class _Thread:
         return [other for other in self._known if other is not person and other.person_id != last]
 
     def _sayable(self, person: Person, phrases: tuple[str, ...]) -> list[str]:
-        """Phrases that need nobody else, and the others where there is somebody."""
+        """Phrases that need nobody else, and the others where there is a person."""
         return [phrase for phrase in phrases if "{x}" not in phrase or self._third(person)]
 
     def _write(self, person: Person, phrase: str) -> None:

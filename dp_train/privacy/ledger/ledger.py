@@ -191,7 +191,7 @@ class Ledger:
         check_fits(book, population, requests, lines)  # the long part, outside the lock
         with self._rows.writing() as connection:
             now = self._rows.read(connection)
-            if now.head != checked:  # somebody wrote in the meantime
+            if now.head != checked:  # another process wrote in the meantime
                 check_fits(now, population, requests, lines)
             taken = [line.reservation for line in lines if line.reservation in now.lines]
             if taken:

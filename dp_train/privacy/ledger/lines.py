@@ -35,7 +35,7 @@ class RunFacts:
     Attributes:
       run: what people call it. parent: reservation or tracked run that it is one of.
       engine, sampler: names. purpose, consent_root: of the units.
-      cohort: digest of the units under the principal key (`PrincipalKey.sealed`); a bare one would let somebody who
+      cohort: digest of the units under the principal key (`PrincipalKey.sealed`); a bare one would let anyone who
         knows all data but one person's test a guess at it.
       artifacts: what was to be released, e.g. "model".
       versions, commit: what ran.
@@ -159,7 +159,7 @@ class Book:
         return list(dict.fromkeys([*self.budgets, *(line.population for line in self.lines.values())]))
 
     def label(self, population: str) -> str | None:
-        """The newest public name that somebody gave the population."""
+        """The newest public name that a user gave the population."""
         labels = [budget.label for budget in self.budgets.get(population, []) if budget.label]
         return labels[-1] if labels else None
 
