@@ -34,6 +34,8 @@ from dp_train.store.database import absolute_url
 from dp_train.store.run_folders import RunPlace, places
 from dp_train.tracking.provenance import git_state, public_config, public_overrides, versions
 
+STUDY = "study.json"
+"""Of a study's folder, in which its trials' folders are; it holds no run."""
 _STATUS, _RETIRED = "model_status.json", "retired"
 
 
@@ -47,20 +49,17 @@ class RunFolder:
     def create(cls, path: Path, tree: DictConfig | Mapping[str, Any], overrides: Sequence[str] = ()) -> RunFolder:
         """Claim `path` for a new run and write what it was asked.
 
-        Guarantee: of two processes that claim one folder, one gets it.
+        Guarantee: of two processes that claim one folder, one gets it. A process that is killed on the way leaves no
+        claim, or one that `complete` makes whole.
 
         Raises:
           CheckpointError: the folder holds a run already, or cannot be written; nothing of it was changed.
         """
+        folder = cls(path)
+        text = yaml.safe_dump(public_config(plain(tree)), sort_keys=False, allow_unicode=True)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            with (path / "config.yaml").open("x") as file:  # the claim: made by one, refused to all others
-                yaml.safe_dump(public_config(plain(tree)), file, sort_keys=False, allow_unicode=True)
-            folder = cls(path)
-            (path / "overrides.yaml").write_text(yaml.safe_dump(public_overrides(overrides), allow_unicode=True))
-            git = git_state()
-            found = {} if git is None else {"git": {"commit": git.commit, "dirty": git.dirty}}
-            folder.write_json("versions.json", {**versions(), **found})
+            write_text(folder.config, text, replace=False)  # the claim: made by one, refused to all others
         except FileExistsError as error:
             raise CheckpointError(
                 f"run folder: {path} exists already; runs never share a folder: leave hydra.run.dir alone, "
@@ -70,7 +69,21 @@ class RunFolder:
             raise CheckpointError(
                 f"run folder: {path} cannot be written ({error.strerror}); free space, or work in another folder"
             ) from error
+        folder.complete(overrides)
         return folder
+
+    def complete(self, overrides: Sequence[str] = ()) -> None:
+        """Write what was typed and the versions, where a process that was killed did not come to it.
+
+        Raises:
+          CheckpointError: the folder cannot be written.
+        """
+        if not (self.path / "overrides.yaml").exists():
+            self.write("overrides.yaml", yaml.safe_dump(public_overrides(overrides), allow_unicode=True))
+        if not (self.path / "versions.json").exists():
+            git = git_state()
+            found = {} if git is None else {"git": {"commit": git.commit, "dirty": git.dirty}}
+            self.write_json("versions.json", {**versions(), **found})
 
     @classmethod
     def find(cls, name: str) -> RunFolder:
@@ -112,6 +125,11 @@ class RunFolder:
         """Id of the run, which its line in the ledger and its row in the store have as well; None before it began."""
         noted = self.read_json(NOTE).get("reservation")
         return None if noted is None else str(noted)
+
+    @property
+    def is_study(self) -> bool:
+        """Whether it is the folder of a study: its trials are runs, and it is none."""
+        return (self.path / STUDY).is_file()
 
     @property
     def config(self) -> Path:

@@ -100,6 +100,7 @@ def run(
     if not isinstance(folder, RunFolder):
         folder = RunFolder.create(Path(folder), recipe_values(parts.recipe), overrides)
     reporter, trial_of, name = reporter or Quiet(), trial_of or TrialOf(), label(parts.recipe)
+    folder.complete(overrides)
     sweep(folder.path, deep=True)  # what a killed process left of this run names people and holds seeds
     _give_back_memory()
     with _failure_noted(folder, name):
@@ -196,7 +197,7 @@ def _failure_noted(folder: RunFolder, name: str) -> Iterator[None]:
 
 
 def _write(parts: Parts, outcome: RunResult, scored: Scored, facts: CardFacts, record: Record | None) -> None:
-    """Result, card and picture into the folder, and what is public of them into the tracker."""
+    """Card and picture into the folder, what is public of them into the tracker, then the result."""
     folder = outcome.folder
     card = write_card(facts, folder.path, name="card")
     curve = scored.curve
@@ -208,17 +209,19 @@ def _write(parts: Parts, outcome: RunResult, scored: Scored, facts: CardFacts, r
         starting_point=facts.starting_point,
         tracked=None if record is None else record.identifier,
     )
+    if record is not None:
+        record.log_scores(scored.scores)
+        record.log_samples(scored.samples)
+        record.log_files(*card)
+        if scored.private and parts.recipe.tracking.log_private_statistics:
+            record.log_private(scored.private)
+        if picture:
+            record.log_trigger_curve(curve)
+            record.log_files(*picture)
+        if outcome.result.status is RunStatus.FINISHED:
+            record.close()
+    # Last: with a result the run is not continued, so nothing of it may be left to write.
     folder.write_json(RESULT, values)
-    if record is None:
-        return
-    record.log_scores(scored.scores)
-    record.log_samples(scored.samples)
-    record.log_files(*card)
-    if scored.private and parts.recipe.tracking.log_private_statistics:
-        record.log_private(scored.private)
-    if picture:
-        record.log_trigger_curve(curve)
-        record.log_files(*picture)
 
 
 def _card_facts(
