@@ -16,8 +16,11 @@ runs/<date>/<time>-<microseconds>-<random id>/
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -94,7 +97,7 @@ class RunFolder:
         """
         if (Path(name) / "config.yaml").is_file():
             return cls(Path(name))
-        found = [run for run in cls.all() if name and name in run.ids()]
+        found = [run for run in cls.all(studies=True) if name and name in run.ids()]
         if len(found) == 1:
             return found[0]
         problem = "no such run" if not found else f"{len(found)} runs are called so"
@@ -103,8 +106,12 @@ class RunFolder:
         )
 
     @classmethod
-    def all(cls) -> Iterator[RunFolder]:
-        """Every run that the project's store knows of, wherever its folder is, and those below the working folder."""
+    def all(cls, *, studies: bool = False) -> Iterator[RunFolder]:
+        """Every run that the project's store knows of, wherever its folder is, and those below the working folder.
+
+        Args:
+          studies: also folders of trade-offs, which hold a configuration and no run.
+        """
         found = {path.parent.resolve() for root in ROOTS for path in root.rglob("config.yaml")}
         known = (cls.at(place) for place in places(absolute_url(None, Path.cwd())))
         found |= {folder.path.resolve() for folder in known if folder is not None}
@@ -112,6 +119,7 @@ class RunFolder:
         return (
             cls(path)
             for path in sorted(path.relative_to(here) if path.is_relative_to(here) else path for path in found)
+            if studies or not cls(path).is_study
         )
 
     @classmethod
@@ -142,6 +150,27 @@ class RunFolder:
     @property
     def model(self) -> Path:
         return self.path / "model"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from running what is in the folder; the end of this process, however it comes, frees it.
+
+        Raises:
+          CheckpointError: another process, such as a worker whose parent was killed, is at it.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise CheckpointError(
+                    f"run folder: {self.path} is in use by another process; wait until it has ended, then resume"
+                ) from error
+            except OSError:  # a file system without locks
+                pass
+            yield
+        finally:
+            os.close(descriptor)
 
     def retire(self, reason: str, since: datetime) -> None:
         """Take the model out of use; what it spent stays spent. `reason` is shown to whoever asks for the model."""

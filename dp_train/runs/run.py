@@ -20,6 +20,7 @@ from dp_train.engines.allocator import give_back_freed_memory
 from dp_train.engines.cross_check import opinions
 from dp_train.models.weights import mark_tensors
 from dp_train.privacy.ledger.ledger import Reservation
+from dp_train.privacy.plan import PrivacyPlan
 from dp_train.runs.consent_recheck import note_consent, refuse_if_changed
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.names import NoiseSourceName
@@ -101,9 +102,10 @@ def run(
         folder = RunFolder.create(Path(folder), recipe_values(parts.recipe), overrides)
     reporter, trial_of, name = reporter or Quiet(), trial_of or TrialOf(), label(parts.recipe)
     folder.complete(overrides)
+    _ask_accountants(parts.plan)
     sweep(folder.path, deep=True)  # what a killed process left of this run names people and holds seeds
     _give_back_memory()
-    with _failure_noted(folder, name):
+    with folder.held(), _failure_noted(folder, name):
         refuse_if_changed(parts.recipe, parts.data.populations)
         note_consent(folder, parts.data.populations)
         following = tracker.follow(parts, folder, overrides=overrides, trial_of=trial_of) if tracker else nullcontext()
@@ -179,6 +181,13 @@ def _recording(parts: Parts, model: PreTrainedModel, record: Record | None) -> l
         return found
 
     return [record.callback(validate if curve else None)]
+
+
+def _ask_accountants(plan: PrivacyPlan) -> None:
+    """Let every accountant speak now, and remember it: it takes seconds and memory, which a run at its end may lack."""
+    if plan.private:
+        opinions(plan)
+        guarantee_curve(plan, plan.charged(plan.steps))
 
 
 def _give_back_memory() -> None:
