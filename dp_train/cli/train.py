@@ -84,7 +84,11 @@ def _train(
     check_parts(config, parts.data, [parts.plan], folder=path, tell=out.print)
     tracker = tracker_of(config)
     folder = where if isinstance(where, RunFolder) else RunFolder.create(where, recipe_values(config), overrides)
-    outcome = run_parts(parts, folder, tracker=tracker, reporter=ShowRun(out), overrides=overrides)
+    try:
+        outcome = run_parts(parts, folder, tracker=tracker, reporter=ShowRun(out), overrides=overrides)
+    except (SystemExit, KeyboardInterrupt):  # outside of training, which ends in order
+        out.print(f"go on with: dp-train train --resume {folder.path}")
+        raise
     if outcome.result.stopped_by is not None:
         raise stopped(outcome, out)
     if outcome.scores:
