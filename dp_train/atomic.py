@@ -98,6 +98,27 @@ def whole_folder(final: Path, *, mode: int = 0o777, replace: bool = False) -> It
         shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def whole_file_of_others(final: Path) -> Iterator[Path]:
+    """Yield a path at which another library makes a file; it takes the name `final` when the block ends.
+
+    Guarantee: as `whole_folder`; an existing file stays, and what was made is dropped.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    part = final.with_name(_part_name(final.name))
+    try:
+        part.mkdir()
+        yield part / final.name
+        _sync(part / final.name)
+        with suppress(FileExistsError):
+            os.link(part / final.name, final)
+        _sync(final.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def sweep(folder: Path, *, deep: bool = False, foreign_seconds: float = FOREIGN_SECONDS) -> int:
     """Remove the parts in `folder` whose writers are dead; return how many. No folder: none.
 
@@ -193,4 +214,4 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-__all__ = ["parts", "sweep", "whole_file", "whole_folder", "write_text"]
+__all__ = ["parts", "sweep", "whole_file", "whole_file_of_others", "whole_folder", "write_text"]

@@ -56,7 +56,8 @@ def _question(path: Path) -> str:
 def _runs(out: Console) -> None:
     """Every run of the project: from its store, wherever the folders are, and from the folders below."""
     found = inventory()
-    rows = [_row(each.folder, found.line(each.folder)) for each in found.runs]
+    folders = sorted([*(each.folder for each in found.runs), *found.studies], key=lambda folder: str(folder.path))
+    rows = [_row(folder, found.line(folder)) for folder in folders]
     rows += [
         ("folder not found" if each.folder is None else str(each.folder), each.label, "folder not found", "", "")
         for each in found.missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,8 +38,30 @@ def find(name: str) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
-def resume(name: str, out: Console) -> int:
+def seed_of(options: Namespace) -> int | None:
+    """The one word that --resume takes: trainer.seed, which a run or study was begun under and no folder keeps.
+
+    Raises:
+      ConfigError: there are other words, or what the option does not go with.
+    """
+    words = list(options.overrides)
+    seed = [word.partition("=")[2] for word in words if word.startswith("trainer.seed=")]
+    if len(seed) == len(words) <= 1 and not getattr(options, "multirun", False) and not options.from_run:
+        if not seed:
+            return None
+        if seed[0].isdigit():
+            return int(seed[0])
+    raise ConfigError(
+        f"{options.verb}: --resume goes on with a run or study as it was; it takes no key=value but the "
+        "trainer.seed=NUMBER that it was begun with, and no -m or --from-run; use --from-run to start a changed one"
+    )
+
+
+def resume(name: str, out: Console, *, seed: int | None = None) -> int:
     """Continue a study of whichever kind; what has finished is not run again.
+
+    Args:
+      seed: the fixed one of its trials, if they had one.
 
     Raises:
       ConfigError: there is no such study, or it was a demo.
@@ -49,7 +72,13 @@ def resume(name: str, out: Console) -> int:
     path = find(name)
     if path is None:
         raise ConfigError(f"study: {name} holds no study that was begun; expected the folder of a sweep or trade-off")
-    study = Study.find(path)
+    study = Study.find(path, seed=seed)
+    lost = study.without_their_seed()
+    if lost:
+        out.print(
+            f"{lost} trials were to run under a fixed seed, which no folder keeps: they draw secret ones; "
+            "trainer.seed=NUMBER beside --resume gives it again"
+        )
     return sweep.go(study, out) if study.kind is Kind.SWEEP else tradeoff.go(study, out)
 
 

@@ -10,7 +10,6 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from rich.console import Console
 
 from dp_train.cli import study as studies
@@ -18,7 +17,7 @@ from dp_train.cli.load_config import overrides_for, stored_by
 from dp_train.cli.load_sweep import Sweep, composer, expand
 from dp_train.cli.plan import plan_table
 from dp_train.cli.show import ShowRun, config_tree
-from dp_train.errors import ConfigError, DpTrainError
+from dp_train.errors import DpTrainError
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.plan import make_plan
 from dp_train.runs.recipe import recipe_values
@@ -65,11 +64,7 @@ def _begin(sweep: Sweep, options: Namespace, out: Console) -> int:
     check(trials, shared)
     command = studies.command_of("train -m", options.overrides, options.from_run)
     folder = RunFolder(sweep.folder)
-    if folder.path.exists() and any(folder.path.iterdir()):
-        raise ConfigError(f"sweep: {folder.path} holds something already; leave hydra.sweep.dir alone, or use --resume")
-    folder.path.mkdir(parents=True, exist_ok=True)
-    study = Study.begin(folder, Kind.SWEEP, command, trials)
-    (folder.path / "overrides.yaml").write_text(yaml.safe_dump(public_overrides(options.overrides), allow_unicode=True))
+    study = Study.begin(folder, Kind.SWEEP, command, trials, overrides=options.overrides)
     out.print(f"sweep folder: {folder.path}")
     launch = None
     if sweep.launches_elsewhere:

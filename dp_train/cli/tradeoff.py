@@ -17,7 +17,6 @@ from dp_train.cli import study as studies
 from dp_train.cli.load_config import compose_from
 from dp_train.cli.plan import plan_table
 from dp_train.cli.show import ShowRun, config_tree, console, gate_table
-from dp_train.errors import ConfigError
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.plan import warnings
 from dp_train.runs.recipe import Recipe, recipe_values
@@ -34,12 +33,8 @@ def run(options: Namespace) -> int:
     """One task's trade-off, of the configuration that was asked for, or what is left of a study."""
     out = console()
     if options.resume is not None:
-        if options.overrides or options.from_run:
-            raise ConfigError(
-                "tradeoff: --resume goes on with a study as it was; it takes no key=value and no --from-run; "
-                "use --from-run to start a changed one"
-            )
-        return studies.resume(options.resume, out)
+        seed = studies.seed_of(options)
+        return studies.resume(options.resume, out, seed=seed)
     config, tree = compose_from(options)
     command = studies.command_of("tradeoff", options.overrides, options.from_run)
     return run_tasks([config], Path(tree.hydra.run.dir), out, command, [options.overrides])
@@ -67,9 +62,9 @@ def run_tasks(
     shared = SharedData()
     check(trials, shared)
     open_store(recipes[0])  # fails before anything is written
-    folder = RunFolder.create(where, recipe_values(recipes[0]), overrides[0])
     kind = Kind.DEMO if command == studies.DEMO else Kind.TRADEOFF
-    return go(Study.begin(folder, kind, command, trials), out, shared)
+    study = Study.begin(RunFolder(where), kind, command, trials, overrides=overrides[0], recipe=recipes[0])
+    return go(study, out, shared)
 
 
 def go(study: Study, out: Console, shared: SharedData | None = None) -> int:

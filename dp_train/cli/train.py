@@ -12,7 +12,6 @@ from dp_train.cli.load_config import compose, compose_from, is_sweep, without_hy
 from dp_train.cli.plan import plan_table
 from dp_train.cli.show import ShowRun, config_tree, console, gate_table, samples, scores_table, stopped
 from dp_train.consent.snapshot import ConsentSnapshot
-from dp_train.errors import ConfigError
 from dp_train.runs.consent_recheck import snapshot_to_resume
 from dp_train.runs.folder import RunFolder, read_config
 from dp_train.runs.plan import make_plan, warnings
@@ -43,19 +42,15 @@ def _sweep(options: Namespace, out: Console) -> int:
 
 
 def _resume(options: Namespace, out: Console) -> int:
-    if options.overrides or options.multirun or options.from_run:
-        raise ConfigError(
-            "train: --resume goes on with a run as it was; it takes no key=value, -m or --from-run; "
-            "use --from-run to start a changed one"
-        )
+    seed = studies.seed_of(options)
     if studies.find(options.resume) is not None:
-        return studies.resume(options.resume, out)
+        return studies.resume(options.resume, out, seed=seed)
     folder = RunFolder.find(options.resume)
     done = folder.read_json("result.json")
     if done.get("status") == "FINISHED":
         out.print(f"{folder.path}: finished already, {done.get('claim')}")
         return 0
-    config, _ = compose([], stored=read_config(folder.config))
+    config, _ = compose([] if seed is None else [f"trainer.seed={seed}"], stored=read_config(folder.config))
     snapshot = snapshot_to_resume(folder, config)
     _show_plan(config, out)
     return _train(config, folder, [], out, snapshot)
@@ -89,7 +84,11 @@ def _train(
     check_parts(config, parts.data, [parts.plan], folder=path, tell=out.print)
     tracker = tracker_of(config)
     folder = where if isinstance(where, RunFolder) else RunFolder.create(where, recipe_values(config), overrides)
-    outcome = run_parts(parts, folder, tracker=tracker, reporter=ShowRun(out), overrides=overrides)
+    try:
+        outcome = run_parts(parts, folder, tracker=tracker, reporter=ShowRun(out), overrides=overrides)
+    except (SystemExit, KeyboardInterrupt):  # outside of training, which ends in order
+        out.print(f"go on with: dp-train train --resume {folder.path}")
+        raise
     if outcome.result.stopped_by is not None:
         raise stopped(outcome, out)
     if outcome.scores:

@@ -11,7 +11,9 @@ def _train(parser: argparse.ArgumentParser) -> None:
     take_stored(parser)
     parser.add_argument("-m", "--multirun", action="store_true", help="one trial per combination of a=1,2 b=3,4")
     parser.add_argument(
-        "--resume", metavar="RUN", help="go on with a run or study that was ended: folder or id; takes no key=value"
+        "--resume",
+        metavar="RUN",
+        help="go on with a run or study that was ended: folder or id; takes no key=value but the trainer.seed it had",
     )
 
 
@@ -20,7 +22,8 @@ def _tradeoff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         metavar="FOLDER",
-        help="go on with a trade-off or sweep that was ended: what has finished is not run again; takes no key=value",
+        help="go on with a trade-off or sweep that was ended: what has finished is not run again; takes no key=value "
+        "but the trainer.seed it had",
     )
 
 

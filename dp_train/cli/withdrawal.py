@@ -64,8 +64,8 @@ def run(options: Namespace) -> int:
         store = ConsentStore(database)
         ids = store.same_person(pseudonym)
         runs_ = inventory(url, uri=options.uri, registry_for=ids)
-        # A trial that never began has a folder and no list of people: it read nobody.
-        found = [each for each in runs_.runs if each.run.manifest is not None or each.folder.run_id is None]
+        # A run that never began has a folder and no list of people: it learnt of nobody.
+        found = [each for each in runs_.runs if each.run.manifest is not None or each.learnt]
         book, missing = runs_.book, runs_.missing_of(key.population_id)
         known = store.is_linked(pseudonym) or any(runs_.of_person(one) for one in ids) or missing
         if not known:

@@ -56,7 +56,7 @@ def tell(
     for line in missing_lines(missing):
         out.print(line, markup=False)
     if impact.without_list:
-        out.print(f"{impact.without_list} runs keep no list of people: whether they are in those nobody can tell")
+        out.print(_without_list(impact.without_list))
     for line in did:
         out.print(line, markup=False)
     if left["retrain_needs"] is not None:
@@ -64,6 +64,12 @@ def tell(
         out.print(f"{RETRAIN_SPENDS}: as the run was, ε={rounded_up(left['retrain_needs'])}; {left_over}")
     if impact.runs:
         out.print(NOT_UNLEARNT)
+
+
+def _without_list(runs: int) -> str:
+    if runs == 1:
+        return "1 run keeps no list of people: nobody can tell whether they are in it"
+    return f"{runs} runs keep no list of people: nobody can tell whether they are in those"
 
 
 def _row(each: RunImpact) -> tuple[str, ...]:

@@ -16,8 +16,11 @@ runs/<date>/<time>-<microseconds>-<random id>/
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -34,6 +37,8 @@ from dp_train.store.database import absolute_url
 from dp_train.store.run_folders import RunPlace, places
 from dp_train.tracking.provenance import git_state, public_config, public_overrides, versions
 
+STUDY = "study.json"
+"""Of a study's folder, in which its trials' folders are; it holds no run."""
 _STATUS, _RETIRED = "model_status.json", "retired"
 
 
@@ -47,20 +52,17 @@ class RunFolder:
     def create(cls, path: Path, tree: DictConfig | Mapping[str, Any], overrides: Sequence[str] = ()) -> RunFolder:
         """Claim `path` for a new run and write what it was asked.
 
-        Guarantee: of two processes that claim one folder, one gets it.
+        Guarantee: of two processes that claim one folder, one gets it. A process that is killed on the way leaves no
+        claim, or one that `complete` makes whole.
 
         Raises:
           CheckpointError: the folder holds a run already, or cannot be written; nothing of it was changed.
         """
+        folder = cls(path)
+        text = yaml.safe_dump(public_config(plain(tree)), sort_keys=False, allow_unicode=True)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            with (path / "config.yaml").open("x") as file:  # the claim: made by one, refused to all others
-                yaml.safe_dump(public_config(plain(tree)), file, sort_keys=False, allow_unicode=True)
-            folder = cls(path)
-            (path / "overrides.yaml").write_text(yaml.safe_dump(public_overrides(overrides), allow_unicode=True))
-            git = git_state()
-            found = {} if git is None else {"git": {"commit": git.commit, "dirty": git.dirty}}
-            folder.write_json("versions.json", {**versions(), **found})
+            write_text(folder.config, text, replace=False)  # the claim: made by one, refused to all others
         except FileExistsError as error:
             raise CheckpointError(
                 f"run folder: {path} exists already; runs never share a folder: leave hydra.run.dir alone, "
@@ -70,7 +72,21 @@ class RunFolder:
             raise CheckpointError(
                 f"run folder: {path} cannot be written ({error.strerror}); free space, or work in another folder"
             ) from error
+        folder.complete(overrides)
         return folder
+
+    def complete(self, overrides: Sequence[str] = ()) -> None:
+        """Write what was typed and the versions, where a process that was killed did not come to it.
+
+        Raises:
+          CheckpointError: the folder cannot be written.
+        """
+        if not (self.path / "overrides.yaml").exists():
+            self.write("overrides.yaml", yaml.safe_dump(public_overrides(overrides), allow_unicode=True))
+        if not (self.path / "versions.json").exists():
+            git = git_state()
+            found = {} if git is None else {"git": {"commit": git.commit, "dirty": git.dirty}}
+            self.write_json("versions.json", {**versions(), **found})
 
     @classmethod
     def find(cls, name: str) -> RunFolder:
@@ -81,7 +97,7 @@ class RunFolder:
         """
         if (Path(name) / "config.yaml").is_file():
             return cls(Path(name))
-        found = [run for run in cls.all() if name and name in run.ids()]
+        found = [run for run in cls.all(studies=True) if name and name in run.ids()]
         if len(found) == 1:
             return found[0]
         problem = "no such run" if not found else f"{len(found)} runs are called so"
@@ -90,8 +106,12 @@ class RunFolder:
         )
 
     @classmethod
-    def all(cls) -> Iterator[RunFolder]:
-        """Every run that the project's store knows of, wherever its folder is, and those below the working folder."""
+    def all(cls, *, studies: bool = False) -> Iterator[RunFolder]:
+        """Every run that the project's store knows of, wherever its folder is, and those below the working folder.
+
+        Args:
+          studies: also folders of trade-offs, which hold a configuration and no run.
+        """
         found = {path.parent.resolve() for root in ROOTS for path in root.rglob("config.yaml")}
         known = (cls.at(place) for place in places(absolute_url(None, Path.cwd())))
         found |= {folder.path.resolve() for folder in known if folder is not None}
@@ -99,6 +119,7 @@ class RunFolder:
         return (
             cls(path)
             for path in sorted(path.relative_to(here) if path.is_relative_to(here) else path for path in found)
+            if studies or not cls(path).is_study
         )
 
     @classmethod
@@ -114,6 +135,11 @@ class RunFolder:
         return None if noted is None else str(noted)
 
     @property
+    def is_study(self) -> bool:
+        """Whether it is the folder of a study: its trials are runs, and it is none."""
+        return (self.path / STUDY).is_file()
+
+    @property
     def config(self) -> Path:
         return self.path / "config.yaml"
 
@@ -124,6 +150,27 @@ class RunFolder:
     @property
     def model(self) -> Path:
         return self.path / "model"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from running what is in the folder; the end of this process, however it comes, frees it.
+
+        Raises:
+          CheckpointError: another process, such as a worker whose parent was killed, is at it.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise CheckpointError(
+                    f"run folder: {self.path} is in use by another process; wait until it has ended, then resume"
+                ) from error
+            except OSError:  # a file system without locks
+                pass
+            yield
+        finally:
+            os.close(descriptor)
 
     def retire(self, reason: str, since: datetime) -> None:
         """Take the model out of use; what it spent stays spent. `reason` is shown to whoever asks for the model."""

@@ -47,6 +47,11 @@ class PastRun:
     store: TrackingStore | None
     versions: tuple[ModelVersion, ...]
 
+    @property
+    def learnt(self) -> bool:
+        """Return whether it has weights that may have learnt of people, or had."""
+        return self.run.finished or bool(self.run.keeps) or bool(self.versions)
+
     def holds(self, pseudonym: str) -> bool:
         """Return whether a person is in it."""
         return self.run.manifest is not None and self.run.manifest.holds(pseudonym)
@@ -76,11 +81,15 @@ class MissingRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """Every run of a project. `missing` are those whose folder is nowhere; `book` is the ledger."""
+    """Every run of a project. `missing` are those whose folder is nowhere; `book` is the ledger.
+
+    `studies` are folders of trade-offs, whose trials are among the runs.
+    """
 
     runs: tuple[PastRun, ...]
     missing: tuple[MissingRun, ...]
     book: Book
+    studies: tuple[RunFolder, ...] = ()
 
     def of_person(self, pseudonym: str) -> tuple[PastRun, ...]:
         """The runs that a person is in; only as complete as `missing` is empty."""
@@ -118,6 +127,7 @@ def inventory(url: str | None = None, *, uri: str | None = None, registry_for: C
             missing.append(
                 MissingRun(run=place.run, label=place.label, population=place.population, folder=place.folder)
             )
+    studies = tuple(folder for folder in RunFolder.all(studies=True) if folder.is_study)
     runs = [kept(folder, book, uri, registry=False) for folder in folders.values()]
     there = {place.run for place in known} | {each.folder.run_id for each in runs}
     there |= {each.run.manifest.run for each in runs if each.run.manifest is not None}
@@ -133,7 +143,7 @@ def inventory(url: str | None = None, *, uri: str | None = None, registry_for: C
             kept(one.folder, book, uri, registry=True) if any(map(one.holds, registry_for)) else one for one in runs
         ]
         missing = [_with_versions(each, uri) for each in missing]
-    return Inventory(runs=tuple(runs), missing=tuple(missing), book=book)
+    return Inventory(runs=tuple(runs), missing=tuple(missing), book=book, studies=studies)
 
 
 def _book(url: str) -> Book:

@@ -15,6 +15,9 @@ _WORLD = {
     "SLURM_NTASKS": "Slurm",
     "OMPI_COMM_WORLD_SIZE": "Open MPI",
     "PMI_SIZE": "MPI",
+    "MV2_COMM_WORLD_SIZE": "MVAPICH",
+    "JSM_NAMESPACE_SIZE": "jsrun",
+    "FLUX_JOB_SIZE": "Flux",
 }
 
 

@@ -20,6 +20,7 @@ from dp_train.engines.allocator import give_back_freed_memory
 from dp_train.engines.cross_check import opinions
 from dp_train.models.weights import mark_tensors
 from dp_train.privacy.ledger.ledger import Reservation
+from dp_train.privacy.plan import PrivacyPlan
 from dp_train.runs.consent_recheck import note_consent, refuse_if_changed
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.names import NoiseSourceName
@@ -100,9 +101,11 @@ def run(
     if not isinstance(folder, RunFolder):
         folder = RunFolder.create(Path(folder), recipe_values(parts.recipe), overrides)
     reporter, trial_of, name = reporter or Quiet(), trial_of or TrialOf(), label(parts.recipe)
+    folder.complete(overrides)
+    _ask_accountants(parts.plan)
     sweep(folder.path, deep=True)  # what a killed process left of this run names people and holds seeds
     _give_back_memory()
-    with _failure_noted(folder, name):
+    with folder.held(), _failure_noted(folder, name):
         refuse_if_changed(parts.recipe, parts.data.populations)
         note_consent(folder, parts.data.populations)
         following = tracker.follow(parts, folder, overrides=overrides, trial_of=trial_of) if tracker else nullcontext()
@@ -180,6 +183,13 @@ def _recording(parts: Parts, model: PreTrainedModel, record: Record | None) -> l
     return [record.callback(validate if curve else None)]
 
 
+def _ask_accountants(plan: PrivacyPlan) -> None:
+    """Let every accountant speak now, and remember it: it takes seconds and memory, which a run at its end may lack."""
+    if plan.private:
+        opinions(plan)
+        guarantee_curve(plan, plan.charged(plan.steps))
+
+
 def _give_back_memory() -> None:
     gc.collect()  # the model of the run before: engines and models hold each other
     give_back_freed_memory()
@@ -196,7 +206,7 @@ def _failure_noted(folder: RunFolder, name: str) -> Iterator[None]:
 
 
 def _write(parts: Parts, outcome: RunResult, scored: Scored, facts: CardFacts, record: Record | None) -> None:
-    """Result, card and picture into the folder, and what is public of them into the tracker."""
+    """Card and picture into the folder, what is public of them into the tracker, then the result."""
     folder = outcome.folder
     card = write_card(facts, folder.path, name="card")
     curve = scored.curve
@@ -208,17 +218,19 @@ def _write(parts: Parts, outcome: RunResult, scored: Scored, facts: CardFacts, r
         starting_point=facts.starting_point,
         tracked=None if record is None else record.identifier,
     )
+    if record is not None:
+        record.log_scores(scored.scores)
+        record.log_samples(scored.samples)
+        record.log_files(*card)
+        if scored.private and parts.recipe.tracking.log_private_statistics:
+            record.log_private(scored.private)
+        if picture:
+            record.log_trigger_curve(curve)
+            record.log_files(*picture)
+        if outcome.result.status is RunStatus.FINISHED:
+            record.close()
+    # Last: with a result the run is not continued, so nothing of it may be left to write.
     folder.write_json(RESULT, values)
-    if record is None:
-        return
-    record.log_scores(scored.scores)
-    record.log_samples(scored.samples)
-    record.log_files(*card)
-    if scored.private and parts.recipe.tracking.log_private_statistics:
-        record.log_private(scored.private)
-    if picture:
-        record.log_trigger_curve(curve)
-        record.log_files(*picture)
 
 
 def _card_facts(

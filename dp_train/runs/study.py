@@ -2,19 +2,24 @@
 
 `study.json` in the folder of a study lists every trial with its state, failures included:
 
-  {"format": 2, "kind": "sweep", "command": "…", "trials": [{"name", "folder", "state", "error"}, …]}
+  {"format": 3, "kind": "sweep", "command": "…", "overrides": […], "config": {…},
+   "trials": [{"name", "folder", "run", "state", "error", "seed_is_fixed", "overrides", "config"}, …]}
 
-Each trial has a folder, with its configuration and its id, before the first one trains (`trials.run_study`).
+One rename writes it before anything else of the study: a study was begun whole, or not at all. Each trial's folder,
+with its configuration and its id, follows from it before the first one trains (`trials.run_study`).
 """
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
+from dp_train.atomic import sweep, write_text
 from dp_train.consent.manifest import read_manifest
 from dp_train.corpora.spec import TrainOn
 from dp_train.errors import CheckpointError, ConfigError
@@ -22,16 +27,17 @@ from dp_train.privacy.joint import JointClaim, Spent, joint_claim
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Line
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.runs.folder import STUDY as FILE
 from dp_train.runs.folder import RunFolder, read_config
 from dp_train.runs.plan import make_plan
 from dp_train.runs.project import NOTE, store_url
 from dp_train.runs.recipe import Recipe, recipe_of, recipe_values
 from dp_train.runs.reservation import Declared
 from dp_train.runs.result import RESULT, RunResult, finished_before, label
+from dp_train.tracking.provenance import public_config, public_overrides
 from dp_train.training.callbacks import RunStatus
 
-FILE = "study.json"
-_FORMAT = 2
+_FORMAT = 3
 
 
 class Kind(Enum):
@@ -78,38 +84,110 @@ class Study:
     trials: tuple[Trial, ...]
 
     @classmethod
-    def begin(cls, folder: RunFolder, kind: Kind, command: str, trials: Sequence[Trial]) -> Study:
-        """Write down what is to run: each trial gets its folder and its id, so that none can be lost.
+    def begin(
+        cls,
+        folder: RunFolder,
+        kind: Kind,
+        command: str,
+        trials: Sequence[Trial],
+        *,
+        overrides: Sequence[str] = (),
+        recipe: Recipe | None = None,
+    ) -> Study:
+        """Write down what is to run, by one rename; then each trial gets its folder and its id, so that none is lost.
+
+        Args:
+          overrides: what was typed. recipe: what all trials vary, where there is one such; `--from-run` reads it.
 
         Raises:
-          CheckpointError: a folder holds a run already, or cannot be written.
+          CheckpointError: the folder holds something already, or cannot be written.
         """
-        rows = [{"name": trial.name, "folder": trial.folder, "state": State.PLANNED.value} for trial in trials]
-        for trial in trials:
-            made = RunFolder.create(folder.path / trial.folder, recipe_values(trial.recipe), trial.overrides)
-            made.write_json(NOTE, {"reservation": secrets.token_hex(8)})
-        folder.write_json(FILE, {"format": _FORMAT, "kind": kind.value, "command": command, "trials": rows})
+        rows = [
+            {
+                "name": trial.name,
+                "folder": trial.folder,
+                "run": secrets.token_hex(8),
+                "state": State.PLANNED.value,
+                "seed_is_fixed": trial.recipe.trainer.seed is not None,
+                "overrides": public_overrides(trial.overrides),
+                "config": public_config(recipe_values(trial.recipe)),
+            }
+            for trial in trials
+        ]
+        values = {
+            "format": _FORMAT,
+            "kind": kind.value,
+            "command": command,
+            "overrides": public_overrides(overrides),
+            "config": None if recipe is None else public_config(recipe_values(recipe)),
+            "trials": rows,
+        }
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            sweep(folder.path)
+            if any(folder.path.iterdir()):
+                raise FileExistsError
+            write_text(folder.path / FILE, json.dumps(values, indent=2, ensure_ascii=False) + "\n", replace=False)
+        except FileExistsError as error:
+            raise CheckpointError(
+                f"study: {folder.path} holds something already; studies never share a folder: leave hydra.run.dir and "
+                "hydra.sweep.dir alone, or go on with that study by --resume"
+            ) from error
+        except OSError as error:
+            raise CheckpointError(
+                f"study: {folder.path} cannot be written ({error.strerror}); free space, or work in another folder"
+            ) from error
+        _lay_out(folder, values)
         return cls(folder, kind, command, tuple(trials))
 
     @classmethod
-    def find(cls, path: Path) -> Study:
-        """The study in a folder. A fixed seed is in no folder: trials that had not begun draw secret ones.
+    def find(cls, path: Path, *, seed: int | None = None) -> Study:
+        """The study in a folder; what a process that was killed did not come to write of it is written.
+
+        Args:
+          seed: of the trials that were begun under a fixed one, which is in no folder. None: those that have no
+            checkpoint yet draw secret ones.
 
         Raises:
-          ConfigError: there is none, or it is of another version.
+          ConfigError: there is none, or it is of another version, or no trial had a fixed seed.
+          CheckpointError: the folder cannot be written.
         """
         folder = RunFolder(path)
         found = folder.read_json(FILE)
         if found.get("format") != _FORMAT:
             what = "a study of another version" if found else "no study that was begun"
             raise ConfigError(
-                f"study: {path} holds {what}; expected the folder of a sweep or trade-off of this version"
+                f"study: {path} holds {what}; expected the folder of a sweep or trade-off of this version; finish it "
+                "with the version that began it, or start it anew"
             )
+        if seed is not None and not any(row["seed_is_fixed"] for row in found["trials"]):
+            raise ConfigError(f"study: {path} was begun without trainer.seed; leave it out, its seeds are secret")
+        _lay_out(folder, found)
         trials = []
         for row in found["trials"]:
             recipe = recipe_of(read_config(path / row["folder"] / "config.yaml"))
-            trials.append(Trial(name=row["name"], folder=row["folder"], recipe=recipe, plan=make_plan(recipe)))
+            if row["seed_is_fixed"] and seed is not None:
+                recipe = replace(recipe, trainer=replace(recipe.trainer, seed=seed))
+            trials.append(
+                Trial(
+                    name=row["name"],
+                    folder=row["folder"],
+                    recipe=recipe,
+                    plan=make_plan(recipe),
+                    overrides=tuple(row["overrides"]),
+                )
+            )
         return cls(folder, Kind(found["kind"]), str(found["command"]), tuple(trials))
+
+    def without_their_seed(self) -> int:
+        """Count trials that were begun under a fixed seed, have it no more, and would draw a secret one."""
+        rows = {row["folder"]: row for row in self.folder.read_json(FILE).get("trials", ())}
+        return sum(
+            bool(rows[trial.folder]["seed_is_fixed"])
+            and trial.recipe.trainer.seed is None
+            and not self.folder_of(trial).checkpoint.is_dir()
+            for trial in self.trials
+        )
 
     def folder_of(self, trial: Trial) -> RunFolder:
         return RunFolder(self.folder.path / trial.folder)
@@ -193,6 +271,20 @@ class Study:
             # A run's identity keys its coins, and which trial it is enters that.
             coins=str(result.get("identity", "")) if chosen else None,
         )
+
+
+def _lay_out(folder: RunFolder, study: Mapping[str, Any]) -> None:
+    """Write what follows from a study's file, where it is not there yet: its own files, each trial's folder and id."""
+    if study["config"] is not None and not folder.config.is_file():
+        RunFolder.create(folder.path, study["config"], study["overrides"])
+    folder.complete(study["overrides"])
+    for row in study["trials"]:
+        trial = RunFolder(folder.path / row["folder"])
+        if not trial.config.is_file():
+            RunFolder.create(trial.path, row["config"], row["overrides"])
+        trial.complete(row["overrides"])
+        if trial.run_id is None:
+            trial.write_json(NOTE, {**trial.read_json(NOTE), "reservation": row["run"]})
 
 
 def check_folders(trials: Sequence[Trial]) -> None:

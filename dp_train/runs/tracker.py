@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from dp_train.tracking.callback import MlflowCallback
 from dp_train.tracking.connection import sqlite_path
 from dp_train.tracking.provenance import public_config, public_overrides
 from dp_train.tracking.run import RunKind, TrackedRun
-from dp_train.tracking.store import TrackingStore
+from dp_train.tracking.store import MARK, TrackingStore
 from dp_train.training.callbacks import Callback, RunStatus
 
 NOTE = "tracking.json"
@@ -46,6 +47,10 @@ class Record(Protocol):
     def log_trigger_curve(self, curve: Iterable[TriggerPoint]) -> None: ...
 
     def log_private(self, statistics: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None:
+        """Say that the run has finished, before its folder says so: what has finished is not opened again."""
+        ...
 
 
 class Tracker(Protocol):
@@ -85,6 +90,9 @@ class MlflowRecord:
     def log_private(self, statistics: Mapping[str, float]) -> None:
         self.run.log_private(statistics)
 
+    def close(self) -> None:
+        self.run.finish(RunStatus.FINISHED)
+
 
 @dataclass(frozen=True, slots=True)
 class MlflowTracker:
@@ -97,20 +105,21 @@ class MlflowTracker:
         self, parts: Parts, folder: RunFolder, *, overrides: Sequence[str] = (), trial_of: TrialOf | None = None
     ) -> Iterator[MlflowRecord]:
         recipe = parts.recipe
-        known = folder.read_json(NOTE).get("run_id")
-        if known is not None:
-            run = self.store.resume_run(known)
-        else:
-            experiment = self.store.experiment(experiment_name(recipe), metrics=[parts.data.task.metric])
-            parent = None if trial_of is None else trial_of.parent_id
-            run = self.store.start_run(experiment, name=label(recipe), kind=RunKind.TRAIN, parent_id=parent)
-            folder.write_json(NOTE, _note(run, folder))
-        with run:
-            if known is None:
+        opened = _open(
+            self.store,
+            folder,
+            name=label(recipe),
+            kind=RunKind.TRAIN,
+            parent_id=None if trial_of is None else trial_of.parent_id,
+            experiment=lambda: self.store.experiment(experiment_name(recipe), metrics=[parts.data.task.metric]),
+        )
+        with opened.run as run:
+            if not opened.described:
                 run.log_provenance(recipe_values(recipe), overrides)
                 run.log_params(_parameters(recipe))
                 if recipe.corpus.research_only:
                     run.set_tags({"dp_train.research_only": WARNING})
+                _describe(folder)
             yield MlflowRecord(run, recipe.tracking.log_private_statistics)
 
 
@@ -144,21 +153,67 @@ def followed_parent(
     if store is None:
         yield None
         return
-    known = folder.read_json(NOTE).get("run_id")
-    if known is not None:
-        with store.resume_run(known) as run:
-            yield run
-        return
-    experiment = store.experiment(experiment_name(recipes[0]), metrics=[metric_of(recipe) for recipe in recipes])
-    with store.start_run(experiment, name=name, kind=kind) as run:
-        folder.write_json(NOTE, _note(run, folder))
-        # Each without its seed: one level down, the tracker would not know it for a seed.
-        trees = {recipe.task.name: public_config(recipe_values(recipe)) for recipe in recipes}
-        run.log_provenance(trees, overrides)
-        run.set_tags({"dp_train.overrides": " ".join(public_overrides(overrides))})
-        if any(recipe.corpus.research_only for recipe in recipes):
-            run.set_tags({"dp_train.research_only": WARNING})
+    opened = _open(
+        store,
+        folder,
+        name=name,
+        kind=kind,
+        parent_id=None,
+        experiment=lambda: store.experiment(
+            experiment_name(recipes[0]), metrics=[metric_of(recipe) for recipe in recipes]
+        ),
+    )
+    with opened.run as run:
+        if not opened.described:
+            # Each without its seed: one level down, the tracker would not know it for a seed.
+            trees = {recipe.task.name: public_config(recipe_values(recipe)) for recipe in recipes}
+            run.log_provenance(trees, overrides)
+            run.set_tags({"dp_train.overrides": " ".join(public_overrides(overrides))})
+            if any(recipe.corpus.research_only for recipe in recipes):
+                run.set_tags({"dp_train.research_only": WARNING})
+            _describe(folder)
         yield run
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A record, and whether its configuration is in it already."""
+
+    run: TrackedRun
+    described: bool
+
+
+def _open(
+    store: TrackingStore,
+    folder: RunFolder,
+    *,
+    name: str,
+    kind: RunKind,
+    parent_id: str | None,
+    experiment: Callable[[], str],
+) -> _Opened:
+    """The record that a folder names, or a new one.
+
+    The folder names a new record before it is made, so that a process that is killed between the two leaves none that
+    says RUNNING and that nobody looks for.
+    """
+    note = folder.read_json(NOTE)
+    if "run_id" in note:
+        return _Opened(store.resume_run(str(note["run_id"])), described=bool(note.get("described", True)))
+    mark = str(note.get("mark") or secrets.token_hex(8))
+    found = store.marked(mark) if "mark" in note else None
+    if found is None:
+        folder.write_json(NOTE, {"mark": mark})
+        run = store.start_run(experiment(), name=name, kind=kind, parent_id=parent_id, tags={MARK: mark})
+    else:
+        run = store.resume_run(found)
+    folder.write_json(NOTE, {**_note(run, folder), "described": False})
+    return _Opened(run, described=False)
+
+
+def _describe(folder: RunFolder) -> None:
+    """Note that the record has its configuration."""
+    folder.write_json(NOTE, {name: value for name, value in folder.read_json(NOTE).items() if name != "described"})
 
 
 def close_record(config: Recipe, folder: RunFolder) -> None:

@@ -157,8 +157,22 @@ def run_study(
 
     Raises:
       BudgetError: together they would pass the budget; none has run.
+      CheckpointError: another process is at the study.
       SystemExit, KeyboardInterrupt: a signal ended it; trials that began are closed and may be resumed.
     """
+    with study.folder.held():
+        return _run_study(study, shared, reporter, parent_id=parent_id, workers=workers, launch=launch)
+
+
+def _run_study(
+    study: Study,
+    shared: SharedData,
+    reporter: Reporter,
+    *,
+    parent_id: str | None,
+    workers: int,
+    launch: Launch | None,
+) -> dict[str, RunResult]:
     done = {trial.folder: found for trial in study.trials if (found := study.finished(trial)) is not None}
     todo = [trial for trial in study.trials if trial.folder not in done]
     for trial in study.trials:

@@ -1,7 +1,8 @@
 """Several processes on one machine that take jobs one after the other, and how many of them fit it.
 
 Processes are spawned, so that each starts as a fresh program does. A signal to the parent ends them: each gets SIGTERM,
-ends its run after the step in hand, closes what it opened, and is waited for.
+ends its run after the step in hand, closes what it opened, and is waited for. Ctrl-C, which a terminal sends to all of
+them, is the parent's alone. A worker whose parent was killed ends in the same way.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import multiprocessing
 import os
 import resource
 import signal
+import threading
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -103,9 +106,6 @@ def side_by_side(
                         worker.process.join()
                         running.remove(worker)
                 yield job, done
-    except KeyboardInterrupt:
-        _wait_for(running)  # the terminal told them, too
-        raise
     finally:
         for worker in running:
             worker.process.terminate()
@@ -116,7 +116,13 @@ def _start(work: Callable[[Any], Any]) -> _Worker[Any]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_loop, args=(theirs, work), daemon=True)
-    process.start()
+    resource_tracker.ensure_running()  # it would take the mask away
+    # The process inherits the mask, from its first instruction on: Ctrl-C would end its imports with a traceback.
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
     theirs.close()
     return _Worker(process, ours)
 
@@ -139,11 +145,25 @@ def _wait_for(workers: Sequence[_Worker[Any]]) -> None:
 def _loop(pipe: Connection, work: Callable[[Any], Any]) -> None:
     """What a worker does until its parent closes the pipe, or is gone."""
     signal.signal(signal.SIGTERM, _leave)
-    try:
-        while True:
-            pipe.send(work(pipe.recv()))
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        pass
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    while True:
+        try:
+            job = pipe.recv()
+        except (EOFError, OSError):  # the parent closed it, or is gone
+            return
+        done = work(job)
+        try:
+            pipe.send(done)
+        except OSError:
+            return
+
+
+def _end_with_parent() -> None:
+    """Wait until the parent is gone, and end as at its signal: nobody would take the result, or end this process."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _leave(number: int, frame: object) -> NoReturn:

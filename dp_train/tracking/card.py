@@ -170,7 +170,7 @@ def card_markdown(document: Document) -> str:
 
 
 def write_card(facts: CardFacts, folder: Path, *, name: str = "privacy_card") -> tuple[Path, ...]:
-    """Write ``<name>.md``, ``<name>.json`` and, where there is a guarantee, its picture ``<name>.png`` into `folder`.
+    """Write ``<name>.md``, ``<name>.json`` and, of a finished run with a guarantee, its picture into `folder`.
 
     Raises:
       TrackingError: the folder cannot be written.
@@ -187,7 +187,8 @@ def write_card(facts: CardFacts, folder: Path, *, name: str = "privacy_card") ->
         raise TrackingError(
             f"card: {folder} cannot be written ({error.strerror}); choose another run folder"
         ) from error
-    if document["guarantee as a curve"]:
+    # A run that a signal ended is to be continued, and its process to be gone at once.
+    if document["guarantee as a curve"] and facts.status == "FINISHED":
         picture = draw_guarantee(facts.curve, folder / name, delta=facts.plan.delta, title=facts.claim.describe())
         return (*written, picture)
     return written

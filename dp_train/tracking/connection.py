@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from dp_train.atomic import sweep, whole_file_of_others
 from dp_train.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -113,11 +114,29 @@ def make_ready(uri: str, *, wait_seconds: float) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_name(f".{path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                _make_database(path)
             _see_that_database_can_be_written(path, wait_seconds)
             with tracking_errors(uri):
                 client(uri).search_experiments(max_results=1)
     except OSError as error:
         raise TrackingError(f"tracking: {path} cannot be written ({error.strerror}); {_REMEDY}") from error
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's tables, all or none: it cannot open a file whose maker was killed between two migrations."""
+    _quiet()
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+
+    sweep(path.parent)
+    with whole_file_of_others(path) as new:
+        uri = f"{_SQLITE}{new}"
+        with tracking_errors(uri):
+            engine = create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
+            try:
+                _initialize_tables(engine)  # type: ignore[no-untyped-call]
+            finally:
+                engine.dispose()
 
 
 def _see_that_database_can_be_written(path: Path, wait_seconds: float) -> None:

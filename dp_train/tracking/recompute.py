@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from dp_train.privacy.composition import Price, compose, event_from_json
@@ -25,7 +26,7 @@ _NO_BOUND = "no bound per person"
 EARLIER = "events of earlier runs that trained the model"
 
 Document = Mapping[str, Any]
-Curve = list[tuple[float, float]]
+Curve = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +43,13 @@ def plan_section(plan: PrivacyPlan, steps: int) -> dict[str, Any]:
     return {**plan.describe(), "steps run": steps, "digest": plan.digest}
 
 
+@lru_cache(maxsize=64)  # seconds each, and asked for before a run and after it
 def guarantee_curve(plan: PrivacyPlan, steps: int) -> Curve:
     """(ε, δ) pairs of the steps charged, with the plan's own δ among them; closer where an attacker's curve bends."""
     if not plan.private or steps == 0:
-        return []
+        return ()
     deltas = sorted({plan.delta, 0.5, 0.3, 0.03, *(10.0**-power for power in range(1, 11))})
-    return list(zip(plan.delta_curve(deltas, steps=steps), deltas, strict=True))
+    return tuple(zip(plan.delta_curve(deltas, steps=steps), deltas, strict=True))
 
 
 def ledger_section(book: Book, reservation: str) -> dict[str, Any]:

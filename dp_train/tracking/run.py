@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,8 @@ PLANNED_EPSILON = "privacy/planned_epsilon"
 CONFIG_FILE = "config/config.yaml"
 OVERRIDES_FILE = "config/overrides.yaml"
 
+_TABLES = "mlflow.loggedArtifacts"
+"""Tag by which MLflow's view of tables finds them."""
 _BATCH = 1000
 """The most metrics that MLflow takes at once."""
 
@@ -195,8 +198,14 @@ class TrackedRun:
         if not samples:
             return
         rows = [asdict(sample) for sample in samples]
+        # Not `log_table`, which appends to the table of a process that was killed after it wrote this one.
+        table = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
         with tracking_errors(self.uri):
-            client(self.uri).log_table(self.run_id, {name: [row[name] for row in rows] for name in rows[0]}, file)
+            client(self.uri).log_text(self.run_id, json.dumps(table, ensure_ascii=False), file)
+            tags = client(self.uri).get_run(self.run_id).data.tags
+        known = json.loads(tags.get(_TABLES, "[]"))
+        entry = {"path": file, "type": "table"}
+        self.set_tags({_TABLES: json.dumps(known if entry in known else [*known, entry])})
 
     def log_files(self, *paths: Path, folder: str = "") -> None:
         """Copy public files (figure, card) into the run's artifacts."""

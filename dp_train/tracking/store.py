@@ -26,6 +26,9 @@ from dp_train.tracking.view import install_view
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+MARK = "dp_train.mark"
+"""Tag by which a run is found whose id was not written down: its process was killed as it was made."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRow:
@@ -134,6 +137,13 @@ class TrackingStore:
         with tracking_errors(self.uri):
             client(self.uri).update_run(run_id, status="RUNNING")
         return TrackedRun(self.uri, run_id=run_id, experiment_id=run.info.experiment_id)
+
+    def marked(self, mark: str) -> str | None:
+        """Id of the run that was started with this mark; None where there is none."""
+        with tracking_errors(self.uri):
+            everywhere = [item.experiment_id for item in client(self.uri).search_experiments()]
+            found = client(self.uri).search_runs(everywhere, filter_string=f"tags.`{MARK}` = '{mark}'", max_results=1)
+        return found[0].info.run_id if found else None
 
     def read_text(self, run_id: str, file: str) -> str:
         """Text of one of a run's artifacts, e.g. `run.CONFIG_FILE` to repeat the run."""

@@ -45,10 +45,11 @@ def run_steps(state: RunState, engine: Engine, batches: Batches) -> Result:
             for observer in state.observers:
                 observer.after_update(record)
             state.record(record)
+            # Before the state is kept: a step that is kept is not run, and so not heard of, again.
+            _notify_step(state, record, rate, curve.get(state.step))
             if state.step % execution.checkpoint_every == 0:
                 state.watch.checkpoint()
                 state.save()
-            _notify_step(state, record, rate, curve.get(state.step))
     return state.end(None if stop.received is None else int(stop.received))
 
 

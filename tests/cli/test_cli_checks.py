@@ -93,12 +93,17 @@ def test_a_key_that_others_can_read_is_told_before_conversations_are_read(sample
     refused(cli, 4, "mode 644; expected 600", words=FILES)
 
 
-@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "FLUX_JOB_SIZE"])
+@pytest.mark.parametrize("words", [["train"], ["train", "-m", "privacy.epsilon=2,8"], ["tradeoff"]])
 def test_several_processes_are_not_several_runs(
-    name: str, folder: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
+    words: list[str], name: str, folder: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "2")
-    refused(cli, 2, f"{name}=2 processes; expected one", words=QUIET)
+    ended = cli(*words, *QUIET)
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert f"{name}=2 processes; expected one" in ended.err
+    assert not (folder / "dp_train.db").exists()
+    assert not list(folder.glob("*/*/*/study.json"))
 
 
 def test_adapters_of_a_model_that_is_made_here_are_not_left_alone(folder: Path, cli: Run) -> None:

@@ -13,6 +13,10 @@ from dp_train.cli.show import console
 from dp_train.cli.tradeoff import run_tasks
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.runs import trials
+from dp_train.runs.folder import RunFolder
+from dp_train.runs.grid import tradeoff_trials
+from dp_train.runs.recipe import recipe_values
+from dp_train.runs.study import Kind, Study
 
 POINTS = ("epsilon-2-trial-0", "epsilon-8-trial-0", "no-privacy-trial-0")
 
@@ -101,3 +105,17 @@ def test_studies_of_unlike_people_stand_in_the_ledger_under_their_own_snapshots(
     for path in results:
         verified = cli("report", str(path.parent), "--verify")
         assert verified.code == 0, verified.err
+
+
+def test_a_study_is_no_run_of_a_withdrawal_and_ls_says_where_it_is(folder: Path, cli: Run) -> None:
+    recipe, _ = compose(["experiments=compose/quickstart", "tradeoff.epsilons=[2]"])
+    study = Study.begin(RunFolder(Path("runs/day/s")), Kind.TRADEOFF, "again", tradeoff_trials(recipe), recipe=recipe)
+    never = RunFolder.create(Path("runs/day/never"), recipe_values(recipe))
+    ended = cli("consent", "withdraw", "p00001")
+    assert ended.code == 0, ended.err
+    assert "keep" not in ended.out
+    (never.path / "model").mkdir()  # of a version that kept no list
+    assert "1 run keeps no list of people" in cli("consent", "withdraw", "p00001").out
+    listed = cli("ls", "runs").out
+    assert "experiment" not in listed
+    assert all(str(path) in listed for path in (study.folder.path, never.path))

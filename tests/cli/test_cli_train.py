@@ -285,3 +285,38 @@ def test_sigterm_ends_a_run_cleanly_and_resume_finishes_it(folder: Path, cli: Ru
     assert state is not None
     assert state.seeds is None
     assert all(torch.isfinite(tensor).all() for tensor in state.model.values())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_during_the_last_scoring_is_at_most_one_line_and_resume_scores(
+    number: signal.Signals, folder: Path, cli: Run
+) -> None:
+    words = (*SMALL, "corpus.evaluation_people=150", "evaluation.examples=400")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "-m", "dp_train.cli.main", "train", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 240
+        while not list(folder.glob("runs/*/*/model")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, err
+    assert err in ("", "interrupted\n")
+    assert "go on with: dp-train train --resume" in out
+    run = next(folder.glob("runs/*/*/config.yaml")).parent
+    assert not (run / "result.json").exists()
+    (row,) = [line for line in cli("ls", "runs").out.splitlines() if run.name in line]
+    assert "trained, not scored" in row
+    for status in ("KILLED", "FINISHED"):
+        with sqlite3.connect(folder / "mlflow.db") as database:
+            assert database.execute("select status from runs").fetchall() == [(status,)]
+        ended = cli("train", "--resume", str(run))
+        assert ended.code == 0, ended.err
+    assert json.loads((run / "result.json").read_text())["scores"]
+    (line,) = json.loads(cli("ledger", "show", "--json").out)["populations"][0]["runs"]
+    assert line["state"] == "committed"

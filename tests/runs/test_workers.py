@@ -5,10 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from dp_train.errors import CheckpointError
+from dp_train.runs.folder import RunFolder
 from dp_train.runs.processes import signals_held
 from dp_train.runs.workers import WorkerLost, side_by_side
 
@@ -42,3 +48,46 @@ def test_a_signal_within_a_held_block_comes_after_it() -> None:
         signal.raise_signal(signal.SIGINT)
         done.append("written")
     assert done == ["written"]
+
+
+def test_ctrl_c_in_a_terminal_is_the_parents_alone() -> None:
+    masked = partial(signal.pthread_sigmask, signal.SIG_BLOCK)
+    ended = list(side_by_side([(), ()], masked, workers=2))
+    assert [signal.SIGINT in done for _, done in ended if isinstance(done, set)] == [True, True]
+    assert signal.SIGINT not in masked(())
+
+
+def test_a_worker_whose_parent_was_killed_ends() -> None:
+    lines = (
+        "import time",
+        "from dp_train.runs.workers import side_by_side",
+        "if __name__ == '__main__':",
+        "    list(side_by_side([0, 600], time.sleep, workers=1, begins=lambda job: print(job, flush=True)))",
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "-c", "\n".join(lines)], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline().strip() for _ in range(2)] == ["0", "600"]
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.kill()
+    deadline = time.monotonic() + 60
+    while any(map(_lives, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(_lives, children))
+
+
+def _lives(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_folder_is_run_by_one_process_at_a_time(tmp_path: Path) -> None:
+    with RunFolder(tmp_path).held(), pytest.raises(CheckpointError, match="in use"), RunFolder(tmp_path).held():
+        pass
+    with RunFolder(tmp_path).held():
+        pass
+    assert list(tmp_path.iterdir()) == []

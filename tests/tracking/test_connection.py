@@ -135,3 +135,18 @@ def test_two_first_runs_on_an_empty_postgresql_both_log(postgres_url: str) -> No
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert len(TrackingStore.open(postgres_url).runs(experiment="shared")) == 2
+
+
+def test_a_database_whose_making_was_cut_off_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.store.db import utils
+
+    def killed(engine: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(utils, "_initialize_tables", killed)
+        with pytest.raises(KeyboardInterrupt):
+            TrackingStore.open(f"sqlite:///{tmp_path / 'm.db'}")
+    assert {path.name for path in tmp_path.iterdir()} <= {".m.db.lock"}
+    assert TrackingStore.open(f"sqlite:///{tmp_path / 'm.db'}").experiment("e")
+    assert {path.name for path in tmp_path.iterdir()} == {".m.db.lock", "m.db"}

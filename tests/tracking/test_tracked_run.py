@@ -119,7 +119,9 @@ def test_the_frontier_stands_on_the_parent_by_thousandths_of_epsilon(run: Tracke
 def test_samples_are_a_table(store: TrackingStore, run: TrackedRun) -> None:
     run.log_samples([])
     run.log_samples([Sample("summarise:", "we ship on Monday", "ship Monday")])
+    run.log_samples([Sample("summarise:", "we ship on Monday", "ship Monday")])  # resumed, it scores again
     table = store.read_text(run.run_id, "samples.json")
+    assert table.count("we ship on Monday") == 1
     assert all(text in table for text in ("prompt", "reference", "output", "ship Monday"))
 
 
