@@ -139,6 +139,22 @@ def without(person: str) -> Callable[[Conversation], Conversation]:
     return change
 
 
+def without_links_to(person: str) -> Callable[[Conversation], Conversation]:
+    """The conversation in which nobody replies to, or quotes, the person by a link."""
+
+    def change(conversation: Conversation) -> Conversation:
+        def link(index: int | None) -> int | None:
+            return None if index is not None and conversation.turns[index].person_id == person else index
+
+        turns = (
+            dataclasses.replace(turn, reply_to=link(turn.reply_to), quotes=link(turn.quotes))
+            for turn in conversation.turns
+        )
+        return dataclasses.replace(conversation, turns=tuple(turns))
+
+    return change
+
+
 def passed(corpus: Corpus, of: Callable[[Conversation], Iterable[Example]], share: float) -> ConsentedExamples:
     """Examples of the corpus, past the real gate with the organisation's directory, and anonymised."""
     meeting = of is meeting_examples
@@ -150,13 +166,18 @@ def passed(corpus: Corpus, of: Callable[[Conversation], Iterable[Example]], shar
 
 def snapshot(corpus: Corpus) -> ConsentSnapshot:
     """Everybody agreed but who says no."""
+    return ConsentRegistry(events_of(corpus), key=KEY).snapshot(as_of=NOW)
+
+
+def events_of(corpus: Corpus, *, also: Iterable[str] = ()) -> list[ConsentEvent]:
+    """What the organisation, everybody who is in the corpus or in the directory, and some more people said."""
     people = dict.fromkeys(
-        [*DIRECTORY, *(one for talk in corpus.conversations_ for one in (*talk.roster, *talk.people))]
+        [*DIRECTORY, *also, *(one for talk in corpus.conversations_ for one in (*talk.roster, *talk.people))]
     )
     events = [_event(0, None, EventState.GIVEN)]
     for number, person in enumerate(people, start=1):
         events.append(_event(number, person, EventState.REFUSED if person in corpus.refusing else EventState.GIVEN))
-    return ConsentRegistry(events, key=KEY).snapshot(as_of=NOW)
+    return events
 
 
 def _event(number: int, person: str | None, state: EventState) -> ConsentEvent:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neighbour_corpora import NOW, TASKS, WRITERS, Corpus, corpora, emptied, kind_of, passed, without
+from neighbour_corpora import NOW, TASKS, WRITERS, Corpus, corpora, emptied, kind_of, passed, without, without_links_to
 from transformers import PreTrainedTokenizerFast
 
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Turn
@@ -105,20 +105,6 @@ def test_whose_turns_are_not_there_at_all_takes_one_unit_along(rosters: bool, da
     corpus = corpus.of(without_links_to(person))
     here, there = (units_of(one, "own") for one in (corpus, corpus.of(without(person))))
     check_neighbours(here, there, person, encoder_of("own"), 1)
-
-
-def without_links_to(person: str):  # type: ignore[no-untyped-def]
-    def change(conversation: Conversation) -> Conversation:
-        def link(index: int | None) -> int | None:
-            return None if index is not None and conversation.turns[index].person_id == person else index
-
-        turns = (
-            dataclasses.replace(turn, reply_to=link(turn.reply_to), quotes=link(turn.quotes))
-            for turn in conversation.turns
-        )
-        return dataclasses.replace(conversation, turns=tuple(turns))
-
-    return change
 
 
 @settings(max_examples=EXAMPLES)
