@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from dp_train.errors import BudgetError, PrivacyError, StoreError
 from dp_train.privacy.composition import Price, compose, event_from_json, event_json
-from dp_train.privacy.ledger.budget import Standing, admits, standing, standing_with, what_fits
+from dp_train.privacy.ledger.budget import Standing, admits, admits_all, standing, standing_with, what_fits
 from dp_train.privacy.ledger.lines import (
     Book,
     Budget,
@@ -33,6 +33,7 @@ from dp_train.privacy.ledger.lines import (
     price_values,
     read_book,
 )
+from dp_train.privacy.ledger.people import Secret, metadata, rows_to_enter, rows_to_link
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.relations import strictest
 from dp_train.store.chain import GENESIS, Broken, Link, Verified, canonical, row_hash, verify_chain
@@ -134,6 +135,11 @@ class Reservation:
         """
         return self.ledger.settle(self, State.ABORTED, max(steps, self.at_least), end)
 
+    @property
+    def populations(self) -> frozenset[str]:
+        """The populations that share people with this one, itself among them."""
+        return self.ledger.book().group(self.population)
+
     def forgo(self) -> None:
         """Close the line of a run that never began; a line on which one did is left as it is, and counts in full."""
         line = self.ledger.book().lines.get(self.identifier)
@@ -156,6 +162,7 @@ class Ledger:
         self._database = database
         self._key_path = key or key_path(database.url)
         database.create(_METADATA)
+        database.create(metadata())
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -202,6 +209,26 @@ class Ledger:
             values = {"epsilon": budget.epsilon, "delta": budget.delta, "label": label, "reason": reason}
             self._append(connection, book, [{"kind": "declare", "population": population, **values}])
         return budget
+
+    def enter(self, population: str, people: Iterable[str]) -> None:
+        """Note who a population's people are, and join it with every population that may share one of them.
+
+        Guarantee: from then on the runs and budgets of joined populations count together, so that what the ledger says
+        of a person is never less than the composition of all runs that held them, whatever key named them. Where they
+        share a part of their people it is more for the others. Only digests are kept; see `people`.
+        """
+        with self._database.writing(_LOCK) as connection:
+            book = self._book(connection)
+            self._key(bool(book.rows))
+            self._append(
+                connection, book, rows_to_enter(connection, book, population, people, Secret(self._key_path))
+            )
+
+    def link_people(self, one: str, other: str) -> None:
+        """Note that two ids are one person: populations that hold them are joined, now and later."""
+        with self._database.writing(_LOCK) as connection:
+            book = self._book(connection)
+            self._append(connection, book, rows_to_link(connection, book, one, other, Secret(self._key_path)))
 
     def reserve(self, plan: PrivacyPlan, population: str, *, facts: RunFacts | None = None) -> Reservation:
         """Reserve one run.
@@ -254,15 +281,17 @@ class Ledger:
                     f"ledger: reservation {identifier} is for plan {line.plan_digest[:12]}; this run has "
                     f"{plan.digest[:12]}; resume with the configuration that began the run"
                 )
+            if len(book.group(line.population)) > 1 and line.state is State.OPEN and not line.begun:
+                self._expect_together(book, line)
             head, at_least = line.row_hash, line.planned_steps if line.begun else 0
             if line.state is State.ABORTED:
                 at_least = line.steps
                 price = _price_of(line.full_event, line) if line.bounded else None
                 whole = replace(line, state=State.OPEN, event=line.full_event, steps=line.planned_steps, price=price)
                 others = [other for other in book.of(line.population) if other.reservation != identifier]
-                budget = book.budget(line.population)
-                if budget and not admits(budget, [whole if o is line else o for o in book.of(line.population)]):
-                    left = _stand_of(book, line.population, others)
+                again = [whole if o is line else o for o in book.of(line.population)]
+                if not admits_all(book.binding(line.population), again):
+                    left, budget = _stand_of(book, line.population, others), book.binding(line.population)[0]
                     raise BudgetError(
                         f"ledger: {_named(book, line.population)}: the rest of the run does not fit any more; others "
                         f"spent ε={left.spent:.3g} of {budget.epsilon:g}; what ran stays charged"
@@ -360,8 +389,7 @@ class Ledger:
         """Where a population stands, where it would with these runs, and whether they fit; writes nothing."""
         book = self.book()
         lines = [_line(request, population, "preview") for request in requests]
-        budget = book.budget(population)
-        admitted = budget is None or admits(budget, [*book.of(population), *lines])
+        admitted = admits_all(book.binding(population), [*book.of(population), *lines])
         return standing(book, population), standing_with(book, population, lines), admitted
 
     def recompute(self, population: str, *, accountant: str = "pld") -> Mapping[str, float]:
@@ -399,13 +427,27 @@ class Ledger:
                 return Verified(line.first_row - 1, found.head, Broken(line.first_row, reason))
         return found
 
+    def _expect_together(self, book: Book, line: Line) -> None:
+        """Raise if a line that was reserved before its people were known does not fit beside those who share them.
+
+        Raises:
+          BudgetError: it does not.
+        """
+        if line.bounded and not admits_all(book.binding(line.population), book.of(line.population)):
+            raise BudgetError(
+                f"ledger: {_named(book, line.population)}: {len(book.group(line.population)) - 1} other populations "
+                "share people with it, and their runs and this one pass the budget of those people; use the "
+                "principal key that they were first named by, or ask for a larger budget"
+            )
+
     def _check(self, book: Book, population: str, requests: Sequence[Request], lines: Sequence[Line]) -> None:
-        budget = book.budget(population)
-        if budget is None or not any(line.bounded for line in lines):
+        before, binding = book.of(population), book.binding(population)
+        if not any(line.bounded for line in lines):
             return
-        before = book.of(population)
-        if admits(budget, [*before, *lines]):
+        refusing = [budget for budget in binding if not admits(budget, [*before, *lines])]
+        if not refusing:
             return
+        budget = refusing[0]
         stands = standing(book, population)
         needs = compose(
             [event_from_json(line.event) for line in lines if line.bounded],
@@ -416,13 +458,15 @@ class Ledger:
         head = f"ledger: {_named(book, population)}: "
         what = "the run needs" if len(requests) == 1 else f"the {len(requests)} runs together need"
         rest = "; ask for a larger budget (dp-train ledger declare … --reason)"
+        if stands.joined:
+            rest += f"; runs of {stands.joined} other populations count, who share people with this one"
         fits = "; declare fewer runs, or more noise"
         if len(requests) == 1 and requests[0].event is None:
             plan = requests[0].plan
 
             def admitted(changed: PrivacyPlan) -> bool:
                 line = _line(Request(plan=changed), population, lines[0].procedure, priced=False)
-                return admits(budget, [*before, line])
+                return admits_all(binding, [*before, line])
 
             found = what_fits(plan, admitted)
             options = [f"trainer.steps={found.steps}"] if found.steps else []
@@ -543,8 +587,7 @@ def _chooses(line: Line) -> bool:
 
 
 def _stand_of(book: Book, population: str, lines: Sequence[Line]) -> Standing:
-    some = Book(budgets=book.budgets, lines={line.reservation: line for line in lines}, rows=book.rows, head=book.head)
-    return standing(some, population)
+    return standing(replace(book, lines={line.reservation: line for line in lines}), population)
 
 
 def _named(book: Book, population: str) -> str:
