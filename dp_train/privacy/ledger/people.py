@@ -38,18 +38,13 @@ from dp_train.store.chain_key import open_key
 Digests = NDArray[np.uint64]
 
 _SMALLEST = 1024
-_METADATA = sa.MetaData()
+TABLES = sa.MetaData()
 _BLOCKS = sa.Table(
     "ledger_people",
-    _METADATA,
+    TABLES,
     sa.Column("block", sa.String(64), primary_key=True),
     sa.Column("digests", sa.LargeBinary, nullable=False),
 )
-
-
-def metadata() -> sa.MetaData:
-    """The tables, for a ledger to make."""
-    return _METADATA
 
 
 class Secret:
@@ -117,9 +112,7 @@ def _join(one: str, other: str, because: str) -> dict[str, Any]:
 
 def _block(connection: sa.Connection, population: str, digests: Digests, secret: Secret) -> dict[str, Any]:
     size = max(_SMALLEST, 1 << (max(1, len(digests)) - 1).bit_length())
-    filled = np.concatenate(
-        [digests, np.frombuffer(secrets.token_bytes(8 * (size - len(digests))), dtype=np.uint64)]
-    )
+    filled = np.concatenate([digests, np.frombuffer(secrets.token_bytes(8 * (size - len(digests))), dtype=np.uint64)])
     data = np.sort(filled).tobytes()
     block = hashlib.sha256(data).hexdigest()
     connection.execute(_BLOCKS.insert().values(block=block, digests=data))
@@ -154,4 +147,4 @@ def _with_linked(digests: Digests, book: Book, secret: Secret) -> Digests:
     return np.union1d(digests, linked[inside])
 
 
-__all__ = ["Digests", "Secret", "metadata", "rows_to_enter", "rows_to_link"]
+__all__ = ["TABLES", "Digests", "Secret", "rows_to_enter", "rows_to_link"]
