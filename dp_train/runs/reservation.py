@@ -44,7 +44,8 @@ def reserved(
     """The run's line in the ledger, continued on resume; None with ledger=false.
 
     Order: list of people → note in the folder → row that says where the folder is → digests of the people, by which
-    populations that share some are found, whatever keys they have → line in the ledger. A crash on the way leaves a list of people too many, and never a line, or a model, whose people and folder are not known.
+    populations that share some are found, whatever their keys → line in the ledger. A crash on the way leaves a list of
+    people too many, and never a line, or a model, whose people and folder are not known.
 
     Raises:
       BudgetError: the run would pass the budget of its people.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -183,17 +184,11 @@ class Ledger:
         of a person is never less than the composition of all runs that held them, whatever key named them. Where
         populations share a part of their people it is more for the others. Only digests are kept; see `people`.
         """
-        with self._rows.writing() as connection:
-            book = self._rows.read(connection)
-            rows = rows_to_enter(connection, book, population, people, self._rows.people_secret())
-            self._rows.append(connection, book, rows)
+        self._rows.add(partial(rows_to_enter, population=population, people=people))
 
     def link_people(self, one: str, other: str) -> None:
         """Note that two ids are one person: populations that hold them are joined, now and later."""
-        with self._rows.writing() as connection:
-            book = self._rows.read(connection)
-            rows = rows_to_link(connection, book, one, other, self._rows.people_secret())
-            self._rows.append(connection, book, rows)
+        self._rows.add(partial(rows_to_link, one=one, other=other))
 
     def reserve(self, plan: PrivacyPlan, population: str, *, facts: RunFacts | None = None) -> Reservation:
         """Reserve one run.

@@ -14,7 +14,7 @@ a run, a keyed digest under a secret of the store: the file `people.key` beside 
 | linked ids | `dp-train consent link` links the digests; links under pseudonyms alone (in files) are not known here |
 | other stores | are not known; the card says so |
 
-Digests have 64 bits. Two people who share one by chance (3e-8 for a million) are charged together: too much, never less.
+Digests have 64 bits. Two people who share one by chance (3e-8 for a million) are charged together.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from dp_train.consent.identities import groups_of
 from dp_train.consent.principals import normalised_id
 from dp_train.privacy.ledger.lines import Book
-from dp_train.store.chain_key import open_key
+from dp_train.store.chain_key import PEOPLE_KEY, open_key
 
 Digests = NDArray[np.uint64]
 
@@ -56,7 +56,7 @@ class Secret:
         Raises:
           StoreError: it cannot be read or written, or is open to others.
         """
-        self._secret = open_key(ledger_key.with_name("people.key"))
+        self._secret = open_key(ledger_key.with_name(PEOPLE_KEY))
         self.name = hmac.digest(self._secret, b"dp_train people 1", "sha256").hex()[:16]
         """Tells this secret from another one; not secret."""
 
@@ -71,7 +71,7 @@ class Secret:
 
 
 def rows_to_enter(
-    connection: sa.Connection, book: Book, population: str, people: Iterable[str], secret: Secret
+    connection: sa.Connection, book: Book, secret: Secret, *, population: str, people: Iterable[str]
 ) -> list[dict[str, Any]]:
     """Write who a population's people are, and return the rows of the chain that say it, and who shares them.
 
@@ -93,7 +93,9 @@ def rows_to_enter(
     return rows
 
 
-def rows_to_link(connection: sa.Connection, book: Book, one: str, other: str, secret: Secret) -> list[dict[str, Any]]:
+def rows_to_link(
+    connection: sa.Connection, book: Book, secret: Secret, *, one: str, other: str
+) -> list[dict[str, Any]]:
     """Return the rows that say that two ids are one person, and which populations therefore share people."""
     pair = [secret.digest(one), secret.digest(other)]
     digests = _with_linked(np.unique(np.frombuffer(b"".join(pair), dtype=np.uint64)), book, secret)

@@ -48,7 +48,7 @@ def check_fits(book: Book, population: str, requests: Sequence[Request], lines: 
 
 
 def check_fits_together(book: Book, line: Line) -> None:
-    """Raise BudgetError if a line that was reserved before its people were known does not fit beside who shares them."""
+    """Raise BudgetError if a line that was reserved before its people were known does not fit beside others."""
     shared = _shared(book, line.population)
     if not shared or not line.bounded:
         return
