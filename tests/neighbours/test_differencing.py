@@ -42,6 +42,7 @@ from dp_train.runs.prepare import make_model, make_trainer, prepare
 from dp_train.runs.recipe import Recipe
 
 EXAMPLES = int(os.environ.get("DP_TRAIN_NEIGHBOURS", "6"))
+pytestmark = pytest.mark.timeout(300 + 20 * EXAMPLES)  # a second a corpus on a machine that others use
 CLIP = 0.25
 CASES = [("own", 1), ("thread", 1), ("thread", 4), ("meeting", 1), ("meeting", 4)]
 _LARGEST: dict[str, float] = {}
