@@ -60,20 +60,22 @@ class PublicOrder:
     """Who sat where in a conversation as it came, before the gate. Ids and surrogates are counted by it.
 
     Guarantee: a function of the roster's order and of who wrote when; no word and no answer to consent changes it, so
-    what one person says, or their leaving, renumbers no one else.
+    what one person says, or their no, renumbers no one else. `ordinals` and the seats of the roster stay also where a
+    person's turns are not there at all; the seats of those who speak and are not on the roster do not.
 
     Attributes:
       seats: person id → number from 1: the roster in its order, then those who speak and are not on it. Of who left
         the seat stays empty, and is not listed.
       places: of each turn that is left, its index in the conversation as it came.
       ordinals: of each turn that is left, how many turns of the same person came before it, as it came.
-      size: how many seats there were.
+      size: how many seats there were. invited: how many of them were the roster's.
     """
 
     seats: Mapping[str, int]
     places: tuple[int, ...]
     ordinals: tuple[int, ...]
     size: int
+    invited: int
 
     @classmethod
     def of(cls, turns: Sequence[Turn], roster: Mapping[str, str]) -> PublicOrder:
@@ -89,6 +91,7 @@ class PublicOrder:
             places=tuple(range(len(turns))),
             ordinals=tuple(ordinals),
             size=len(people),
+            invited=len(roster),
         )
 
     def only(self, indices: Sequence[int], people: Container[str]) -> PublicOrder:
@@ -98,6 +101,7 @@ class PublicOrder:
             places=tuple(self.places[index] for index in indices),
             ordinals=tuple(self.ordinals[index] for index in indices),
             size=self.size,
+            invited=self.invited,
         )
 
 
@@ -153,7 +157,7 @@ class Example:
 
     `owners` is everyone whose words enter `prompt` or `target`; the privacy unit is the person,
     so these are the people that the example's gradient has to be bounded for (docs/privacy.md, One plan).
-    `example_id` is public: it orders examples and never derives from content.
+    `example_id` orders examples and never derives from content: from the conversation's id, and from who wrote when.
 
     An example without a target is a *place*: it stands where an example would be if all its owners had said something,
     so that which examples there are, and whose, does not depend on content. It takes part in the selection, and is no

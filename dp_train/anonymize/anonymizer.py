@@ -19,7 +19,7 @@ from dp_train.anonymize.numbers import REGIONS
 from dp_train.anonymize.patterns import TOKENS, PatternSpan, find_patterns
 from dp_train.consent.name_letters import fold
 from dp_train.consent.names import NameIndex, is_free
-from dp_train.conversations import Conversation
+from dp_train.conversations import Conversation, ConversationKind
 
 PEOPLE = 16
 """So many people of one conversation have a surrogate that is one token for the model."""
@@ -52,10 +52,13 @@ class Anonymizer:
     last few thousand people's names are kept in memory, and no text.
 
     Guarantee: what a turn becomes depends on its own text and mentions and on public order
-    (`Conversation.public_order`), and on no other turn. People are numbered by their seats: the roster's order, then
-    those who speak and are not on it. When a name belongs to several people, the one whom the turn mentions is meant,
-    else the first. "@somebody" without a seat is a person too, and so is a mentioned id: they are numbered after the
-    seats *within the turn* (the summary), so "[P7]" of two turns need not be one person where six have a seat.
+    (`Conversation.public_order`), and on no other turn. People are numbered by their seats: the roster's order and, in
+    a meeting, then those who speak and are not on it. When a name belongs to several people, the one whom the turn
+    mentions is meant, else the first. "@somebody" without a seat is a person too, and so is a mentioned id and, in a
+    thread, an author who is not on the roster: they are numbered after the seats *within the turn* (the summary), so
+    "[P7]" of two turns need not be one person where six have a seat. In a thread the id of who speaks and is not on the
+    roster is therefore found where a turn mentions them, and in their own turns: else their leaving would change what
+    others said.
 
     Attributes:
       names: replace roster names. patterns: replace e-mail addresses, numbers and secrets.
@@ -69,19 +72,26 @@ class Anonymizer:
     def __call__(self, conversation: Conversation) -> Conversation:
         """The conversation with its text, its summary and its roster replaced."""
         order = conversation.public_order
-        surrogates = {person: f"[P{seat}]" for person, seat in order.seats.items()} if self.names else {}
+        everyone = {person: f"[P{seat}]" for person, seat in order.seats.items()} if self.names else {}
+        # In a meeting who spoke is fixed; in a thread a person may be gone, and renumbers no one.
+        seats = order.size if conversation.kind is ConversationKind.MEETING else order.invited
+        surrogates = {person: token for person, token in everyone.items() if order.seats[person] <= seats}
         # In the order of the seats, so that of two people with one name the first is meant.
         index = NameIndex({person: conversation.roster.get(person, "") for person in surrogates})
+        brought: dict[tuple[str, ...], NameIndex] = {}
         turns = []
         for turn in conversation.turns:
-            people = _People(index, surrogates, order.size, turn.mentions if self.names else ())
+            people = _People(index, surrogates, seats)
+            if self.names:
+                people.bring((*turn.mentions, turn.person_id), turn.mentions, brought)
             text = self._replaced(turn.text, people)
             turns.append(turn if text is turn.text else dataclasses.replace(turn, text=text))
         summary = conversation.summary
         if summary is not None:
-            summary = self._replaced(summary, _People(index, surrogates, order.size), declarative=True)
-        roster = surrogates if self.names else conversation.roster
-        return dataclasses.replace(conversation, turns=tuple(turns), summary=summary, roster=roster)
+            summary = self._replaced(summary, _People(index, surrogates, seats), declarative=True)
+        roster = everyone if self.names else conversation.roster
+        as_came = order if order.size > order.invited else conversation.as_came  # the new roster invites no one
+        return dataclasses.replace(conversation, turns=tuple(turns), summary=summary, roster=roster, as_came=as_came)
 
     def describe(self) -> dict[str, Any]:
         """The public settings as plain JSON values."""
@@ -126,14 +136,24 @@ def _taken(covered: Sequence[tuple[int, int]], edits: Sequence[tuple[int, int, s
 class _People:
     """Who may be named in one turn, or in the summary, and what each of them becomes there."""
 
-    def __init__(
-        self, index: NameIndex, surrogates: Mapping[str, str], seats: int, mentions: Sequence[str] = ()
-    ) -> None:
-        self._index, self._surrogates, self._seats, self._mentions = index, surrogates, seats, mentions
+    def __init__(self, index: NameIndex, surrogates: Mapping[str, str], seats: int) -> None:
+        self._index, self._surrogates, self._seats = index, surrogates, seats
+        self._mentions: Sequence[str] = ()
         self._strangers: dict[str, str] = {}
-        # People whom the turn alone brings along are known by their id, in this turn alone.
-        self._brought = [person for person in dict.fromkeys(mentions) if person not in surrogates]
-        self._others = NameIndex(dict.fromkeys(self._brought, "")) if self._brought else None
+        self._others: NameIndex | None = None
+
+    def bring(self, people: Sequence[str], mentions: Sequence[str], made: dict[tuple[str, ...], NameIndex]) -> None:
+        """Take along whom the turn mentions, and those whom it alone brings: known by their id, in this turn alone.
+
+        Args:
+          made: indices by their people, to be made once a conversation.
+        """
+        self._mentions = mentions
+        others = tuple(person for person in dict.fromkeys(people) if person not in self._surrogates)
+        if others:
+            if others not in made:
+                made[others] = NameIndex(dict.fromkeys(others, ""))
+            self._others = made[others]
 
     def find(self, text: str, taken: Sequence[tuple[int, int]], declarative: bool) -> list[tuple[int, int, str]]:
         """Names of those who have a seat, and ids of those whom the turn mentions."""

@@ -9,7 +9,7 @@ from dp_train.consent.store import ConsentStore
 from dp_train.errors import StoreError
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.runs.heads import seen_heads
-from dp_train.store.chain_key import key_path
+from dp_train.store.chain_key import PEOPLE_KEY, key_path
 from dp_train.store.database import Database, absolute_url, shown
 from dp_train.store.heads import Head, check_heads, heads_now, keep_heads, kept_heads
 
@@ -33,7 +33,8 @@ def _backup(url: str, target: Path) -> int:
     finally:
         database.close()
     print(
-        f"wrote {target}: consent and ledger, as they stand; keep {key_path(url)} and the principal key apart from it"
+        f"wrote {target}: consent and ledger, as they stand; keep {key_path(url)}, {PEOPLE_KEY} beside it and the "
+        "principal key apart from it"
     )
     for head in heads:
         print(f"head of the {head.chain.value} chain: {head.digest}")

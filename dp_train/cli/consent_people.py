@@ -14,6 +14,7 @@ from dp_train.consent.signing import SigningKey
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.withdrawal import Officer, Withdrawal, link, opt_out, resolve, withdraw
 from dp_train.errors import ConfigError, ConsentError, DataError
+from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.runs.inventory import policy_of
 from dp_train.runs.project import key_path
 from dp_train.store.database import Database, absolute_url
@@ -158,6 +159,7 @@ def _link(store: ConsentStore, options: Namespace) -> int:
         raise ConfigError("consent link: both ids are spelt alike once normalised; they are one person already")
     bind_proven(store, key, one, other)
     new = link(store, one, other, at=datetime.now(UTC), by=officer_of(options))
+    Ledger(store.database).link_people(options.one, options.other)  # what was spent on one was spent on both
     print("linked: a no of one is a no of both" if new else "they were linked before; nothing changed")
     return 0
 

@@ -92,6 +92,8 @@ def _sentences(stand: Standing) -> list[str]:
             "the budget was raised after the first run: a filter is for one budget, and what it says holds only if the "
             "raise was not decided by what runs gave"
         )
+    if stand.joined:
+        lines.append(f"{stand.joined} other populations share people with this one; their runs are among these")
     if stand.open_lines:
         lines.append(f"{stand.open_lines} reservations are open and count in full")
     if stand.without_bound:
@@ -127,6 +129,7 @@ def _values(stand: Standing) -> dict[str, Any]:
         "budget_raised_after_first_run": stand.raised,
         "epsilon_as_if_declared_together": _finite(stand.declared.epsilon),
         "epsilon_by_filter": None if stand.adaptive is None else _finite(stand.adaptive),
+        "joined_populations": stand.joined,
         "open": stand.open_lines,
         "runs_without_bound": stand.without_bound,
         "runs": [_line_values(line) for line in stand.lines],

@@ -39,6 +39,7 @@ class Manifest:
 
     Attributes:
       run: id of the run, that of its reservation where it is in a ledger.
+      identity: public name of the run, as checkpoint, ledger line, card and model have it; "" before it began.
       population: population_id of the people. purpose: what they agreed to. consent_root: by which snapshot.
       people: sorted pseudonyms, without repeats.
       erased: how many were in it and had their line erased since.
@@ -50,6 +51,7 @@ class Manifest:
     consent_root: str
     people: tuple[str, ...] = field(repr=False)
     erased: int = field(default=0, repr=False)
+    identity: str = ""
 
     def holds(self, pseudonym: str) -> bool:
         """Whether a person is in it."""
@@ -81,6 +83,7 @@ def write_manifest(manifest: Manifest, run_folder: Path) -> Path:
         "purpose": manifest.purpose.value,
         "consent_root": manifest.consent_root,
         **({"erased": manifest.erased} if manifest.erased else {}),
+        **({"identity": manifest.identity} if manifest.identity else {}),
     }
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -116,6 +119,7 @@ def read_manifest(run_folder: Path) -> Manifest | None:
             consent_root=str(header["consent_root"]),
             people=people,
             erased=int(header.get("erased", 0)),
+            identity=str(header.get("identity", "")),
         )
     except FileNotFoundError:
         return None
@@ -126,6 +130,19 @@ def read_manifest(run_folder: Path) -> Manifest | None:
             f"manifest: {path} is damaged, or of another format than {_FORMAT}; restore it, or count its run as one "
             "that everybody is in"
         ) from error
+
+
+def note_identity(run_folder: Path, identity: str) -> None:
+    """Write the public name of a run into its manifest, once it is known: before the run draws its first coin.
+
+    Raises:
+      CheckpointError: the manifest is missing, or cannot be read or written.
+    """
+    manifest = read_manifest(run_folder)
+    if manifest is None:
+        raise CheckpointError(f"manifest: {run_folder / PRIVATE / FILE} is missing; its run must not begin without it")
+    if manifest.identity != identity:
+        write_manifest(replace(manifest, identity=identity), run_folder)
 
 
 def forget(run_folder: Path, pseudonym: str) -> bool:
@@ -145,4 +162,4 @@ def forget(run_folder: Path, pseudonym: str) -> bool:
     return True
 
 
-__all__ = ["FILE", "PRIVATE", "Manifest", "forget", "manifest_of", "read_manifest", "write_manifest"]
+__all__ = ["FILE", "PRIVATE", "Manifest", "forget", "manifest_of", "note_identity", "read_manifest", "write_manifest"]

@@ -30,7 +30,7 @@ def in_public_order(examples: Iterable[Example]) -> list[Example]:
     ordered = sorted(examples, key=lambda example: example.example_id)
     for before, after in pairwise(ordered):
         if before.example_id == after.example_id:
-            raise DataError(f"examples: id {after.example_id} occurs twice; give every example an id of its own")
+            raise _repeated(after.example_id)
     return ordered
 
 
@@ -262,5 +262,12 @@ class Ownership:
         seen: set[str] = set()
         for example_id in ids():
             if example_id in seen:
-                raise DataError(f"examples: id {example_id} occurs twice; give every example an id of its own")
+                raise _repeated(example_id)
             seen.add(example_id)
+
+
+def _repeated(example_id: str) -> DataError:
+    """The error of a repeated id; what follows "/" in one may be of a person, and is not shown."""
+    conversation, slash, _ = example_id.partition("/")
+    shown = conversation + ("/…" if slash else "")
+    return DataError(f"examples: id {shown} occurs twice; give every example an id of its own")

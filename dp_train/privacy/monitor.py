@@ -74,7 +74,7 @@ class EpsilonClaim:
             covers = f"its model, which {len(self.earlier) + 1} runs on these people trained, and no other"
         said = [limits, f"covers {covers}"]
         if self.elsewhere:
-            said.append(f"{self.elsewhere} runs under other keys trained its weights before, and are not in this ε")
+            said.append(f"{self.elsewhere} runs on other populations trained its weights before, and are not in this ε")
         if not self.in_ledger:
             said.append("not in a ledger")
         if self.planned_steps is not None and 0 < self.steps < self.planned_steps:

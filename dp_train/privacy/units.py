@@ -264,10 +264,9 @@ def build_units(
 
     Guarantee, from conversations on (`dp_train.consent.gate`, `dp_train.tasks.examples`): let one person who agreed
     say nothing, their turns empty in their places. Then the units that they own are gone, at most one with one owner
-    and `max_contributions` with several, and every other unit is the same to a byte. With one owner and a roster
-    that names everyone it is the same if their turns are not there at all; without a roster, who speaks first is seated
-    first, and a person who is gone moves the ids, and so the kept rows, of those after them. Places (`Example`) hold
-    the selection still and become no unit.
+    and `max_contributions` with several, and every other unit is the same to a byte. With one owner it is the same if
+    their turns are not there at all, on a roster or on none; docs/gate.md says which links and which share of a thread
+    are of the graph. Places (`Example`) hold the selection still and become no unit.
 
     Args:
       examples: from `ConsentedCorpus.examples`; nothing else is accepted.

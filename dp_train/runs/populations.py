@@ -35,6 +35,7 @@ from dp_train.runs.project import key_path, store_url
 from dp_train.runs.recipe import Recipe
 from dp_train.runs.recipe_data import ConsentConfig, DenyConfig
 from dp_train.store.database import Database
+from dp_train.store.run_folders import places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,9 +320,18 @@ def as_of(config: Recipe) -> datetime:
 
 
 def principal_key(config: Recipe) -> PrincipalKey:
-    """The key of pseudonyms; made where it is missing and nobody's events depend on it."""
+    """The key of pseudonyms; made where it is missing, nobody's events depend on it, and no run of the store does.
+
+    Raises:
+      ConsentError: it is missing, and the store holds runs on people that a key named.
+    """
     path = key_path(config.consent.key)
     if config.consent.events is None and not path.exists():
+        if places(store_url(config)):
+            raise ConsentError(
+                f"principal key {path}: is missing, and the store holds runs on people whom a key named; restore it, "
+                f"name it as consent.key, or make another on purpose: dp-train consent key {path}"
+            )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             return PrincipalKey.create(path)

@@ -43,8 +43,9 @@ def reserved(
 ) -> Iterator[Reservation | None]:
     """The run's line in the ledger, continued on resume; None with ledger=false.
 
-    Order: list of people → note in the folder → row that says where the folder is → line in the ledger. A crash on the
-    way leaves a list of people too many, and never a line, or a model, whose people and folder are not known.
+    Order: list of people → note in the folder → row that says where the folder is → digests of the people, by which
+    populations that share some are found, whatever their keys → line in the ledger. A crash on the way leaves a list of
+    people too many, and never a line, or a model, whose people and folder are not known.
 
     Raises:
       BudgetError: the run would pass the budget of its people.
@@ -77,6 +78,7 @@ def reserved(
             return
         ledger = Ledger(database)
         check_start(database)
+        ledger.enter(units.population, units.people)
         facts = run_facts(
             recipe,
             plan,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dp_train.anonymize import recall_figures
 from dp_train.atomic import sweep
+from dp_train.consent.manifest import note_identity
 from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.engines.allocator import give_back_freed_memory
 from dp_train.engines.cross_check import opinions
@@ -114,7 +115,7 @@ def run(
                 parts.recipe, parts.data, callbacks=reporter.progress(f"{name}: public starting point")
             )
             trained_before = len(phases_of(mark_tensors(model)))
-            seen = _Start()
+            seen = _Start(folder)
             trainer = make_trainer(
                 parts.recipe,
                 model,
@@ -156,13 +157,18 @@ def run(
 
 
 class _Start:
-    """Keeps what the trainer said when it started: a resumed run takes its seeds from the checkpoint."""
+    """Keeps what the trainer said when it started, before its first coin: seeds may come from a checkpoint.
 
-    def __init__(self) -> None:
+    The manifest of the run's people gets the run's name then.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
         self.seed_is_fixed = False
+        self._folder = folder
 
     def on_start(self, run: RunStart) -> None:
         self.seed_is_fixed = run.seed_is_fixed
+        note_identity(self._folder.path, run.identity)
 
     def on_step(self, step: StepEnd) -> None:
         pass

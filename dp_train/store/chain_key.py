@@ -14,6 +14,8 @@ from pathlib import Path
 from dp_train.errors import StoreError
 
 ENVIRONMENT = "DP_TRAIN_LEDGER_KEY"
+PEOPLE_KEY = "people.key"
+"""Beside it: the secret under which the ledger keeps digests of people (`privacy.ledger.people`)."""
 _BYTES = 32
 _SQLITE = "sqlite:///"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Example, Turn
@@ -25,8 +26,8 @@ def messages_of_author(conversation: Conversation, *, context_turns: int) -> Ite
     """One example a chat message; its prompt is the author's own `context_turns` messages before it.
 
     Guarantee: every row is a function of its author's own turns and of public order. Messages that quote another person
-    are left out: they hold that person's words. An id counts seats and the author's turns as they came, so nobody
-    else's turn moves it.
+    are left out: they hold that person's words. An id is of the author and counts their turns as they came, so nobody
+    else's turn moves it, there or not.
     """
     ids = _ids(conversation)
     earlier: dict[str, list[str]] = {}
@@ -68,12 +69,18 @@ def _messages(conversation: Conversation) -> Iterator[tuple[int, Turn]]:
 
 
 def _ids(conversation: Conversation) -> list[str]:
-    """Of each turn: its author's seat, and which of the author's turns it is, as the conversation came."""
-    order = conversation.public_order
+    """Of each turn: its author, as a digest, and which of the author's turns it is, as the conversation came."""
+    authors = {person: _author_digest(conversation.conversation_id, person) for person in conversation.people}
     return [
-        f"{conversation.conversation_id}/{order.seats[turn.person_id]}.{ordinal}"
-        for turn, ordinal in zip(conversation.turns, order.ordinals, strict=True)
+        f"{conversation.conversation_id}/{authors[turn.person_id]}.{ordinal}"
+        for turn, ordinal in zip(conversation.turns, conversation.public_order.ordinals, strict=True)
     ]
+
+
+def _author_digest(conversation_id: str, person_id: str) -> str:
+    """16 hex digits that tell an author from the others of the conversation, and tie no two conversations together."""
+    said = f"dp_train author 1\x00{len(conversation_id)}:{conversation_id}{person_id}"
+    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _example(

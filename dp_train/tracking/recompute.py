@@ -82,9 +82,23 @@ def ledger_section(book: Book, reservation: str) -> dict[str, Any]:
         else _joint(of_all),
         "δ of all runs": stands.delta,
         "that sum is valid because": valid,
+        "people": _people(book, line.population),
         "budget": f"ε={budget.epsilon:g}, δ={budget.delta:g}" if budget else "none declared",
         **({"runs that bound nothing for a person": unbounded} if unbounded else {}),
     }
+
+
+def _people(book: Book, population: str) -> str:
+    """What the ledger knows of runs under other keys on the same people."""
+    if population not in book.people:
+        return "not compared with those of other populations: nobody entered them"
+    others = len(book.group(population)) - 1
+    found = "shared with no other population of this store"
+    if others:
+        found = f"{others} other populations of this store share some; their runs are counted"
+    silent = {line.population for line in book.lines.values()} - book.people.keys()
+    unknown = f"; {len(silent)} populations of this store entered nobody" if silent else ""
+    return f"{found}{unknown}; what other stores spent on them is not known"
 
 
 _STATES = {

@@ -32,6 +32,11 @@ class Charge:
         """Whether there is a line."""
         return self._reservation is not None
 
+    @property
+    def populations(self) -> frozenset[str]:
+        """The populations that are charged as one with the run's; none without a line."""
+        return frozenset() if self._reservation is None else self._reservation.populations
+
     def lines(self) -> Sequence[Line]:
         """All lines of the ledger; none without one."""
         return () if self._reservation is None else tuple(self._reservation.ledger.book().lines.values())

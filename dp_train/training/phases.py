@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,16 +108,21 @@ def record_phases(names: Iterable[str], phases: Sequence[Phase]) -> None:
             _LEARNT[name] = tuple({**known, **{phase.run: phase for phase in phases}}.values())
 
 
-def compose_claims(claim: EpsilonClaim, plan: PrivacyPlan, before: Sequence[Phase], population: str) -> EpsilonClaim:
+def compose_claims(
+    claim: EpsilonClaim, plan: PrivacyPlan, before: Sequence[Phase], populations: Collection[str]
+) -> EpsilonClaim:
     """Return the claim of a run, for everything that trained its model on the same people.
 
     | before, on the same people | the claim |
     |---|---|
-    | nothing | as it is; runs under other principal keys are said, since a key does not tell who people are |
+    | nothing | as it is; runs on populations that are not known to share people are said |
     | runs with an ε per person | the composed ε of all of them |
     | a run without privacy, per example, or withheld | withheld |
+
+    Args:
+      populations: the run's, and those that its ledger knows to share people with it, under whatever keys.
     """
-    same = [earlier for earlier in before if earlier.population == population]
+    same = [earlier for earlier in before if earlier.population in populations]
     claim = replace(claim, elsewhere=len(before) - len(same))
     if not same or not claim.private:
         return claim

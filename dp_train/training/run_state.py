@@ -232,7 +232,7 @@ class RunState:
         record_phases(changed, phases)
         if self.known_start:
             declare_names(changed)
-        claim = compose_claims(claim, plan, self.before, self.population)
+        claim = compose_claims(claim, plan, self.before, self.charge.populations or {self.population})
         self.charge.note_end(changed, withheld=bool(claim.withheld))
         execution = self.setup.execution
         return Result(

@@ -25,6 +25,8 @@ from dp_train.runs.project import key_path, refuse_second_store
 from dp_train.runs.run import run
 from dp_train.runs.tracker import tracker_of
 from dp_train.store.database import absolute_url
+from dp_train.tracking.connection import client
+from dp_train.training.checkpoint import CheckpointFolder
 
 RUN = Path("../elsewhere/r1")
 
@@ -54,6 +56,27 @@ def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     shutil.copytree(trained.parent, tmp_path / "moved")
     monkeypatch.chdir(tmp_path / "moved" / "project")
     return tmp_path / "moved" / "project"
+
+
+def test_one_name_stands_wherever_the_run_is_named(project: Path) -> None:
+    """docs/privacy.md, One identity: checkpoint, ledger line, manifest, card, tracked run and exported model."""
+    manifest = read_manifest(RUN)
+    assert manifest is not None
+    assert manifest.identity
+    card = json.loads((RUN / "card.json").read_text())
+    book = Ledger.open(absolute_url(None, Path.cwd())).book()
+    state = CheckpointFolder(RUN / "checkpoint").load()
+    assert state is not None
+    tracker = client(f"sqlite:///{project / 'mlflow.db'}")
+    found = tracker.search_runs([one.experiment_id for one in tracker.search_experiments()])
+    tags = [one.data.tags["dp_train.identity"] for one in found if "dp_train.identity" in one.data.tags]
+    assert {
+        "checkpoint": state.name,
+        "ledger line": book.lines[manifest.run].identity,
+        "card": card["code"]["run"],
+        "tracked run": tags[0],
+        "model": json.loads((RUN / "model" / "dp_train.json").read_text())["identity"],
+    } == dict.fromkeys(("checkpoint", "ledger line", "card", "tracked run", "model"), manifest.identity)
 
 
 def members(folder: Path = RUN) -> list[str]:

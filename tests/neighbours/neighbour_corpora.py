@@ -42,7 +42,7 @@ _REMARKS = [
     "we ship the report on friday", "can you look at the budget?", "yes, she did", "no", "he will", "thanks all",
     "ask {name}", "{name}: see above", "did {name} get the job?", "@{first} please", "@zorro99 and @kit-x know",
     "ask @kit-x", "Hana Kovářová left", "mail anna.berg@example.com", "pwd: hunter22", "call +44 7700 900123",
-    "{echo}", "> {echo}", "as was said, {echo}", "P7 and [P3] it is", "", " ",
+    "{echo}", "> {echo}", "as was said, {echo}", "P7 and [P3] it is", "{id} has it, @{id}", "", " ",
 ]  # fmt: skip
 
 
@@ -62,22 +62,23 @@ class Corpus:
 
 
 @st.composite
-def corpora(draw: st.DrawFn, *, kind: ConversationKind, refusing: bool = True) -> Corpus:
-    """A few conversations."""
+def corpora(draw: st.DrawFn, *, kind: ConversationKind, refusing: bool = True, rosters: bool = True) -> Corpus:
+    """A few conversations; without rosters nobody but who speaks is known to be there."""
     most = 5 if kind is ConversationKind.THREAD else 9  # so many that a bound has to choose
-    talks = [draw(_conversation(number, kind)) for number in range(draw(st.integers(1, most)))]
+    talks = [draw(_conversation(number, kind, rosters)) for number in range(draw(st.integers(1, most)))]
     no = draw(st.frozensets(st.sampled_from(WRITERS), max_size=2)) if refusing else frozenset()
     return Corpus(tuple(talks), no | {ABROAD})
 
 
 @st.composite
-def _conversation(draw: st.DrawFn, number: int, kind: ConversationKind) -> Conversation:
+def _conversation(draw: st.DrawFn, number: int, kind: ConversationKind, rosters: bool) -> Conversation:
     people = draw(st.lists(st.sampled_from(WRITERS), min_size=1, max_size=5, unique=True))
     roster = dict.fromkeys(draw(st.permutations([*people, *draw(st.lists(st.sampled_from(WRITERS), max_size=2))])))
     heavy = draw(st.sampled_from(people))
     turns: list[Turn] = []
     for index in range(draw(st.integers(1, 10 if kind is ConversationKind.THREAD else 5))):
-        name = NAMES[draw(st.sampled_from(WRITERS))]
+        named = draw(st.sampled_from(WRITERS))
+        name = NAMES[named]
         echo = draw(st.sampled_from(turns)).text if turns else "we go"
         remark = draw(st.sampled_from(_REMARKS))
         earlier = st.none() | st.integers(0, index - 1) if index else st.none()
@@ -85,7 +86,7 @@ def _conversation(draw: st.DrawFn, number: int, kind: ConversationKind) -> Conve
             Turn(
                 person_id=draw(st.sampled_from([*people, heavy, heavy])),
                 text=remark.format(
-                    name=draw(st.sampled_from([name, name.split()[0]])), first=name.split()[0], echo=echo
+                    name=draw(st.sampled_from([name, name.split()[0]])), first=name.split()[0], echo=echo, id=named
                 ),
                 kind=ContentKind.CHAT if kind is ConversationKind.THREAD else ContentKind.TRANSCRIPT,
                 mentions=tuple(draw(st.lists(st.sampled_from([*WRITERS, "u-stranger"]), max_size=1))),
@@ -99,7 +100,7 @@ def _conversation(draw: st.DrawFn, number: int, kind: ConversationKind) -> Conve
         created_at=NOW - timedelta(days=7),
         kind=kind,
         turns=tuple(turns),
-        roster={person: NAMES[person] for person in roster},
+        roster={person: NAMES[person] for person in roster} if rosters else {},
         summary=draw(st.sampled_from(["They shipped it.", f"Hana Kovářová met {NAMES['u-bob']}."]))
         if kind is ConversationKind.MEETING
         else None,
@@ -138,6 +139,22 @@ def without(person: str) -> Callable[[Conversation], Conversation]:
     return change
 
 
+def without_links_to(person: str) -> Callable[[Conversation], Conversation]:
+    """The conversation in which nobody replies to, or quotes, the person by a link."""
+
+    def change(conversation: Conversation) -> Conversation:
+        def link(index: int | None) -> int | None:
+            return None if index is not None and conversation.turns[index].person_id == person else index
+
+        turns = (
+            dataclasses.replace(turn, reply_to=link(turn.reply_to), quotes=link(turn.quotes))
+            for turn in conversation.turns
+        )
+        return dataclasses.replace(conversation, turns=tuple(turns))
+
+    return change
+
+
 def passed(corpus: Corpus, of: Callable[[Conversation], Iterable[Example]], share: float) -> ConsentedExamples:
     """Examples of the corpus, past the real gate with the organisation's directory, and anonymised."""
     meeting = of is meeting_examples
@@ -149,13 +166,18 @@ def passed(corpus: Corpus, of: Callable[[Conversation], Iterable[Example]], shar
 
 def snapshot(corpus: Corpus) -> ConsentSnapshot:
     """Everybody agreed but who says no."""
+    return ConsentRegistry(events_of(corpus), key=KEY).snapshot(as_of=NOW)
+
+
+def events_of(corpus: Corpus, *, also: Iterable[str] = ()) -> list[ConsentEvent]:
+    """What the organisation, everybody who is in the corpus or in the directory, and some more people said."""
     people = dict.fromkeys(
-        [*DIRECTORY, *(one for talk in corpus.conversations_ for one in (*talk.roster, *talk.people))]
+        [*DIRECTORY, *also, *(one for talk in corpus.conversations_ for one in (*talk.roster, *talk.people))]
     )
     events = [_event(0, None, EventState.GIVEN)]
     for number, person in enumerate(people, start=1):
         events.append(_event(number, person, EventState.REFUSED if person in corpus.refusing else EventState.GIVEN))
-    return ConsentRegistry(events, key=KEY).snapshot(as_of=NOW)
+    return events
 
 
 def _event(number: int, person: str | None, state: EventState) -> ConsentEvent:

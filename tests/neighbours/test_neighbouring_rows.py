@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neighbour_corpora import NOW, TASKS, WRITERS, Corpus, corpora, emptied, kind_of, passed, without
+from neighbour_corpora import NOW, TASKS, WRITERS, Corpus, corpora, emptied, kind_of, passed, without, without_links_to
 from transformers import PreTrainedTokenizerFast
 
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Turn
@@ -77,7 +77,7 @@ def check_neighbours(here: Units, there: Units, person: str, encoder: ChatCompos
 @settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_what_one_person_says_changes_no_row_of_anybody_else(task: str, k: int, data: st.DataObject) -> None:
-    corpus = data.draw(corpora(kind=kind_of(task)))
+    corpus = data.draw(corpora(kind=kind_of(task), rosters=data.draw(st.booleans())))
     person = data.draw(st.sampled_from([p for p in WRITERS if p not in corpus.refusing]))
     share = data.draw(st.sampled_from([0.3, 0.5, 1.0]))
     here, there = (units_of(one, task, k=k, share=share) for one in (corpus, corpus.of(emptied(person))))
@@ -95,29 +95,16 @@ def test_per_example_only_the_persons_own_examples_change(task: str, data: st.Da
     check_neighbours(here, there, person, encoder_of(task), 1_000)
 
 
+@pytest.mark.parametrize("rosters", [True, False])
 @settings(max_examples=EXAMPLES)
 @given(data=st.data())
-def test_whose_turns_are_not_there_at_all_takes_one_unit_along(data: st.DataObject) -> None:
-    corpus = data.draw(corpora(kind=ConversationKind.THREAD))
+def test_whose_turns_are_not_there_at_all_takes_one_unit_along(rosters: bool, data: st.DataObject) -> None:
+    corpus = data.draw(corpora(kind=ConversationKind.THREAD, rosters=rosters))
     person = data.draw(st.sampled_from([p for p in WRITERS if p not in corpus.refusing]))
     # A link to a turn that is not there cannot be in the file; it is public order, and gone on both sides.
     corpus = corpus.of(without_links_to(person))
     here, there = (units_of(one, "own") for one in (corpus, corpus.of(without(person))))
     check_neighbours(here, there, person, encoder_of("own"), 1)
-
-
-def without_links_to(person: str):  # type: ignore[no-untyped-def]
-    def change(conversation: Conversation) -> Conversation:
-        def link(index: int | None) -> int | None:
-            return None if index is not None and conversation.turns[index].person_id == person else index
-
-        turns = (
-            dataclasses.replace(turn, reply_to=link(turn.reply_to), quotes=link(turn.quotes))
-            for turn in conversation.turns
-        )
-        return dataclasses.replace(conversation, turns=tuple(turns))
-
-    return change
 
 
 @settings(max_examples=EXAMPLES)
@@ -182,6 +169,15 @@ def forty(alice: str, *, heavy: int = 12) -> Corpus:
 def test_forty_people_keep_their_rows_when_one_falls_silent(task: str) -> None:
     loud, quiet = (units_of(forty(text), task, k=4) for text in ("ask @newcomer and @friend1 about it", ""))
     check_neighbours(loud, quiet, "alice", encoder_of(task), 4)
+
+
+@pytest.mark.parametrize("roster", [True, False])
+def test_forty_people_keep_their_rows_when_the_first_to_speak_is_gone(roster: bool) -> None:
+    corpus = forty("ask @friend1")
+    if not roster:
+        corpus = corpus.of(lambda talk: dataclasses.replace(talk, roster={}))
+    here, there = (units_of(one, "own") for one in (corpus, corpus.of(without("alice"))))
+    check_neighbours(here, there, "alice", encoder_of("own"), 1)
 
 
 def test_forty_people_keep_their_rows_when_one_does_not_pass() -> None:

@@ -76,7 +76,13 @@ def test_thread_context_is_owned_by_everyone_whose_words_enter(tokenizer: PreTra
 
 def test_examples_have_public_ids_of_their_own(task: ChatCompose) -> None:
     corpus = consented(thread(*TURNS), purpose=task.purpose)
-    assert [e.example_id for e in task.examples(corpus)] == ["t1/1.0", "t1/2.0", "t1/1.1", "t1/1.4"]
+    made = list(task.examples(corpus))
+    authors = {example.owners: example.example_id.rpartition(".")[0] for example in made}
+    assert len(set(authors.values())) == 2
+    assert all(author.startswith("t1/") for author in authors.values())
+    assert [e.example_id for e in made] == [
+        f"{authors[e.owners]}.{ordinal}" for e, ordinal in zip(made, (0, 0, 1, 4), strict=True)
+    ]
 
 
 def test_meetings_teach_no_chat(task: ChatCompose) -> None:

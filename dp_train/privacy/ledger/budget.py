@@ -14,8 +14,8 @@ step 0 is as if it had never been declared: nobody saw anything of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dp_train.privacy.composition import Price, RenyiFilter, compose, event_from_json
@@ -34,11 +34,12 @@ class Standing:
 
     Attributes:
       population: its population_id. label: its public name.
-      budget: what is declared, or None. lines: its runs.
+      budget: what is declared, for it or for who shares people with it, the smallest; or None. lines: the runs.
       delta: at which the ε below are: the budget's, else the least of the runs'.
       declared: composed as if all runs had been declared together; exact if they were, else too small to promise.
       adaptive: by the filter of the budget; None without a budget, whose filter does not exist.
       together: whether all runs were declared together.
+      joined: how many other populations share people with this one; their runs are among the lines.
       raised: whether the budget was raised after the first run. A filter is for one budget: what it says then holds if
         nobody decided on the raise by what runs gave.
     """
@@ -52,6 +53,7 @@ class Standing:
     adaptive: float | None
     together: bool
     raised: bool = False
+    joined: int = 0
 
     @property
     def spent(self) -> float:
@@ -107,7 +109,10 @@ def standing(book: Book, population: str) -> Standing:
 def standing_with(book: Book, population: str, lines: Sequence[Line]) -> Standing:
     """Where the population would stand with more lines; nothing is written."""
     found = [*book.of(population), *lines]
-    return _stand(population, book.label(population), book.budget(population), found, population in book.raised)
+    group = book.group(population)
+    budget = next(iter(book.binding(population)), None)
+    stands = _stand(population, book.label(population), budget, found, not group.isdisjoint(book.raised))
+    return replace(stands, joined=len(group) - 1)
 
 
 def _stand(population: str, label: str | None, budget: Budget | None, lines: Sequence[Line], raised: bool) -> Standing:
@@ -125,6 +130,11 @@ def _stand(population: str, label: str | None, budget: Budget | None, lines: Seq
         together=len({line.procedure for line in bounded}) <= 1,
         raised=raised,
     )
+
+
+def admits_all(budgets: Iterable[Budget], lines: Sequence[Line]) -> bool:
+    """Whether all of these lines are within every one of the budgets."""
+    return all(admits(budget, lines) for budget in budgets)
 
 
 def admits(budget: Budget, lines: Sequence[Line]) -> bool:

@@ -10,14 +10,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dp_train.errors import BudgetError, PrivacyError
 from dp_train.privacy.composition import Price, compose, event_from_json, event_json
-from dp_train.privacy.ledger.budget import Standing, admits, standing, standing_with
+from dp_train.privacy.ledger.budget import Standing, admits_all, standing, standing_with
 from dp_train.privacy.ledger.lines import (
     Book,
     Budget,
@@ -28,7 +29,8 @@ from dp_train.privacy.ledger.lines import (
     facts_values,
     price_values,
 )
-from dp_train.privacy.ledger.refusal import check_fits, population_name
+from dp_train.privacy.ledger.people import rows_to_enter, rows_to_link
+from dp_train.privacy.ledger.refusal import check_fits, check_fits_together, population_name
 from dp_train.privacy.ledger.requests import Request, line_of, price_of, reserve_row
 from dp_train.privacy.ledger.rows import Rows
 from dp_train.privacy.plan import PrivacyPlan
@@ -103,6 +105,11 @@ class Reservation:
         """
         return self.ledger.settle(self, State.ABORTED, max(steps, self.at_least), end)
 
+    @property
+    def populations(self) -> frozenset[str]:
+        """The populations that are charged as one with this one, itself among them."""
+        return self.ledger.book().group(self.population)
+
     def forgo(self) -> None:
         """Close the line of a run that never began; a line on which one did is left as it is, and counts in full."""
         line = self.ledger.book().lines.get(self.identifier)
@@ -170,6 +177,19 @@ class Ledger:
             self._rows.append(connection, book, [{"kind": "declare", "population": population, **values}])
         return budget
 
+    def enter(self, population: str, people: Iterable[str]) -> None:
+        """Note who a population's people are, and join it with every population that may share one of them.
+
+        Guarantee: from then on the runs and budgets of joined populations count together, so that what the ledger says
+        of a person is never less than the composition of all runs that held them, whatever key named them. Where
+        populations share a part of their people it is more for the others. Only digests are kept; see `people`.
+        """
+        self._rows.add(partial(rows_to_enter, population=population, people=people))
+
+    def link_people(self, one: str, other: str) -> None:
+        """Note that two ids are one person: populations that hold them are joined, now and later."""
+        self._rows.add(partial(rows_to_link, one=one, other=other))
+
     def reserve(self, plan: PrivacyPlan, population: str, *, facts: RunFacts | None = None) -> Reservation:
         """Reserve one run.
 
@@ -221,15 +241,17 @@ class Ledger:
                     f"ledger: reservation {identifier} is for plan {line.plan_digest[:12]}; this run has "
                     f"{plan.digest[:12]}; resume with the configuration that began the run"
                 )
+            if line.state is State.OPEN and not line.begun:
+                check_fits_together(book, line)
             head, at_least = line.row_hash, line.planned_steps if line.begun else 0
             if line.state is State.ABORTED:
                 at_least = line.steps
                 price = price_of(line.full_event, line) if line.bounded else None
                 whole = replace(line, state=State.OPEN, event=line.full_event, steps=line.planned_steps, price=price)
                 others = [other for other in book.of(line.population) if other.reservation != identifier]
-                budget = book.budget(line.population)
-                if budget and not admits(budget, [whole if o is line else o for o in book.of(line.population)]):
-                    left = _stand_of(book, line.population, others)
+                again = [whole if o is line else o for o in book.of(line.population)]
+                if not admits_all(book.binding(line.population), again):
+                    left, budget = _stand_of(book, line.population, others), book.binding(line.population)[0]
                     raise BudgetError(
                         f"ledger: {population_name(book, line.population)}: the rest of the run does not fit any more; "
                         f"others spent ε={left.spent:.3g} of {budget.epsilon:g}; what ran stays charged"
@@ -326,8 +348,7 @@ class Ledger:
         """Where a population stands, where it would with these runs, and whether they fit; writes nothing."""
         book = self.book()
         lines = [line_of(request, population, "preview") for request in requests]
-        budget = book.budget(population)
-        admitted = budget is None or admits(budget, [*book.of(population), *lines])
+        admitted = admits_all(book.binding(population), [*book.of(population), *lines])
         return standing(book, population), standing_with(book, population, lines), admitted
 
     def recompute(self, population: str, *, accountant: str = "pld") -> Mapping[str, float]:
@@ -373,8 +394,7 @@ def _chooses(line: Line) -> bool:
 
 
 def _stand_of(book: Book, population: str, lines: Sequence[Line]) -> Standing:
-    some = Book(budgets=book.budgets, lines={line.reservation: line for line in lines}, rows=book.rows, head=book.head)
-    return standing(some, population)
+    return standing(replace(book, lines={line.reservation: line for line in lines}), population)
 
 
 __all__ = ["Ledger", "Reservation"]

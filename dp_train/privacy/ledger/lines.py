@@ -1,8 +1,9 @@
 """What the rows of a ledger mean: budgets, and one line for each run.
 
-A row is a JSON body in a hash chain. Five kinds there are: `declare` sets a budget, `reserve` makes a line, `begin`
-says that its run started and on whom, `settle` closes it with what ran, `reopen` takes an interrupted one up again.
-Nothing is ever updated; the state is a fold.
+A row is a JSON body in a hash chain. Eight kinds there are: `declare` sets a budget, `reserve` makes a line, `begin`
+says that its run started and on whom, `settle` closes it with what ran, `reopen` takes an interrupted one up again;
+`people` names a block of digests of a population's people, `same` says that two of them are one person, and `join` that
+two populations share people (`people`). Nothing is ever updated; the state is a fold.
 """
 
 from __future__ import annotations
@@ -136,6 +137,9 @@ class Book:
       lines: by reservation, in the order of their beginning.
       rows, head: how many rows, and the hash of the last.
       raised: populations whose budget was raised when runs of theirs had been reserved.
+      people: population → its blocks of digests → name of the secret that they are under.
+      same: (name of the secret, digest, digest) of ids that are one person.
+      joined: population → all that it shares people with, directly or through others, itself among them.
     """
 
     budgets: dict[str, list[Budget]] = field(default_factory=dict)
@@ -143,6 +147,18 @@ class Book:
     rows: int = 0
     head: str = ""
     raised: set[str] = field(default_factory=set)
+    people: dict[str, dict[str, str]] = field(default_factory=dict)
+    same: list[tuple[str, bytes, bytes]] = field(default_factory=list)
+    joined: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def group(self, population: str) -> frozenset[str]:
+        """The populations that are charged as one with a population, itself among them."""
+        return self.joined.get(population, frozenset({population}))
+
+    def binding(self, population: str) -> list[Budget]:
+        """Every budget that a run on these people has to keep to, the smallest ε first."""
+        found = (self.budget(each) for each in sorted(self.group(population)))
+        return sorted((one for one in found if one is not None), key=lambda one: one.epsilon)
 
     def budget(self, population: str) -> Budget | None:
         """The budget that holds."""
@@ -150,8 +166,12 @@ class Book:
         return declared[-1] if declared else None
 
     def of(self, population: str) -> list[Line]:
-        """The lines of a population."""
-        return [line for line in self.lines.values() if line.population == population]
+        """The lines of a population, and of those that share people with it: one of its people may be in all of them.
+
+        Guarantee: every run that holds one of its people, as far as the ledger can know, is among them.
+        """
+        group = self.group(population)
+        return [line for line in self.lines.values() if line.population in group]
 
     @property
     def populations(self) -> list[str]:
@@ -243,6 +263,14 @@ def _apply(book: Book, seq: int, row_hash: str, row: Mapping[str, Any]) -> None:
             price=_price(row["price"]),
             row_hash=row_hash,
         )
+    elif kind == "people":
+        book.people.setdefault(row["population"], {})[row["block"]] = row["secret"]
+    elif kind == "same":
+        one, other = map(bytes.fromhex, row["people"])
+        book.same.append((row["secret"], one, other))
+    elif kind == "join":
+        together = frozenset().union(*map(book.group, row["populations"]))
+        book.joined.update(dict.fromkeys(together, together))
     else:
         raise ValueError(kind)
 

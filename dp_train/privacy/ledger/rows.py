@@ -5,7 +5,7 @@ Rows are read whole, after their chain was verified, and only ever added.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +15,15 @@ import sqlalchemy as sa
 
 from dp_train.errors import StoreError
 from dp_train.privacy.ledger.lines import Book, read_book
+from dp_train.privacy.ledger.people import TABLES, Secret
 from dp_train.store.chain import GENESIS, Link, Verified, canonical, row_hash, verify_chain
 from dp_train.store.chain_key import key_path, open_key, read_key
 from dp_train.store.database import Database
 
 _LOCK = "ledger"
-_METADATA = sa.MetaData()
 _ROWS = sa.Table(
     "ledger",
-    _METADATA,
+    TABLES,
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("prev_hash", sa.String(64), nullable=False),
     sa.Column("row_hash", sa.String(64), nullable=False),
@@ -41,7 +41,7 @@ class Rows:
     def __init__(self, database: Database, *, key: Path | None = None) -> None:
         self.database = database
         self._key_path = key or key_path(database.url)
-        database.create(_METADATA)
+        database.create(TABLES)
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -96,6 +96,12 @@ class Rows:
             hashes.append(found)
             previous = found
         return hashes
+
+    def add(self, made: Callable[[sa.Connection, Book, Secret], Sequence[Mapping[str, Any]]]) -> None:
+        """Append the rows that `made` makes, by what the rows say and the secret of the people's digests."""
+        with self.writing() as connection:
+            book = self.read(connection)
+            self.append(connection, book, made(connection, book, Secret(self._key_path)))
 
     def _key(self, needed: bool) -> bytes:
         """The key of the chain's hashes, which lies outside the database.
