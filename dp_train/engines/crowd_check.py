@@ -1,0 +1,210 @@
+"""Does a unit stay itself in a crowd? Some couplings begin with many rows, or with one that is unlike the others.
+
+A clip at a quantile of the batch, a batch that is left out where one loss is large, a mean from the ninth row on: three
+rows alike show none of them. So many public units, very short and very long ones and strange ones among them, are taken
+
+1. each alone: its loss, and its gradient clipped in float64 (`engines.reference`);
+2. in companies of several sizes, with the losses that the model gives and with loud ones: logits stretched so far that
+   losses lie far apart. No unit's loss may depend on who is there;
+3. in the largest company, differentiated together under random weights: a gradient that holds a part of another unit's
+   shows in their sum, also where the losses themselves are right;
+4. in one step of the engine, whose sum has to be that of the units clipped alone.
+
+All of it in training mode, dropout being its mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dp_train.engines.base import Clipping, MicroBatch, RowLosses
+from dp_train.engines.company_check import means_of_units, training_without_dropout
+from dp_train.engines.reference import Reference, UnitAlone, Values, norm_of
+from dp_train.errors import ModelError
+
+_AGREEMENT = 1e-3
+_TRIED = 8  # units whose norms say where a clip norm bites
+_LOUD, _LOUDEST = 10.0, 100.0  # std of logits that is aimed at, and the most that they are multiplied by
+
+Step = Callable[[Sequence[MicroBatch], float, Clipping], Values]
+"""(microbatches, clip norm, clipping) → the engine's sum of clipped gradients, by parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Public units and the companies in which they are looked at.
+
+    Attributes:
+      alone: unit → a microbatch of it by itself, padded to its own length.
+      companies: microbatches of several sizes whose `drawn` names their units, the largest company last.
+    """
+
+    alone: Mapping[int, MicroBatch]
+    companies: Sequence[Sequence[MicroBatch]]
+
+
+def crowd_check(
+    reference: Reference,
+    row_losses: RowLosses,
+    crowd: Crowd,
+    *,
+    clipping: Clipping,
+    clip_norm: float,
+    rounding: float,
+    step: Step,
+    engine: str,
+) -> None:
+    """Compare units of a crowd with themselves alone.
+
+    Args:
+      clip_norm: the run's; a smaller one is used where it clips nothing.
+      rounding: relative difference of two ways to compute one number, of the types that layers compute in.
+      step: one step of the engine. engine: its name.
+
+    Raises:
+      ModelError: a unit's loss or gradient is another in company; the engine's sum is not that of the units alone.
+    """
+    check = _CrowdCheck(reference, row_losses, crowd, max(_AGREEMENT, rounding))
+    with training_without_dropout(reference.model), torch.autograd.set_multithreading_enabled(False):
+        check.losses(row_losses, "")
+        with _loud(reference.model, lambda: row_losses(reference.model, crowd.companies[0][0].inputs)):
+            check.losses(row_losses, ", where losses are far apart")
+        check.gradients(step, clipping, clip_norm, engine)
+
+
+class _CrowdCheck:
+    def __init__(self, reference: Reference, row_losses: RowLosses, crowd: Crowd, rounding: float) -> None:
+        self._reference, self._row_losses, self._crowd, self._rounding = reference, row_losses, crowd, rounding
+        for batch in (batch for company in crowd.companies for batch in company):
+            if len(batch.drawn) != batch.num_units:
+                raise ModelError(
+                    f"self-check: {len(batch.drawn)} units alone are {batch.num_units} in company; expected as many; "
+                    "a unit must not be split over microbatches or rows"
+                )
+
+    def losses(self, row_losses: RowLosses, when: str) -> None:
+        """No unit's loss depends on its company."""
+        model = self._reference.model
+        with torch.no_grad():
+            own = {
+                unit: float(means_of_units(row_losses(model, batch.inputs), batch)[0])
+                for unit, batch in self._crowd.alone.items()
+            }
+            for company in self._crowd.companies:
+                for batch in company:
+                    found = means_of_units(row_losses(model, batch.inputs), batch).tolist()
+                    for unit, loss in zip(batch.drawn, found, strict=True):
+                        if not _close(loss, own[unit], self._rounding):
+                            raise ModelError(
+                                f"self-check: the loss of a row is {loss:.4g} beside {len(batch.units) - 1} other rows "
+                                f"and {own[unit]:.4g} alone{when}; expected a row's loss to depend on that row alone; "
+                                "take no mean, quantile or other figure of the batch, in task or model"
+                            )
+
+    def gradients(self, step: Step, clipping: Clipping, clip_norm: float, engine: str) -> None:
+        """The largest company: under random weights in one backward pass, through the engine, and unit by unit."""
+        batches, reference = self._crowd.companies[-1], self._reference
+        units = [unit for batch in batches for unit in batch.drawn]
+        bound = self._bound(units, clip_norm)
+        weights = _random_weights(units)
+        apart = self._together(batches, weights)
+        summed = step(batches, bound, clipping)
+        short = {key: gradient.float() for key, gradient in summed.items()}  # of the sum of the units alone
+        raw, own, bounded = (dict.fromkeys(reference.parameters, 0.0) for _ in range(3))
+        for unit in units:
+            alone = self._alone(unit)
+            for key, gradient in alone.gradient.items():
+                scale = reference.scale(key)
+                plain = gradient if scale is None else gradient / scale
+                apart[key] -= weights[unit] * plain
+                own[key] += weights[unit] ** 2 * norm_of([plain]) ** 2
+                raw[key] += norm_of([gradient])
+            for key, gradient in reference.clipped(alone, bound, clipping).items():
+                short[key] -= gradient
+                bounded[key] += norm_of([gradient]) ** 2
+        whole, whole_bounded = math.sqrt(sum(own.values())), math.sqrt(sum(bounded.values()))
+        for key in reference.parameters:
+            if not norm_of([apart[key]]) <= 4 * self._rounding * (math.sqrt(own[key]) + 0.01 * whole):
+                raise ModelError(
+                    f"self-check: the gradient of {key} by {len(units)} units together is not that of each alone; "
+                    "expected a row's loss to depend on that row alone; take no figure of the batch, in task or model"
+                )
+        for key in reference.parameters:
+            # Rounding errors alone, as of a bias that a softmax cancels: clipped by themselves they are anything.
+            if raw[key] <= self._rounding * sum(raw.values()):
+                continue
+            off, size = norm_of([short[key]]), norm_of([summed[key]]) + math.sqrt(bounded[key])
+            if not off <= self._rounding * (size + whole_bounded):
+                raise ModelError(
+                    f"self-check: engine {engine}, {key}: the clipped sum of {len(units)} units is {off:.2g} away from "
+                    "that of the units alone; expected each unit to be clipped by its own norm; use engine naive"
+                )
+
+    def _together(self, batches: Sequence[MicroBatch], weights: Mapping[int, float]) -> dict[str, Tensor]:
+        """Gradient of the weighted sum of the units' losses in company, float32."""
+        parameters = self._reference.parameters
+        total = {key: torch.zeros_like(parameter, dtype=torch.float32) for key, parameter in parameters.items()}
+        for batch in batches:
+            losses = means_of_units(self._row_losses(self._reference.model, batch.inputs), batch)
+            weighted = (losses * losses.new_tensor([weights[unit] for unit in batch.drawn])).sum()
+            found = torch.autograd.grad(weighted, list(parameters.values()), allow_unused=True)
+            for key, gradient in zip(parameters, found, strict=True):
+                if gradient is not None:
+                    total[key] += gradient.float()
+        return total
+
+    def _bound(self, units: Sequence[int], clip_norm: float) -> float:
+        """The run's clip norm, or so much less that most units reach it and some do not."""
+        norms = sorted(self._alone(unit).norm for unit in units[:: max(1, len(units) // _TRIED)])
+        return min(clip_norm, norms[len(norms) // 4] or clip_norm)
+
+    def _alone(self, unit: int) -> UnitAlone:
+        return self._reference.take(self._crowd.alone[unit], self._row_losses)
+
+
+def _random_weights(units: Sequence[int]) -> dict[int, float]:
+    """A weight in ±[0.5, 1.5] for each unit."""
+    random = torch.Generator().manual_seed(0)
+    signs = 2 * torch.randint(2, (len(units),), generator=random) - 1
+    sizes = 0.5 + torch.rand(len(units), generator=random)
+    return dict(zip(units, (signs * sizes).tolist(), strict=True))
+
+
+def _close(one: float, other: float, rounding: float) -> bool:
+    return abs(one - other) <= rounding * (1 + max(abs(one), abs(other)))
+
+
+@contextmanager
+def _loud(model: nn.Module, forward: Callable[[], Tensor]) -> Iterator[None]:
+    """Inside, the model's logits are multiplied by one number, such that they lie far apart for most rows.
+
+    A model that gives neither a tensor nor `logits` is left as it is.
+    """
+    seen: list[float] = []
+    factor = [1.0]
+
+    def stretch(_module: nn.Module, _inputs: object, output: object) -> object:
+        logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+        if not isinstance(logits, Tensor) or not logits.is_floating_point():
+            return None
+        seen.append(float(logits.detach().float().std()) if logits.numel() > 1 else 0.0)
+        if isinstance(output, Tensor):
+            return logits * factor[0]
+        output.logits = logits * factor[0]  # type: ignore[attr-defined]
+        return output
+
+    handle = model.register_forward_hook(stretch)
+    try:
+        with torch.no_grad():
+            forward()
+        spread = max(seen, default=0.0)
+        factor[0] = min(_LOUDEST, max(1.0, _LOUD / spread)) if spread > 0 and math.isfinite(spread) else 1.0
+        yield
+    finally:
+        handle.remove()
