@@ -4,8 +4,9 @@ A clip at a quantile of the batch, a batch that is left out where one loss is la
 rows alike show none of them. So many public units, very short and very long ones and strange ones among them, are taken
 
 1. each alone: its loss, and its gradient clipped in float64 (`engines.reference`);
-2. in companies of several sizes, with the losses that the model gives and with loud ones: logits stretched so far that
-   losses lie far apart. No unit's loss may depend on who is there;
+2. in companies of several sizes, with the losses that the model gives, with logits stretched so far that losses lie
+   far apart, and with a token made so unlikely that one unit's loss is far above all others. No unit's loss may depend
+   on who is there;
 3. in the largest company, differentiated together under random weights: a gradient that holds a part of another unit's
    shows in their sum, also where the losses themselves are right;
 4. in one step of the engine, whose sum has to be that of the units clipped alone.
@@ -30,7 +31,8 @@ from dp_train.errors import ModelError
 
 _AGREEMENT = 1e-3
 _TRIED = 8  # units whose norms say where a clip norm bites
-_LOUD, _LOUDEST = 10.0, 100.0  # std of logits that is aimed at, and the most that they are multiplied by
+_SPREAD, _STRETCH = 20.0, 100.0  # std of logits that is aimed at, and the most that they are multiplied by
+_IMPOSSIBLE = 1000.0  # nats
 
 Step = Callable[[Sequence[MicroBatch], float, Clipping], Values]
 """(microbatches, clip norm, clipping) → the engine's sum of clipped gradients, by parameter."""
@@ -73,8 +75,11 @@ def crowd_check(
     check = _CrowdCheck(reference, row_losses, crowd, max(_AGREEMENT, rounding))
     with training_without_dropout(reference.model), torch.autograd.set_multithreading_enabled(False):
         check.losses(row_losses, "")
-        with _loud(reference.model, lambda: row_losses(reference.model, crowd.companies[0][0].inputs)):
+        with _logits(reference.model, _far_apart):
             check.losses(row_losses, ", where losses are far apart")
+        if (token := _rarest_label(crowd)) is not None:
+            with _logits(reference.model, lambda logits: _without(logits, token)):
+                check.losses(row_losses, ", where one loss is far above the others")
         check.gradients(step, clipping, clip_norm, engine)
 
 
@@ -114,8 +119,7 @@ class _CrowdCheck:
         bound = self._bound(units, clip_norm)
         weights = _random_weights(units)
         apart = self._together(batches, weights)
-        summed = step(batches, bound, clipping)
-        short = {key: gradient.float() for key, gradient in summed.items()}  # of the sum of the units alone
+        expected = {key: torch.zeros_like(gradient) for key, gradient in apart.items()}
         raw, own, bounded = (dict.fromkeys(reference.parameters, 0.0) for _ in range(3))
         for unit in units:
             alone = self._alone(unit)
@@ -126,7 +130,7 @@ class _CrowdCheck:
                 own[key] += weights[unit] ** 2 * norm_of([plain]) ** 2
                 raw[key] += norm_of([gradient])
             for key, gradient in reference.clipped(alone, bound, clipping).items():
-                short[key] -= gradient
+                expected[key] += gradient
                 bounded[key] += norm_of([gradient]) ** 2
         whole, whole_bounded = math.sqrt(sum(own.values())), math.sqrt(sum(bounded.values()))
         for key in reference.parameters:
@@ -135,11 +139,12 @@ class _CrowdCheck:
                     f"self-check: the gradient of {key} by {len(units)} units together is not that of each alone; "
                     "expected a row's loss to depend on that row alone; take no figure of the batch, in task or model"
                 )
+        summed = step(batches, bound, clipping)
         for key in reference.parameters:
             # Rounding errors alone, as of a bias that a softmax cancels: clipped by themselves they are anything.
             if raw[key] <= self._rounding * sum(raw.values()):
                 continue
-            off, size = norm_of([short[key]]), norm_of([summed[key]]) + math.sqrt(bounded[key])
+            off, size = norm_of([summed[key] - expected[key]]), norm_of([expected[key]]) + math.sqrt(bounded[key])
             if not off <= self._rounding * (size + whole_bounded):
                 raise ModelError(
                     f"self-check: engine {engine}, {key}: the clipped sum of {len(units)} units is {off:.2g} away from "
@@ -181,30 +186,47 @@ def _close(one: float, other: float, rounding: float) -> bool:
 
 
 @contextmanager
-def _loud(model: nn.Module, forward: Callable[[], Tensor]) -> Iterator[None]:
-    """Inside, the model's logits are multiplied by one number, such that they lie far apart for most rows.
+def _logits(model: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside, the model gives other logits. One that gives neither a tensor nor `logits` is left as it is."""
 
-    A model that gives neither a tensor nor `logits` is left as it is.
-    """
-    seen: list[float] = []
-    factor = [1.0]
-
-    def stretch(_module: nn.Module, _inputs: object, output: object) -> object:
+    def put(_module: nn.Module, _inputs: object, output: object) -> object:
         logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-        if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.dim() < 2:
             return None
-        seen.append(float(logits.detach().float().std()) if logits.numel() > 1 else 0.0)
         if isinstance(output, Tensor):
-            return logits * factor[0]
-        output.logits = logits * factor[0]  # type: ignore[attr-defined]
+            return change(logits)
+        output.logits = change(logits)  # type: ignore[attr-defined]
         return output
 
-    handle = model.register_forward_hook(stretch)
+    handle = model.register_forward_hook(put)
     try:
-        with torch.no_grad():
-            forward()
-        spread = max(seen, default=0.0)
-        factor[0] = min(_LOUDEST, max(1.0, _LOUD / spread)) if spread > 0 and math.isfinite(spread) else 1.0
         yield
     finally:
         handle.remove()
+
+
+def _far_apart(logits: Tensor) -> Tensor:
+    """Each place's logits stretched to a spread of about 20: some targets are then sure, and some nearly impossible."""
+    spread = logits.float().std(-1, keepdim=True)
+    factor = (_SPREAD / spread).nan_to_num(1.0, posinf=1.0).clamp(1.0, _STRETCH)
+    return (logits * factor).to(logits.dtype)
+
+
+def _without(logits: Tensor, token: int) -> Tensor:
+    """The logits of one token lowered far below the others."""
+    lowered = logits.clone()
+    if token < lowered.shape[-1]:
+        lowered[..., token] -= _IMPOSSIBLE
+    return lowered
+
+
+def _rarest_label(crowd: Crowd) -> int | None:
+    """The token that the fewest units of the largest company have to predict, and that one has most of."""
+    counts: dict[int, list[int]] = {}
+    for unit in (unit for batch in crowd.companies[-1] for unit in batch.drawn):
+        labels = crowd.alone[unit].inputs.get("labels")
+        if labels is not None:
+            tokens, times = labels[labels >= 0].unique(return_counts=True)
+            for token, count in zip(tokens.tolist(), times.tolist(), strict=True):
+                counts.setdefault(int(token), []).append(int(count))
+    return min(counts, key=lambda token: (len(counts[token]), -max(counts[token]), token), default=None)
