@@ -74,13 +74,12 @@ def crowd_check(
     """
     check = _CrowdCheck(reference, row_losses, crowd, max(_AGREEMENT, rounding))
     with training_without_dropout(reference.model), torch.autograd.set_multithreading_enabled(False):
-        check.losses(row_losses, "")
+        check.as_they_are(step, clipping, clip_norm, engine)
         with _logits(reference.model, _far_apart):
-            check.losses(row_losses, ", where losses are far apart")
-        if (token := _rarest_label(crowd)) is not None:
-            with _logits(reference.model, lambda logits: _without(logits, token)):
-                check.losses(row_losses, ", where one loss is far above the others")
-        check.gradients(step, clipping, clip_norm, engine)
+            check.losses_of(check.some(), ", where losses are far apart")
+        if (rare := _rarest_label(crowd)) is not None:
+            with _logits(reference.model, lambda logits: _without(logits, rare[0])):
+                check.losses_of(check.some(rare[1]), ", where one loss is far above the others")
 
 
 class _CrowdCheck:
@@ -93,27 +92,36 @@ class _CrowdCheck:
                     "a unit must not be split over microbatches or rows"
                 )
 
-    def losses(self, row_losses: RowLosses, when: str) -> None:
-        """No unit's loss depends on its company."""
-        model = self._reference.model
-        with torch.no_grad():
-            own = {
-                unit: float(means_of_units(row_losses(model, batch.inputs), batch)[0])
-                for unit, batch in self._crowd.alone.items()
-            }
-            for company in self._crowd.companies:
-                for batch in company:
-                    found = means_of_units(row_losses(model, batch.inputs), batch).tolist()
-                    for unit, loss in zip(batch.drawn, found, strict=True):
-                        if not _close(loss, own[unit], self._rounding):
-                            raise ModelError(
-                                f"self-check: the loss of a row is {loss:.4g} beside {len(batch.units) - 1} other rows "
-                                f"and {own[unit]:.4g} alone{when}; expected a row's loss to depend on that row alone; "
-                                "take no mean, quantile or other figure of the batch, in task or model"
-                            )
+    def some(self, *also: int) -> list[int]:
+        """A few units from all over the crowd, the strange and the long ones among them."""
+        units = list(self._crowd.alone)
+        return sorted({*units[:: max(1, len(units) // _TRIED)], units[-1], *also})
 
-    def gradients(self, step: Step, clipping: Clipping, clip_norm: float, engine: str) -> None:
-        """The largest company: under random weights in one backward pass, through the engine, and unit by unit."""
+    def losses_of(self, units: Sequence[int], when: str) -> None:
+        """The losses of some units do not depend on their company."""
+        self._compare_losses({unit: self._loss(unit) for unit in units}, when)
+
+    @torch.no_grad()
+    def _loss(self, unit: int) -> float:
+        batch = self._crowd.alone[unit]
+        return float(means_of_units(self._row_losses(self._reference.model, batch.inputs), batch)[0])
+
+    @torch.no_grad()
+    def _compare_losses(self, own: Mapping[int, float], when: str) -> None:
+        for batch in (batch for company in self._crowd.companies for batch in company):
+            if own.keys().isdisjoint(batch.drawn):
+                continue
+            found = means_of_units(self._row_losses(self._reference.model, batch.inputs), batch).tolist()
+            for unit, loss in zip(batch.drawn, found, strict=True):
+                if unit in own and not _close(loss, own[unit], self._rounding):
+                    raise ModelError(
+                        f"self-check: the loss of a row is {loss:.4g} beside {len(batch.units) - 1} other rows and "
+                        f"{own[unit]:.4g} alone{when}; expected a row's loss to depend on that row alone; take no "
+                        "mean, quantile or other figure of the batch, in task or model"
+                    )
+
+    def as_they_are(self, step: Step, clipping: Clipping, clip_norm: float, engine: str) -> None:
+        """Losses in every company; gradients in the largest: under random weights, through the engine, and alone."""
         batches, reference = self._crowd.companies[-1], self._reference
         units = [unit for batch in batches for unit in batch.drawn]
         bound = self._bound(units, clip_norm)
@@ -121,8 +129,10 @@ class _CrowdCheck:
         apart = self._together(batches, weights)
         expected = {key: torch.zeros_like(gradient) for key, gradient in apart.items()}
         raw, own, bounded = (dict.fromkeys(reference.parameters, 0.0) for _ in range(3))
+        losses = {unit: self._loss(unit) for unit in self._crowd.alone.keys() - set(units)}
         for unit in units:
             alone = self._alone(unit)
+            losses[unit] = alone.loss
             for key, gradient in alone.gradient.items():
                 scale = reference.scale(key)
                 plain = gradient if scale is None else gradient / scale
@@ -132,6 +142,7 @@ class _CrowdCheck:
             for key, gradient in reference.clipped(alone, bound, clipping).items():
                 expected[key] += gradient
                 bounded[key] += norm_of([gradient]) ** 2
+        self._compare_losses(losses, "")
         whole, whole_bounded = math.sqrt(sum(own.values())), math.sqrt(sum(bounded.values()))
         for key in reference.parameters:
             if not norm_of([apart[key]]) <= 4 * self._rounding * (math.sqrt(own[key]) + 0.01 * whole):
@@ -220,13 +231,16 @@ def _without(logits: Tensor, token: int) -> Tensor:
     return lowered
 
 
-def _rarest_label(crowd: Crowd) -> int | None:
-    """The token that the fewest units of the largest company have to predict, and that one has most of."""
-    counts: dict[int, list[int]] = {}
+def _rarest_label(crowd: Crowd) -> tuple[int, int] | None:
+    """The token that the fewest units of the largest company have to predict, and the unit that has most of it."""
+    holders: dict[int, list[tuple[int, int]]] = {}
     for unit in (unit for batch in crowd.companies[-1] for unit in batch.drawn):
         labels = crowd.alone[unit].inputs.get("labels")
         if labels is not None:
             tokens, times = labels[labels >= 0].unique(return_counts=True)
             for token, count in zip(tokens.tolist(), times.tolist(), strict=True):
-                counts.setdefault(int(token), []).append(int(count))
-    return min(counts, key=lambda token: (len(counts[token]), -max(counts[token]), token), default=None)
+                holders.setdefault(int(token), []).append((int(count), unit))
+    if not holders:
+        return None
+    token = min(holders, key=lambda one: (len(holders[one]), -max(holders[one])[0], one))
+    return token, max(holders[token])[1]
