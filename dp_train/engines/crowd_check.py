@@ -237,7 +237,7 @@ def _rarest_label(crowd: Crowd) -> tuple[int, int] | None:
     for unit in (unit for batch in crowd.companies[-1] for unit in batch.drawn):
         labels = crowd.alone[unit].inputs.get("labels")
         if labels is not None:
-            tokens, times = labels[labels >= 0].unique(return_counts=True)
+            tokens, times = torch.unique(labels[labels >= 0], return_counts=True)
             for token, count in zip(tokens.tolist(), times.tolist(), strict=True):
                 holders.setdefault(int(token), []).append((int(count), unit))
     if not holders:

@@ -50,7 +50,10 @@ class Reference:
 
     def take(self, unit: MicroBatch, row_losses: RowLosses) -> UnitAlone:
         """Loss and gradient of the one unit of a microbatch. Writes no ``p.grad``."""
-        loss = check_losses(row_losses(self.model, unit.inputs), unit).mean()
+        return self.of_loss(check_losses(row_losses(self.model, unit.inputs), unit).mean())
+
+    def of_loss(self, loss: Tensor) -> UnitAlone:
+        """What a unit gave whose mean loss this is."""
         found = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
         gradient = {}
         for (key, parameter), own in zip(self.parameters.items(), found, strict=True):

@@ -33,7 +33,21 @@ _SIZES = (9, 17, 33)
 _ROWS = 4
 """Most rows of a unit in a crowd."""
 
-_WORDS = ("ship", "harbour", "fog", "noon", "plums", "zinc", "wax", "glass", "quick", "brown", "foxes", "agenda", "pears")
+_WORDS = (
+    "ship",
+    "harbour",
+    "fog",
+    "noon",
+    "plums",
+    "zinc",
+    "wax",
+    "glass",
+    "quick",
+    "brown",
+    "foxes",
+    "agenda",
+    "pears",
+)
 _STRANGE = (
     "a",
     "z" * 40,
