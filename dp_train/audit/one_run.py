@@ -104,7 +104,7 @@ def white_box(
     dirac = DiracCanaries(count=canaries)
     included = draw_coins(canaries, seed=seed)
     purpose = setup.task.purpose if company is None else company.purpose
-    units = _together(company, dirac.units(included, setup.plan, purpose), setup.plan)
+    units = together(company, dirac.units(included, setup.plan, purpose), setup.plan)
     shadow = Shadow.of(setup, dirac)
     result = shadow.run(units, seed)
     observed, amplitude = shadow.watch.observed, shadow.amplitude
@@ -140,7 +140,7 @@ def black_box(
     started = time.monotonic()
     setup = trainer.setup
     included = draw_coins(people.count, seed=seed)
-    units = _together(company, people.units(included, setup.plan, setup.task, company.purpose), setup.plan)
+    units = together(company, people.units(included, setup.plan, setup.task, company.purpose), setup.plan)
     rows = people.examples(setup.task)
     before = unit_losses(setup.model, setup.task, rows)
     shadow = Shadow.of(setup, None)
@@ -182,7 +182,7 @@ def exposure_run(
     included = np.arange(people.count) == secret
     if not included.any():
         raise DataError(f"exposure: secret={secret} of {people.count} candidates; expected an index among them")
-    units = _together(company, people.units(included, setup.plan, setup.task, company.purpose), setup.plan)
+    units = together(company, people.units(included, setup.plan, setup.task, company.purpose), setup.plan)
     before = unit_losses(setup.model, setup.task, first)
     shadow = Shadow.of(setup, None)
     shadow.run(units, seed)
@@ -258,7 +258,7 @@ class Shadow:
         return self.trainer.fit(units, seeds=None if seed is None else Seeds.fixed_for_test(seed))
 
 
-def _together(company: Units | None, canaries: Units, plan: PrivacyPlan) -> Units:
+def together(company: Units | None, canaries: Units, plan: PrivacyPlan) -> Units:
     """The company, cut where the plan declares how many people there can be at most, and the canaries."""
     if company is None:
         return canaries

@@ -9,8 +9,17 @@ import pytest
 import torch
 from cases import CASES, PLAN, Case, units_of
 
-from dp_train.audit import CanaryPeople, DiracCanaries, black_box, draw_coins, exposure_run, verdict, white_box
-from dp_train.audit.one_run import Shadow
+from dp_train.audit import (
+    CanaryPeople,
+    DiracCanaries,
+    black_box,
+    draw_coins,
+    exposure_run,
+    roc_curve,
+    verdict,
+    white_box,
+)
+from dp_train.audit.one_run import Shadow, together
 from dp_train.engines.base import Clipping, EngineName
 from dp_train.errors import ConfigError, ConsentError, PlanError
 from dp_train.privacy.plan import PrivacyPlan, Unit
@@ -19,6 +28,7 @@ from dp_train.training.optimizers import adamw
 from dp_train.training.trainer import Trainer
 
 CHAT = next(case for case in CASES if case.name == "chat none")
+LETTERS = next(case for case in CASES if case.name == "bookkeeping")
 
 
 def trainer_of(case: Case, plan: PrivacyPlan, *, lr: float = 0.01, **method: Any) -> Trainer:
@@ -61,7 +71,7 @@ def test_a_canary_that_is_drawn_adds_one_clip_norm_to_its_own_coordinate(case: C
 
 @pytest.mark.parametrize(("clipping", "amplitude"), [(Clipping.AUTOMATIC, 1.0), (Clipping.PER_LAYER, 0.5)])
 def test_the_amplitude_is_what_the_clip_leaves(clipping: Clipping, amplitude: float) -> None:
-    case = CASES[0]  # three tensors are trained, and the bank
+    case = LETTERS  # three tensors are trained, and the bank
     trainer = trainer_of(case, PLAN.replace(noise_multiplier=1e-4), clipping=clipping)
     seen, _ = observed(trainer)
     assert Shadow.of(trainer.setup, DiracCanaries(count=2)).amplitude == pytest.approx(amplitude)
@@ -69,18 +79,19 @@ def test_the_amplitude_is_what_the_clip_leaves(clipping: Clipping, amplitude: fl
 
 
 def test_a_canary_of_several_units_uses_all_that_the_plan_allows_a_person() -> None:
-    plan = PLAN.replace(max_contributions=3, rows_per_unit=1, noise_multiplier=1e-4)
-    seen, included = observed(trainer_of(CASES[0], plan), company=False)
-    counts = seen.round()
-    assert np.abs(seen - counts).max() < 2e-3
-    assert counts.max() in (2, 3)
-    assert counts[:, included].mean() == pytest.approx(3 * 0.25, rel=0.2)
+    plan = PLAN.replace(max_contributions=3, rows_per_unit=1, noise_multiplier=0.5)
+    seen, included = observed(trainer_of(LETTERS, plan), canaries=200, company=False)
+    assert seen[:, included].mean() == pytest.approx(3 * 0.25, abs=0.15)
+    assert seen[:, ~included].mean() == pytest.approx(0, abs=0.1)
 
 
 def test_a_cap_on_a_step_keeps_the_company_within_the_declared_population() -> None:
     plan = PLAN.replace(max_batch_units=60, population=50)
-    found = white_box(trainer_of(CASES[0], plan), units_of(CHAT.make()[1].purpose, Unit.USER, 2), canaries=40, seed=1)
-    assert not found.result.epsilon.withheld
+    purpose = LETTERS.make()[1].purpose
+    included = np.arange(40) < 20
+    units = together(units_of(purpose, Unit.USER, 2), DiracCanaries(count=40).units(included, plan, purpose), plan)
+    assert len(units) == 50
+    units.check(plan)
 
 
 @pytest.mark.parametrize("bands", [1, 4])
@@ -89,8 +100,8 @@ def test_a_correct_run_is_consistent_with_its_claim_and_half_its_noise_is_refute
         sample_rate=0.1, expected_units=10, steps=40, delta=1e-5, clip_norm=0.5, rows_per_unit=2, bands=bands
     ).calibrate(epsilon=4.0)
     halved = claimed.replace(noise_multiplier=0.5 * claimed.calibrated_noise_multiplier)
-    correct = white_box(trainer_of(CASES[0], claimed), canaries=2000, seed=3)
-    planted = white_box(trainer_of(CASES[0], halved), canaries=2000, seed=3, plan=claimed)
+    correct = white_box(trainer_of(LETTERS, claimed), canaries=2000, seed=3)
+    planted = white_box(trainer_of(LETTERS, halved), canaries=2000, seed=3, plan=claimed)
     assert verdict(correct.bound, 4.0) == "consistent with"
     assert correct.bound.epsilon > 0.8
     assert verdict(planted.bound, 4.0) == "refutes"
@@ -109,19 +120,19 @@ def test_nothing_of_the_recipe_changes() -> None:
 
 def test_shadow_runs_draw_seeds_of_their_own() -> None:
     plan = PLAN.replace(noise_multiplier=1.0)
-    one, other = (white_box(trainer_of(CASES[0], plan), canaries=30).scores for _ in range(2))
+    one, other = (white_box(trainer_of(LETTERS, plan), canaries=30).scores for _ in range(2))
     assert not np.allclose(one, other)
 
 
 def test_without_privacy_people_are_told_from_losses_and_a_phrase_is_remembered() -> None:
-    plan = PLAN.replace(sample_rate=0.5, steps=40).without_privacy()
-    trainer = trainer_of(CHAT, plan, lr=0.02)
-    company = units_of(trainer.task.purpose, Unit.USER, 2)
+    plan = PLAN.replace(sample_rate=1.0, steps=60).without_privacy()
+    trainer = trainer_of(CHAT, plan, lr=0.03)
+    company = units_of(trainer.task.purpose, Unit.USER, 2).first(8)
     words = ["plan", "ship", "review", "budget", "release", "agenda", "ticket", "deploy", "invoice", "roadmap"]
-    people = CanaryPeople.random_words(24, words, rows=2, seed=2)
+    people = CanaryPeople.random_words(16, words, rows=2, seed=2)
     found = black_box(trainer, company, people, seed=2)
     assert found.bounds == ()  # there is no claim
-    assert found.scores[found.included].mean() > found.scores[~found.included].mean() + 0.1
+    assert roc_curve(found.scores, found.included).area > 0.7
     candidates = [f"{one} {two} {three}" for one in words[:4] for two in words[3:7] for three in words[6:]]
     assert exposure_run(trainer, company, candidates, secret=17, seed=3).bits > 4
 
@@ -150,7 +161,7 @@ def test_units_are_joined_of_other_people_and_of_one_kind_alone() -> None:
 
 def test_a_plan_without_privacy_has_nothing_to_bound() -> None:
     with pytest.raises(ConfigError, match="without privacy"):
-        white_box(trainer_of(CASES[0], PLAN.without_privacy()), canaries=10)
+        white_box(trainer_of(LETTERS, PLAN.without_privacy()), canaries=10)
 
 
 def test_engines_are_all_attacked() -> None:
