@@ -141,7 +141,8 @@ def test_area_is_the_chance_that_a_member_scores_higher() -> None:
     pairs = (members[:, None] > others).mean() + (members[:, None] == others).mean() / 2
     assert roc_curve(scores, truth).area == pytest.approx(pairs)
     interval = area_interval(scores, truth, draws=300)
-    assert interval.low < interval.value == pytest.approx(pairs) < interval.high
+    assert interval.value == pytest.approx(pairs)
+    assert interval.low < interval.value < interval.high
 
 
 def test_an_interval_over_people_is_wider_than_one_over_their_scores() -> None:
