@@ -94,6 +94,11 @@ def _sentences(stand: Standing) -> list[str]:
         )
     if stand.open_lines:
         lines.append(f"{stand.open_lines} reservations are open and count in full")
+    if stand.refuted:
+        lines.append(
+            f"{stand.refuted} runs have a claim that an audit refuted: they count as planned, may have spent more, and "
+            "nobody knows how much; keep their models inside"
+        )
     if stand.without_bound:
         lines.append(
             f"{stand.without_bound} runs without a bound per person (without privacy, or per example): their models "
@@ -109,7 +114,7 @@ def _row(line: Line) -> tuple[str, ...]:
         line.facts.run,
         line.state.value,
         f"{line.steps} of {line.planned_steps}",
-        rounded_up(line.price.epsilon) if line.price else "no bound",
+        "refuted" if line.refuted else rounded_up(line.price.epsilon) if line.price else "no bound",
         f"{line.delta:g}" if line.price else "",
     )
 
@@ -129,6 +134,7 @@ def _values(stand: Standing) -> dict[str, Any]:
         "epsilon_by_filter": None if stand.adaptive is None else _finite(stand.adaptive),
         "open": stand.open_lines,
         "runs_without_bound": stand.without_bound,
+        "runs_refuted": stand.refuted,
         "runs": [_line_values(line) for line in stand.lines],
     }
 
@@ -142,7 +148,8 @@ def _line_values(line: Line) -> dict[str, Any]:
         "state": line.state.value,
         "steps": line.steps,
         "planned_steps": line.planned_steps,
-        "epsilon": None if line.price is None else _finite(line.price.epsilon),
+        "epsilon": None if line.price is None or line.refuted else _finite(line.price.epsilon),
+        "refuted": line.refuted,
         "delta": line.delta,
         "relation": line.relation.value,
         "plan": dict(line.plan),
