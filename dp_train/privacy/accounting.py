@@ -125,6 +125,22 @@ def delta_curve(
     return tuple(float(loss.get_epsilon_for_delta(value)) for value in deltas)
 
 
+@_overflow_means_infinity
+def loss_distribution(
+    events: Sequence[Any], relation: NeighboringRelation, delta: float, *, coarseness: float = 1.0
+) -> Any:
+    """dp_accounting's privacy loss distribution of all `events` together, pessimistic; None where they have none.
+
+    Arguments as of `price`; the ε that it gives at `delta` is an upper bound.
+    """
+    steps = grouped(events)
+    shapes = _shapes(steps)
+    if not steps or shapes is None or rough_epsilon(shapes, delta) > BEYOND_MEANING:
+        return None
+    _check_mixtures(shapes)
+    return _together(steps, relation, coarseness * interval_for(shapes, delta))
+
+
 def cross_check(events: Sequence[Any], relation: NeighboringRelation, delta: float) -> Mapping[str, float]:
     """ε by accountant name: "pld", which is published, and "rdp" (Mironov 2017), which must not be smaller.
 
@@ -241,4 +257,4 @@ def _step_loss(text: str, relation: NeighboringRelation, interval: float) -> Any
     )
 
 
-__all__ = ["Price", "cross_check", "delta_curve", "price", "schedule"]
+__all__ = ["Price", "cross_check", "delta_curve", "loss_distribution", "price", "schedule"]

@@ -217,6 +217,60 @@ class Units(Sequence[tuple[Example, ...]]):
             raise PlanError("units: a table keeps tokens and no text; use tokens(), or build them without tables")
         return self._rows[index]
 
+    def first(self, count: int) -> Units:
+        """The first `count` units in the public order, bounded as these are. Not of a table."""
+        return self._of_rows(self._texts()[:count])
+
+    def joined(self, others: Units) -> Units:
+        """These units, and after them `others` of other people: for shadow runs with canaries (`dp_train.audit`).
+
+        Guarantee: every example came through the gate, and a person owns no more than in the one of both that has
+        them. Population and consent are those of these units, whose people the ones to protect are.
+
+        Raises:
+          ConsentError: someone is in both, or they agreed to something else. PlanError: the units are of another kind,
+            or lie in a table.
+        """
+        if not self.people.isdisjoint(others.people):
+            raise ConsentError("units: someone is in both; expected other people, for each is bounded in one alone")
+        if others.purpose is not self.purpose:
+            raise ConsentError(
+                f"units: consented for {self.purpose.value} and {others.purpose.value}; expected one purpose"
+            )
+        if others.unit is not self.unit:
+            raise PlanError(f"units: built per {self.unit.value} and per {others.unit.value}; expected one kind")
+        return self._of_rows(
+            (*self._texts(), *others._texts()),
+            max_contributions=max(self.max_contributions, others.max_contributions),
+            rows_per_unit=max(self.rows_per_unit, others.rows_per_unit),
+        )
+
+    def _texts(self) -> tuple[tuple[Example, ...], ...]:
+        if isinstance(self._rows, TokenTable):
+            raise PlanError("units: they lie in a table; build them without tables to join or cut them")
+        return self._rows
+
+    def _of_rows(
+        self,
+        rows: Sequence[tuple[Example, ...]],
+        *,
+        max_contributions: int | None = None,
+        rows_per_unit: int | None = None,
+    ) -> Units:
+        examples = [example for unit in rows for example in unit]
+        return Units(
+            rows,
+            unit=self.unit,
+            max_contributions=max_contributions or self.max_contributions,
+            rows_per_unit=rows_per_unit or self.rows_per_unit,
+            consent_root=self.consent_root,
+            population=self.population,
+            purpose=self.purpose,
+            selection=selection_report(examples, examples),
+            people=frozenset(person for example in examples for person in example.owners),
+            seal=_SEAL,
+        )
+
     def __repr__(self) -> str:
         """No numbers: how many units there are is private."""
         return f"Units(unit={self.unit.value}, consent_root={self.consent_root[:12]})"

@@ -1,0 +1,249 @@
+"""Shadow runs: the recipe once more, with canaries among its people, for a lower bound on its ε from one run.
+
+1. a fair coin for each canary; those that are in become units beside the company's, through the real gate;
+2. a copy of the model trains on them with the recipe's own trainer, with seeds of its own, and is thrown away;
+3. white box: the canaries' coordinates, read where the optimizer reads them, are scored by the mechanism's likelihood
+   ratio; black box: canary people are scored by how far their loss fell from the starting point;
+4. what was guessed right bounds ε (`bounds`).
+
+What leaves. White-box scores are of coordinates that canaries alone move: they are the same function of coins and
+noise whoever the company is, so nothing about people is in them. Black-box scores are of a model that trained on the
+company: they are as private as it, and what is published of them is a release.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from dp_train.audit.bank import BankedModel, BankedTask, BankWatch
+from dp_train.audit.bounds import LowerBound, f_dp, steinke, tightest
+from dp_train.audit.canaries import CanaryPeople, DiracCanaries, draw_coins
+from dp_train.audit.guesses import planned_guesses
+from dp_train.audit.scores import loss_difference, mechanism_scores
+from dp_train.conversations import Example
+from dp_train.engines.base import Clipping
+from dp_train.errors import ConfigError
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.trade_off import Claim
+from dp_train.privacy.units import Units
+from dp_train.tasks.base import Task
+from dp_train.training.callbacks import Result
+from dp_train.training.method import Setup
+from dp_train.training.seeds import Seeds
+from dp_train.training.trainer import Trainer
+
+_SHARE = 0.2
+"""Of what the bounds may err together, what `steinke` gets: it is seldom the tighter."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OneRun:
+    """What one shadow run showed.
+
+    Attributes:
+      scores: (m,) higher where a canary looks included. included: (m,) bool, the coins.
+      bounds: by every method, each at a confidence of its own. seconds: that the shadow run took.
+      result: of the shadow run, whose claim says whether it went as planned.
+    """
+
+    scores: NDArray[np.float64]
+    included: NDArray[np.bool_]
+    bounds: tuple[LowerBound, ...]
+    seconds: float
+    result: Result
+
+    @property
+    def bound(self) -> LowerBound:
+        """The largest bound, at the confidence that all hold together: what a report shows."""
+        return tightest(self.bounds)
+
+
+def white_box(
+    trainer: Trainer,
+    company: Units | None = None,
+    *,
+    canaries: int = 5000,
+    confidence: float = 0.95,
+    plan: PrivacyPlan | None = None,
+    seed: int | None = None,
+) -> OneRun:
+    """Bound ε by Dirac canaries in a shadow run of a trainer's recipe.
+
+    Nothing of `trainer` changes: a copy of its model trains, without its checkpoint and callbacks, unledgered.
+
+    Args:
+      trainer: of the recipe, before its `fit`: the model stands at the starting point.
+      company: people who train along, so that rows, lengths and microbatches are the ordinary ones; canaries alone if
+        None, which is quick and sees no fault that company brings. Real people may be in it: see the head of the file.
+      canaries: m; in a bank of coordinates of their own, about half of them in.
+      confidence: of `OneRun.bound`.
+      plan: whose claim the bound is of; the trainer's if None.
+      seed: of coins, and fixed seeds of the shadow run, for tests; fresh ones if None.
+
+    Raises:
+      ConfigError: the plan is without privacy, or there are too few canaries. PlanError: the company's units lie in a
+        table. ModelError: as `Trainer.fit`.
+    """
+    started = time.monotonic()
+    setup = trainer.setup
+    claimed = setup.plan if plan is None else plan
+    if not setup.plan.private:
+        raise ConfigError("audit: the plan is without privacy; expected one that adds noise, for canaries to look at")
+    dirac = DiracCanaries(count=canaries)
+    included = draw_coins(canaries, seed=seed)
+    purpose = setup.task.purpose if company is None else company.purpose
+    units = _together(company, dirac.units(included, setup.plan, purpose), setup.plan)
+    shadow = _Shadow.of(setup, dirac)
+    result = shadow.run(units, seed)
+    amplitude = shadow.amplitude
+    scores = mechanism_scores(shadow.watch.observed, claimed, amplitude=amplitude)
+    bounds = _bounds(
+        scores, included, claimed, confidence, planned_guesses(claimed, canaries, amplitude=amplitude), centre=0.0
+    )
+    return OneRun(scores=scores, included=included, bounds=bounds, seconds=time.monotonic() - started, result=result)
+
+
+def black_box(
+    trainer: Trainer,
+    company: Units,
+    people: CanaryPeople,
+    *,
+    confidence: float = 0.95,
+    seed: int | None = None,
+) -> OneRun:
+    """Bound ε by canary people in a shadow run of a trainer's recipe, from losses alone.
+
+    A canary's score is the mean loss of its rows at the starting point minus that after training. Guesses are a grid
+    of counts, for no law of losses is known.
+
+    Args:
+      trainer: of the recipe, before its `fit`: the model stands at the starting point. Nothing of it changes.
+      company: the people of the recipe.
+      people: canaries and what they write; about half of them are in.
+      confidence: of `OneRun.bound`. seed: as of `white_box`.
+
+    Raises:
+      ConfigError: there are too few canaries, or the task makes no examples of them. PlanError, ModelError: as
+        `white_box`.
+    """
+    started = time.monotonic()
+    setup = trainer.setup
+    included = draw_coins(people.count, seed=seed)
+    units = _together(company, people.units(included, setup.plan, setup.task, company.purpose), setup.plan)
+    rows = people.examples(setup.task)
+    before = unit_losses(setup.model, setup.task, rows)
+    shadow = _Shadow.of(setup, None)
+    result = shadow.run(units, seed)
+    scores = loss_difference(before, unit_losses(shadow.trained, setup.task, rows))
+    bounds: tuple[LowerBound, ...] = ()
+    if setup.plan.private:
+        bounds = _bounds(scores, included, setup.plan, confidence, None, centre=None)
+    return OneRun(scores=scores, included=included, bounds=bounds, seconds=time.monotonic() - started, result=result)
+
+
+def unit_losses(
+    model: nn.Module, task: Task, units: Sequence[Sequence[Example]], *, rows: int = 64
+) -> NDArray[np.float64]:
+    """(units,) mean loss of each unit's rows, without dropout: what a person's membership is judged by.
+
+    Args:
+      rows: in one pass, more or less; a unit is never split.
+    """
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    losses = np.empty(len(units))
+    order = sorted(range(len(units)), key=lambda index: max(len(one.prompt + one.target) for one in units[index]))
+    try:
+        with torch.no_grad():
+            chunk: list[int] = []
+            for position, index in enumerate(order):
+                chunk.append(index)
+                if sum(len(units[one]) for one in chunk) >= rows or position + 1 == len(order):
+                    encoded = [task.encode(example) for one in chunk for example in units[one]]
+                    inputs = {name: value.to(device) for name, value in task.collate(encoded).items()}
+                    found = task.row_losses(model, inputs).double().cpu().numpy()
+                    ends = np.cumsum([len(units[one]) for one in chunk])
+                    for one, own in zip(chunk, np.split(found, ends[:-1]), strict=True):
+                        losses[one] = own.mean()
+                    chunk = []
+    finally:
+        model.train(training)
+    return losses
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Shadow:
+    """A trainer on a copy of the model, and what is read of it; without a bank the model as it is."""
+
+    trainer: Trainer
+    trained: nn.Module
+    amplitude: float
+    watch: BankWatch
+
+    @classmethod
+    def of(cls, setup: Setup, dirac: DiracCanaries | None) -> _Shadow:
+        # Together, for a scaling knows the parameters of its model.
+        model, scaling = copy.deepcopy((setup.model, setup.method.scaling))
+        banked = BankedModel(model, 1 if dirac is None else dirac.count)
+        plan = setup.plan
+        watch = BankWatch(setup.optimizer, banked.bank, scale=plan.expected_units / plan.clip_norm)
+        trainer = Trainer(
+            model if dirac is None else banked,
+            setup.task if dirac is None else BankedTask(setup.task, dirac, clip_norm=plan.clip_norm),
+            plan,
+            optimizer=setup.optimizer if dirac is None else watch,
+            method=replace(setup.method, scaling=scaling, trial=f"{setup.method.trial} shadow"),
+            execution=replace(setup.execution, checkpoint=None, callbacks=()),
+        )
+        tensors = sum(parameter.requires_grad for parameter in banked.parameters())
+        per_layer = setup.method.clipping is Clipping.PER_LAYER
+        return cls(trainer=trainer, trained=model, amplitude=tensors**-0.5 if per_layer else 1.0, watch=watch)
+
+    def run(self, units: Units, seed: int | None) -> Result:
+        return self.trainer.fit(units, seeds=None if seed is None else Seeds.fixed_for_test(seed))
+
+
+def _together(company: Units | None, canaries: Units, plan: PrivacyPlan) -> Units:
+    """The company, cut where the plan declares how many people there can be at most, and the canaries."""
+    if company is None:
+        return canaries
+    if plan.population is not None:
+        company = company.first(max(0, plan.population - len(canaries)))
+    return company.joined(canaries)
+
+
+def _bounds(
+    scores: NDArray[np.float64],
+    included: NDArray[np.bool_],
+    plan: PrivacyPlan,
+    confidence: float,
+    guesses: tuple[int, ...] | None,
+    *,
+    centre: float | None,
+) -> tuple[LowerBound, ...]:
+    """By both methods, so that together they hold at `confidence`."""
+    err = 1 - confidence
+    by_curve = f_dp(
+        scores,
+        included,
+        claim=Claim.of(plan),
+        confidence=1 - (1 - _SHARE) * err,
+        guesses=guesses,
+        centre=centre,
+    )
+    by_epsilon = steinke(
+        scores, included, delta=plan.delta, confidence=1 - _SHARE * err, guesses=guesses, centre=centre
+    )
+    return by_curve, by_epsilon
+
+
+__all__ = ["OneRun", "black_box", "unit_losses", "white_box"]

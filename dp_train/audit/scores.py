@@ -1,0 +1,267 @@
+"""Scores by which canaries and people are told to be in or out, higher for "in"; numbers in, numbers out.
+
+White box: the mechanism's own likelihood ratio, which no other score of the same observations beats. Black box:
+losses against the public starting point, and against reference models (RMIA).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from numpy.typing import NDArray
+
+from dp_train.errors import DataError
+from dp_train.privacy.correlation import column_norms, strategy, strategy_coefficients
+from dp_train.privacy.plan import PrivacyPlan
+
+_BLOCK = 4096  # canaries at a time: bounds the memory of whitened copies
+
+
+def sampled_gaussian_scores(
+    observed: npt.ArrayLike,
+    *,
+    noise_multiplier: float,
+    sample_rate: float,
+    amplitude: float = 1.0,
+    contributions: int = 1,
+) -> NDArray[np.float64]:
+    """Log-likelihood ratio of Dirac canaries, in against out, under independent noise.
+
+    In step t canary i adds a·J to its coordinate, J ~ Binomial(k, q), under noise N(0, σ²):
+
+        score_i = Σ_t log Σ_j P[J = j] · exp((a·j·y_ti − (a·j)² ÷ 2) ÷ σ²).
+
+    Args:
+      observed: (steps, m) y, each canary's coordinate of the noised sums ÷ clip norm.
+      noise_multiplier: σ. sample_rate: q, of a unit in a step.
+      amplitude: a, what is left of a canary's gradient after the clip, ÷ clip norm.
+      contributions: k, how many units of its person each canary is; 1 for one unit a person.
+
+    Returns:
+      (m,) scores; 0 where in and out are equally likely.
+
+    Raises:
+      DataError: not (steps, m) numbers.
+
+    >>> sampled_gaussian_scores([[1.0, 0.0]], noise_multiplier=1.0, sample_rate=1.0).tolist()
+    [0.5, -0.5]
+    """
+    from scipy.special import logsumexp
+    from scipy.stats import binom
+
+    seen = _observations(observed)
+    counts = np.arange(contributions + 1)
+    with np.errstate(divide="ignore"):
+        log_weights = binom.logpmf(counts, contributions, sample_rate)
+    shifts = amplitude * counts
+    scores = np.zeros(seen.shape[1])
+    for row in seen:  # (m,)
+        exponents = (row[:, None] * shifts - shifts**2 / 2) / noise_multiplier**2  # (m, k + 1)
+        scores += logsumexp(exponents + log_weights, axis=1)
+    return scores
+
+
+def banded_scores(
+    observed: npt.ArrayLike,
+    *,
+    noise_multiplier: float,
+    sample_rate: float,
+    bands: int,
+    amplitude: float = 1.0,
+) -> NDArray[np.float64]:
+    """Log-likelihood ratio of Dirac canaries under correlated noise and sampling by turns (`privacy.correlation`).
+
+    The observations are Y = X + σ·C⁻¹Z, so W = CY = CX + σZ has independent noise again. A canary that enters at step t
+    adds column c_t of C to W. It belongs to one of b groups, which one is not known, and enters at a turn of its group
+    with probability bq; its columns at different turns share no row:
+
+        score_i = log (1 ÷ b) Σ_g Π_{t = g, g + b, …} (1 − bq + bq · exp((a·c_tᵀw_i − (a·‖c_t‖)² ÷ 2) ÷ σ²)).
+
+    Args: as of `sampled_gaussian_scores`, and
+      bands: b; with 1 the result is that of independent noise.
+
+    Raises:
+      DataError: not (steps, m) numbers.
+    """
+    from scipy.special import logsumexp
+
+    seen = _observations(observed)
+    steps = seen.shape[0]
+    matrix = strategy(strategy_coefficients(bands), steps)  # (steps, steps)
+    rate = min(1.0, bands * sample_rate)
+    norms = np.square(matrix).sum(0)  # 1, but for rounding
+    scores = np.empty(seen.shape[1])
+    for start in range(0, seen.shape[1], _BLOCK):
+        whitened = matrix @ seen[:, start : start + _BLOCK]
+        matched = matrix.T @ whitened  # (steps, block): c_tᵀ w
+        exponents = (amplitude * matched - amplitude**2 * norms[:, None] / 2) / noise_multiplier**2
+        by_turn = _log_mixture(exponents, rate)
+        groups = np.stack([by_turn[group::bands].sum(0) for group in range(bands)])
+        scores[start : start + _BLOCK] = logsumexp(groups, axis=0) - math.log(bands)
+    return scores
+
+
+def mechanism_scores(observed: npt.ArrayLike, plan: PrivacyPlan, *, amplitude: float = 1.0) -> NDArray[np.float64]:
+    """Score the observations of a run of `plan` by the likelihood ratio of the plan's own mechanism.
+
+    With a cap on a step's units the coins are taken for plain ones, which they are but for a few steps: any score is a
+    valid attack, and a better one only a stronger.
+
+    Args: as of `sampled_gaussian_scores`.
+
+    Raises:
+      DataError: not (steps, m) numbers, or of another number of steps than the plan has.
+    """
+    seen = _observations(observed)
+    if len(seen) != plan.steps:
+        raise DataError(f"scores: observations of {len(seen)} steps; expected the plan's {plan.steps}")
+    noise, rate = plan.calibrated_noise_multiplier, plan.sample_rate
+    law = plan.mechanism.noise
+    if not law.independent:
+        return banded_scores(seen, noise_multiplier=noise, sample_rate=rate, bands=law.bands, amplitude=amplitude)
+    return sampled_gaussian_scores(
+        seen,
+        noise_multiplier=noise,
+        sample_rate=rate,
+        amplitude=amplitude,
+        contributions=canary_contributions(plan),
+    )
+
+
+def canary_contributions(plan: PrivacyPlan) -> int:
+    """How many units of its person a canary has to be, for it to use all that the plan allows a person."""
+    from dp_train.privacy.relations import Unit
+
+    return plan.max_contributions if plan.unit is Unit.USER else 1
+
+
+def simulate(
+    plan: PrivacyPlan,
+    included: npt.ArrayLike,
+    *,
+    seed: int,
+    noise_scale: float = 1.0,
+    amplitude: float = 1.0,
+) -> NDArray[np.float64]:
+    """Draw what Dirac canaries would show of a correct run of `plan`, with no model: (steps, m) sums ÷ clip norm.
+
+    Args:
+      included: (m,) bool. seed: of the simulation; public.
+      noise_scale: what the noise is multiplied by, to plant a wrong one.
+    """
+    inside = np.asarray(included, dtype=np.bool_)
+    random = np.random.default_rng(seed)
+    steps, m, law = plan.steps, len(inside), plan.mechanism.noise
+    noise = random.standard_normal((steps, m))
+    if law.independent:
+        counts = random.binomial(canary_contributions(plan), plan.sample_rate, (steps, m))
+    else:
+        turns = random.integers(law.bands, size=m) == (np.arange(steps) % law.bands)[:, None]
+        counts = turns & (random.random((steps, m)) < min(1.0, law.bands * plan.sample_rate))
+        noise = _take_back(noise, law.bands)
+    return amplitude * counts * inside + noise_scale * plan.calibrated_noise_multiplier * noise
+
+
+def loss_difference(before: npt.ArrayLike, after: npt.ArrayLike) -> NDArray[np.float64]:
+    """How much further down a loss went than where it started: (n,) before − after, higher for what was trained on.
+
+    Subtracting the public start's loss takes away how hard a text is by itself.
+
+    Raises:
+      DataError: shapes differ.
+
+    >>> loss_difference([3.0, 2.0], [1.0, 2.0]).tolist()
+    [2.0, 0.0]
+    """
+    first, last = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    if first.shape != last.shape:
+        raise DataError(f"scores: losses of shapes {first.shape} and {last.shape}; expected the same")
+    return first - last
+
+
+def rmia(
+    losses: npt.ArrayLike,
+    reference_losses: npt.ArrayLike,
+    population_losses: npt.ArrayLike,
+    population_reference_losses: npt.ArrayLike,
+    *,
+    gamma: float = 1.0,
+    offline: float = 1.0,
+) -> NDArray[np.float64]:
+    """Robust membership inference: the share of the population that a target beats by its likelihood ratio.
+
+    With LR(x) = p(x | model) ÷ p(x), p(x) = ½ ((1 + a)·mean over reference models of p(x | reference) + 1 − a):
+
+        score(x) = share of z in the population with LR(x) ÷ LR(z) ≥ γ    (Zarifzadeh et al. 2024, arXiv 2312.03262).
+
+    Args:
+      losses: (n,) of the targets under the model, negative log-likelihoods. reference_losses: (models, n).
+      population_losses: (p,) of people who are surely out. population_reference_losses: (models, p).
+      gamma: γ ≥ 1. offline: a in [0, 1]; 1 takes references that saw none of the targets for the population as it is.
+
+    Returns:
+      (n,) scores in [0, 1].
+
+    Raises:
+      DataError: shapes do not go together.
+    """
+    target, population = (
+        _log_ratios(losses, reference_losses, offline),
+        _log_ratios(population_losses, population_reference_losses, offline),
+    )
+    ranked = np.sort(population)
+    beaten = np.searchsorted(ranked, target - math.log(gamma), side="right")
+    shares: NDArray[np.float64] = beaten / len(ranked)
+    return shares
+
+
+def _log_ratios(losses: npt.ArrayLike, references: npt.ArrayLike, offline: float) -> NDArray[np.float64]:
+    from scipy.special import logsumexp
+
+    own, others = np.asarray(losses, dtype=np.float64), np.asarray(references, dtype=np.float64)
+    if own.ndim != 1 or not len(own) or others.ndim != 2 or others.shape[1] != len(own) or not len(others):
+        raise DataError(f"rmia: losses of shapes {own.shape} and {others.shape}; expected (n,) and (models, n)")
+    outside = logsumexp(-others, axis=0) - math.log(len(others))
+    scale = math.log((1 + offline) / 2)
+    rest = math.log((1 - offline) / 2) if offline < 1 else -math.inf
+    found: NDArray[np.float64] = -own - np.logaddexp(scale + outside, rest)
+    return found
+
+
+def _log_mixture(exponents: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
+    """log(1 − rate + rate · e^x), exact at both ends."""
+    absent = math.log1p(-rate) if rate < 1 else -math.inf
+    found: NDArray[np.float64] = np.logaddexp(absent, math.log(rate) + exponents)
+    return found
+
+
+def _take_back(noise: NDArray[np.float64], bands: int) -> NDArray[np.float64]:
+    """C⁻¹Z by the recurrence that training uses (`engines.correlated_noise`)."""
+    coefficients = strategy_coefficients(bands)
+    rows: list[NDArray[np.float64]] = []
+    for step in range(len(noise)):
+        row = noise[step].copy()
+        for k in range(1, min(bands, step + 1)):
+            row -= coefficients[k] * rows[step - k]
+        rows.append(row)
+    return np.stack(rows) * column_norms(coefficients, len(noise))[:, None]
+
+
+def _observations(observed: npt.ArrayLike) -> NDArray[np.float64]:
+    seen = np.asarray(observed, dtype=np.float64)
+    if seen.ndim != 2 or not np.isfinite(seen).all():
+        raise DataError(f"scores: observations of shape {seen.shape}; expected finite numbers, (steps, canaries)")
+    return seen
+
+
+__all__ = [
+    "banded_scores",
+    "canary_contributions",
+    "loss_difference",
+    "mechanism_scores",
+    "rmia",
+    "sampled_gaussian_scores",
+    "simulate",
+]

@@ -1,0 +1,118 @@
+"""How well anyone can tell two neighbours apart: the whole trade-off curve of an event, for audits.
+
+A guarantee is a curve δ(ε); an attack on a run is bounded by all of it at once. `Claim` names a mechanism that is
+claimed, `Claim.curve` the curve of that mechanism with its noise scaled.
+
+References: f-differential privacy, Dong, Roth & Su 2019 (arXiv 1905.02383); its use in audits, Mahloujifar, Melis &
+Chaudhuri 2024 (arXiv 2410.22235).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dp_train.errors import PlanError
+from dp_train.privacy.accounting import loss_distribution
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.relations import NeighboringRelation
+
+_COARSE = 10.0
+"""An audit needs three digits of a curve, and asks for a dozen of them."""
+
+_POINTS = 400
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TradeOff:
+    """Lines that bound the trade-off between neighbours P (someone is in) and Q (they are out), by turns.
+
+    Guarantee: with x the mean of P(A) and Q(B), and y the mean of Q(A) and P(B), for any two events A and B,
+    y ≤ δ(λ) + e^λ·x for every λ of the curve, where δ(λ) is the mean over both directions. By the larger of the two
+    directions alone the bound would hold as well, and be looser: adding and removing a sampled unit differ.
+
+    Attributes:
+      epsilon: at the claim's δ, by the stricter direction.
+      logs: (n,) λ, rising. deltas: (n,) δ(λ).
+    """
+
+    epsilon: float
+    logs: NDArray[np.float64]
+    deltas: NDArray[np.float64]
+
+    def least(self, chance: float) -> float:
+        """The least x that y = `chance` allows: max over λ of (y − δ(λ)) · e^−λ, and 0."""
+        return max(0.0, float(((chance - self.deltas) * np.exp(-self.logs)).max()))
+
+    def most(self, chance: float) -> float:
+        """The largest y that x = `chance` allows: min over λ of δ(λ) + e^λ·x, and 1."""
+        return min(1.0, float((self.deltas + np.exp(self.logs) * chance).min()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A claimed mechanism and the family that scaling its noise makes of it. All public.
+
+    Attributes:
+      event: noise scale → `DpEvent`; at 1 the claimed one, above it noisier ones. Hashable, as a function is.
+      relation: of the claim. delta: at which ε is read off.
+    """
+
+    event: Callable[[float], Any]
+    relation: NeighboringRelation
+    delta: float
+
+    @classmethod
+    def of(cls, plan: PrivacyPlan) -> Claim:
+        """The claim that a calibrated plan makes.
+
+        Raises:
+          PlanError: σ is not set, or the plan is without privacy.
+        """
+        if not plan.private or plan.calibrated_noise_multiplier <= 0:
+            raise PlanError("audit: the plan claims nothing; expected one with noise, for a claim to compare with")
+        return cls(event=_Scaled(plan), relation=plan.neighboring_relation, delta=plan.delta)
+
+    def curve(self, scale: float = 1.0) -> TradeOff:
+        """The trade-off of the mechanism with its noise multiplied by `scale`.
+
+        Raises:
+          PlanError: it has no privacy loss distribution.
+        """
+        return _curve(self, scale)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scaled:
+    plan: PrivacyPlan
+
+    def __call__(self, scale: float) -> Any:
+        return self.plan.replace(noise_multiplier=scale * self.plan.calibrated_noise_multiplier).event()
+
+
+@lru_cache(maxsize=256)
+def _curve(claim: Claim, scale: float) -> TradeOff:
+    loss = loss_distribution([claim.event(scale)], claim.relation, claim.delta, coarseness=_COARSE)
+    if loss is None:
+        raise PlanError("audit: the claimed event has no privacy loss distribution; expected Gaussian steps")
+    epsilon = float(loss.get_epsilon_for_delta(claim.delta))
+    furthest = max(1.0, 2 * epsilon)
+    rising = np.concatenate([[0.0], np.geomspace(1e-3, furthest, _POINTS)])
+    mean = (_deltas(loss._pmf_remove, rising) + _deltas(loss._pmf_add, rising)) / 2
+    # of −λ by the complement of each event: δ(−λ) = 1 − e^−λ + e^−λ·δ(λ), the directions changing places
+    falling = -np.expm1(-rising[1:]) + np.exp(-rising[1:]) * mean[1:]
+    logs = np.concatenate([-rising[:0:-1], rising])
+    return TradeOff(epsilon=epsilon, logs=logs, deltas=np.concatenate([falling[::-1], mean]))
+
+
+def _deltas(direction: Any, epsilons: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.asarray(direction.get_delta_for_epsilon(epsilons.tolist()), dtype=np.float64)
+    return found
+
+
+__all__ = ["Claim", "TradeOff"]
