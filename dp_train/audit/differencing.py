@@ -114,7 +114,7 @@ def _moves(
         with attached(loud, pair.whole) as (_, engine):
             whole, emptied = _batches(loud, pair.whole), _batches(loud, pair.emptied)
             for step, beside in enumerate(min(count, len(differ.shared)) for count in _BESIDE):
-                chosen = random.choice(len(differ.shared), beside, replace=False) if beside else []
+                chosen = random.permutation(len(differ.shared))[:beside]
                 shared = [differ.shared[index] for index in chosen]
                 with_u = _sum(loud, engine, whole(_draw([*differ.gone, *(one for one, _ in shared)])), 2 * step)
                 without = _sum(loud, engine, emptied(_draw([other for _, other in shared])), 2 * step + 1)

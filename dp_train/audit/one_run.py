@@ -52,6 +52,7 @@ class OneRun:
       scores: (m,) higher where a canary looks included. included: (m,) bool, the coins.
       bounds: by every method, each at a confidence of its own. seconds: that the shadow run took.
       result: of the shadow run, whose claim says whether it went as planned.
+      claimed: the plan that the bounds are of. guesses, centre: what they guess by, for bounds at another confidence.
     """
 
     scores: NDArray[np.float64]
@@ -59,6 +60,13 @@ class OneRun:
     bounds: tuple[LowerBound, ...]
     seconds: float
     result: Result
+    claimed: PrivacyPlan
+    guesses: tuple[int, ...] | None = None
+    centre: float | None = None
+
+    def at(self, confidence: float) -> LowerBound:
+        """The largest bound from the same scores, at another confidence that all methods hold at together."""
+        return tightest(_bounds(self.scores, self.included, self.claimed, confidence, self.guesses, centre=self.centre))
 
     @property
     def bound(self) -> LowerBound:
@@ -105,10 +113,17 @@ def white_box(
     result = shadow.run(units, seed)
     amplitude = shadow.amplitude
     scores = mechanism_scores(shadow.watch.observed, claimed, amplitude=amplitude)
-    bounds = _bounds(
-        scores, included, claimed, confidence, planned_guesses(claimed, canaries, amplitude=amplitude), centre=0.0
+    guesses = planned_guesses(claimed, canaries, amplitude=amplitude)
+    return OneRun(
+        scores=scores,
+        included=included,
+        bounds=_bounds(scores, included, claimed, confidence, guesses, centre=0.0),
+        seconds=time.monotonic() - started,
+        result=result,
+        claimed=claimed,
+        guesses=guesses,
+        centre=0.0,
     )
-    return OneRun(scores=scores, included=included, bounds=bounds, seconds=time.monotonic() - started, result=result)
 
 
 def black_box(
@@ -146,7 +161,14 @@ def black_box(
     bounds: tuple[LowerBound, ...] = ()
     if setup.plan.private:
         bounds = _bounds(scores, included, setup.plan, confidence, None, centre=None)
-    return OneRun(scores=scores, included=included, bounds=bounds, seconds=time.monotonic() - started, result=result)
+    return OneRun(
+        scores=scores,
+        included=included,
+        bounds=bounds,
+        seconds=time.monotonic() - started,
+        result=result,
+        claimed=setup.plan,
+    )
 
 
 def unit_losses(

@@ -112,9 +112,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def table(found: Sequence[Caught]) -> Mapping[str, str]:
+def table_of(found: Sequence[Caught]) -> Mapping[str, str]:
     """Bug → who sees it, for people."""
     return {one.bug: ", ".join(one.parts) or "nothing" for one in found}
 
 
-__all__ = ["NO_BUG", "Caught", "audited", "letter_subject", "self_test", "table"]
+__all__ = ["NO_BUG", "Caught", "audited", "letter_subject", "self_test", "table_of"]

@@ -20,7 +20,8 @@ from dp_train.audit.subject import Subject
 from dp_train.engines.noise import NoiseKind
 from dp_train.errors import DpTrainError
 from dp_train.privacy.ledger.budget import standing
-from dp_train.privacy.ledger.ledger import Ledger, Request, Reservation
+from dp_train.privacy.ledger.ledger import Ledger, Reservation
+from dp_train.privacy.ledger.requests import Request
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
 from dp_train.store.database import Database

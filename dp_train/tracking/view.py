@@ -26,7 +26,9 @@ FRONTIER_PICTURE = "frontier"
 """Key of the picture that a parent run logs; the view shows it first."""
 REFERENCES = ("without privacy", "public start", "best baseline")
 """Horizontal lines of a frontier chart, each a metric ``frontier/<score>/<name>`` of the parent run."""
-_FRONTIER, _RUNS, _WITHIN, _SETTINGS = "dp-frontier", "dp-runs", "dp-within", "dp-settings"
+AUDITED = "audit/epsilon_white_box"
+"""What an audit says that ε is at least; drawn against the claim."""
+_FRONTIER, _RUNS, _WITHIN, _SETTINGS, _AUDIT = "dp-frontier", "dp-runs", "dp-within", "dp-settings", "dp-audit"
 
 _logger = logging.getLogger(__name__)
 
@@ -88,6 +90,8 @@ def view_state(metrics: Sequence[str]) -> dict[str, Any]:
             _line([f"valid/{metric}"], f"within-{metric}", _WITHIN, f"{metric} against ε, within a run", x=_EPSILON),
         ]
     charts += [
+        _chart("SCATTER", "audit", _AUDIT, "Lower bound of the audit against the claimed ε, each run")
+        | {"xaxis": {"key": _EPSILON, "type": "METRIC"}, "yaxis": {"key": AUDITED, "type": "METRIC"}},
         _line([_EPSILON], "spent", _WITHIN, "ε spent, by step", x=None),
         _chart("PARALLEL", "settings", _SETTINGS, "Settings, ε and scores")
         | {
@@ -100,6 +104,7 @@ def view_state(metrics: Sequence[str]) -> dict[str, Any]:
         (_FRONTIER, f"{VIEW_NAME} (step: 1000·ε)", 2),
         (_RUNS, "Runs", 2),
         (_WITHIN, "Within a run", 2),
+        (_AUDIT, "Audit", 2),
         (_SETTINGS, "Settings", 1),
     )
     return {
@@ -165,7 +170,8 @@ def decode_view(tag: str) -> dict[str, Any]:
 def _metrics_of(tag: str) -> list[str]:
     """Metrics that the view draws against ε."""
     charts = decode_view(tag)["compareRunCharts"]
-    return [chart["yaxis"]["key"].removeprefix("utility/") for chart in charts if chart["type"] == "SCATTER"]
+    drawn = [chart["yaxis"]["key"] for chart in charts if chart["type"] == "SCATTER"]
+    return [key.removeprefix("utility/") for key in drawn if key.startswith("utility/")]
 
 
 def _chart(kind: str, uuid: str, section: str, title: str) -> dict[str, Any]:
