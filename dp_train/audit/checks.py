@@ -12,6 +12,9 @@ from dp_train.errors import ModelError, PlanError
 FAMILY_LEVEL = 1e-4
 """Probability that all tests of one conformance audit together call a correct trainer wrong."""
 
+_TOLD = 2
+"""Of the tests of a part that fail, so many are told, the smallest p first."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
@@ -62,8 +65,10 @@ class Conformance:
     def findings_of(self, check: Check) -> tuple[str, ...]:
         """What one part found, its p-values compared with the level of the whole family."""
         bound = self.level / max(self.tests, 1)
-        small = [f"{what} (p={p:.1e})" for what, p in check.p_values.items() if not p >= bound]
-        return (*check.findings, *small)
+        small = sorted((p, what) for what, p in check.p_values.items() if not p >= bound)
+        told = [f"{what} (p={p:.1e})" for p, what in small[:_TOLD]]
+        rest = [f"{len(small) - _TOLD} tests more"] if len(small) > _TOLD else []
+        return (*check.findings, *told, *rest)
 
     def values(self) -> dict[str, Any]:
         """As JSON has it."""

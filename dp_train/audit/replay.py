@@ -10,6 +10,7 @@ itself. **Private**: it is computed from private data, holds its text, and no ε
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -86,11 +87,11 @@ class Replay:
         }
 
     def values(self) -> dict[str, Any]:
-        """All of it, the text as well, for the run's private folder."""
+        """What the run's private folder keeps: no word of text, for a person's erasure would not reach it there."""
         return {
             **self.numbers(),
-            "spans": [{"tokens": span.tokens, "people": span.people, "text": span.text} for span in self.spans],
-            "details": [{"kind": detail.kind, "text": detail.text} for detail in self.details],
+            "spans": [{"tokens": span.tokens, "people": span.people} for span in self.spans],
+            "details_by_kind": dict(Counter(detail.kind for detail in self.details)),
         }
 
 
