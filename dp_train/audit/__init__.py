@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     from dp_train.audit.bounds import two_run as two_run
     from dp_train.audit.bounds import verdict as verdict
     from dp_train.audit.canaries import CanaryKind as CanaryKind
+    from dp_train.audit.canaries import CanaryPeople as CanaryPeople
+    from dp_train.audit.canaries import DiracCanaries as DiracCanaries
+    from dp_train.audit.canaries import draw_coins as draw_coins
     from dp_train.audit.exposure import Exposure as Exposure
+    from dp_train.audit.exposure import chance_of_ranks as chance_of_ranks
     from dp_train.audit.exposure import exposure_of as exposure_of
+    from dp_train.audit.guesses import planned_guesses as planned_guesses
     from dp_train.audit.one_run import OneRun as OneRun
     from dp_train.audit.one_run import black_box as black_box
+    from dp_train.audit.one_run import black_box_bounds as black_box_bounds
+    from dp_train.audit.one_run import unit_losses as unit_losses
     from dp_train.audit.one_run import white_box as white_box
+    from dp_train.audit.one_run import white_box_bounds as white_box_bounds
     from dp_train.audit.roc import Interval as Interval
     from dp_train.audit.roc import Roc as Roc
     from dp_train.audit.roc import area_interval as area_interval
@@ -32,11 +40,15 @@ if TYPE_CHECKING:
     from dp_train.audit.scores import mechanism_scores as mechanism_scores
     from dp_train.audit.scores import rmia as rmia
     from dp_train.audit.scores import sampled_gaussian_scores as sampled_gaussian_scores
+    from dp_train.audit.scores import seen_noise as seen_noise
+    from dp_train.audit.scores import simulate as simulate
     from dp_train.privacy.trade_off import Claim as Claim
 
 _HOMES = {
     "CanaryKind": "audit.canaries",
+    "CanaryPeople": "audit.canaries",
     "Claim": "privacy.trade_off",
+    "DiracCanaries": "audit.canaries",
     "Exposure": "audit.exposure",
     "Interval": "audit.roc",
     "LowerBound": "audit.bounds",
@@ -45,19 +57,27 @@ _HOMES = {
     "area_interval": "audit.roc",
     "banded_scores": "audit.scores",
     "black_box": "audit.one_run",
+    "black_box_bounds": "audit.one_run",
+    "chance_of_ranks": "audit.exposure",
     "clopper_pearson": "audit.roc",
+    "draw_coins": "audit.canaries",
     "exposure_of": "audit.exposure",
     "f_dp": "audit.bounds",
     "loss_difference": "audit.scores",
     "mechanism_scores": "audit.scores",
+    "planned_guesses": "audit.guesses",
     "rmia": "audit.scores",
     "roc_curve": "audit.roc",
     "sampled_gaussian_scores": "audit.scores",
     "steinke": "audit.bounds",
+    "seen_noise": "audit.scores",
+    "simulate": "audit.scores",
     "tightest": "audit.bounds",
     "two_run": "audit.bounds",
+    "unit_losses": "audit.one_run",
     "verdict": "audit.bounds",
     "white_box": "audit.one_run",
+    "white_box_bounds": "audit.one_run",
 }
 
 __all__ = list(_HOMES)

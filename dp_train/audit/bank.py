@@ -7,7 +7,7 @@ its ordinary way: they are drawn, laid out, clipped, summed and noised as people
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -132,7 +132,7 @@ class BankWatch:
         self._scale = scale
         self._steps: list[Tensor] = []
 
-    def __call__(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    def __call__(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The recipe's optimizer, watched."""
         optimizer = self._factory(parameters)
         optimizer.register_step_pre_hook(self._before_step)

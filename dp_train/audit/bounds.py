@@ -135,7 +135,7 @@ def f_dp(
     m = len(values)
 
     def largest(r: int, v: int, level: float) -> float:
-        return _largest_member(claim, lambda curve: refutes_curve(curve, m, r, v, level))
+        return f_dp_epsilon(claim, m, r, v, level)
 
     return _over_guesses("f-dp", values, truth, claim.delta, confidence, guesses, centre, largest)
 
@@ -241,6 +241,11 @@ def refutes_curve(curve: TradeOff, m: int, r: int, v: int, level: float) -> bool
 def steinke_epsilon(m: int, r: int, v: int, delta: float, level: float) -> float:
     """The largest ε at which v of r right guesses at m coins have probability at most `level`; see `steinke`."""
     return _largest_refuted(lambda epsilon: _steinke_p(m, r, v, epsilon, delta) <= level)
+
+
+def f_dp_epsilon(claim: Claim, m: int, r: int, v: int, level: float) -> float:
+    """ε of the least noisy member of the claim's family that v of r right guesses at m coins refute; see `f_dp`."""
+    return _largest_member(claim, lambda curve: refutes_curve(curve, m, r, v, level))
 
 
 def _steinke_p(m: int, r: int, v: int, epsilon: float, delta: float) -> float:
@@ -361,6 +366,7 @@ __all__ = [
     "LowerBound",
     "Verdict",
     "f_dp",
+    "f_dp_epsilon",
     "guess",
     "guess_counts",
     "refutes_curve",

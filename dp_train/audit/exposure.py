@@ -26,7 +26,7 @@ class Exposure:
 
     @property
     def bits(self) -> float:
-        """log₂ candidates − log₂ rank: 0 for the last place, log₂ candidates for the first; chance gives 1.44."""
+        """log₂ candidates − log₂ rank: 0 in the last place, log₂ candidates in the first; chance gives 1.44."""
         return math.log2(self.candidates) - math.log2(self.rank)
 
     @property

@@ -2,47 +2,74 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dp_train.audit.bounds import guess, steinke_epsilon
+from dp_train.audit.bounds import f_dp_epsilon, guess, steinke_epsilon
 from dp_train.audit.scores import mechanism_scores, simulate
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.trade_off import Claim
 
 _RUNS = 4
-_NOISE_SCALES = (1.0, 0.5)
-"""One count for a run as planned, which makes the bound tight, and one for a run with half its noise, to refute it."""
+_LEVEL = 0.03
+_FEWEST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Guesses:
+    """Two numbers of guesses for one run.
+
+    Attributes:
+      planned: what makes the bound tight where the run is as planned.
+      violated: what refutes a run with half the noise by most.
+    """
+
+    planned: int
+    violated: int
 
 
 @lru_cache(maxsize=64)
-def planned_guesses(plan: PrivacyPlan, canaries: int, *, amplitude: float = 1.0) -> tuple[int, ...]:
+def planned_guesses(plan: PrivacyPlan, canaries: int, *, amplitude: float = 1.0) -> Guesses:
     """Choose the numbers of guesses that promise the tightest bounds, from simulated runs of the plan.
 
     Guarantee: a function of public numbers. The simulation has a fixed seed of its own, shared with no run.
 
     Args:
       canaries: m of the audit. amplitude: as of `scores.sampled_gaussian_scores`.
-
-    Returns:
-      One or two counts, for `bounds.steinke` and `bounds.f_dp`.
     """
-    return tuple(dict.fromkeys(_best(plan, canaries, amplitude, scale) for scale in _NOISE_SCALES))
+    claim, m = Claim.of(plan), canaries
+    right = _right(plan, m, amplitude, 1.0)
+    planned = max(_counts(m, 12), key=lambda r: f_dp_epsilon(claim, m, r, int(right[r - 1]), _LEVEL))
+    surely = _right(plan, m, amplitude, 0.5)
+    violated = max(_counts(m, 40), key=lambda r: steinke_epsilon(m, r, int(surely[r - 1]), plan.delta, _LEVEL))
+    return Guesses(planned=planned, violated=violated)
 
 
-def _best(plan: PrivacyPlan, canaries: int, amplitude: float, noise_scale: float) -> int:
-    counts = np.unique(np.geomspace(min(20, canaries), canaries, 40).astype(np.int64))
+def _right(plan: PrivacyPlan, canaries: int, amplitude: float, noise_scale: float) -> NDArray[np.float64]:
+    """(canaries,) how many of the first 1, 2, … guesses are right on average, by scores that know the noise."""
     right = np.zeros(canaries)
     for run in range(_RUNS):
         included = np.random.default_rng([run, 1]).random(canaries) < 0.5
         observed = simulate(plan, included, seed=run, noise_scale=noise_scale, amplitude=amplitude)
-        chosen, guessed = guess(mechanism_scores(observed, plan, amplitude=amplitude), canaries, centre=0.0)
+        scores = mechanism_scores(
+            observed,
+            plan,
+            amplitude=amplitude,
+            noise_multiplier=noise_scale * plan.calibrated_noise_multiplier,
+        )
+        chosen, guessed = guess(scores, canaries, centre=0.0)
         right += (guessed == included[chosen]).cumsum() / _RUNS
-    level = 0.05 / len(_NOISE_SCALES)
-    return max(
-        map(int, counts),
-        key=lambda count: steinke_epsilon(canaries, count, int(right[count - 1]), plan.delta, level),
-    )
+    return right
 
 
-__all__ = ["planned_guesses"]
+def _counts(canaries: int, how_many: int) -> list[int]:
+    found: list[int] = np.unique(
+        np.geomspace(min(_FEWEST, canaries), canaries, how_many).round().astype(np.int64)
+    ).tolist()
+    return found
+
+
+__all__ = ["Guesses", "planned_guesses"]

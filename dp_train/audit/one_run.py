@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -27,7 +28,7 @@ from dp_train.audit.bank import BankedModel, BankedTask, BankWatch
 from dp_train.audit.bounds import LowerBound, f_dp, steinke, tightest
 from dp_train.audit.canaries import CanaryPeople, DiracCanaries, draw_coins
 from dp_train.audit.guesses import planned_guesses
-from dp_train.audit.scores import loss_difference, mechanism_scores
+from dp_train.audit.scores import loss_difference, mechanism_scores, seen_noise
 from dp_train.conversations import Example
 from dp_train.engines.base import Clipping
 from dp_train.errors import ConfigError
@@ -40,8 +41,9 @@ from dp_train.training.method import Setup
 from dp_train.training.seeds import Seeds
 from dp_train.training.trainer import Trainer
 
-_SHARE = 0.2
-"""Of what the bounds may err together, what `steinke` gets: it is seldom the tighter."""
+_PLANNED, _VIOLATED, _ANY = 0.7, 0.15, 0.15
+"""How the bounds of a white-box run share what they may err together: by the family with the count for a run as
+planned, by the family with the count for a run with half the noise, and for any (ε, δ) mechanism."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,7 +54,6 @@ class OneRun:
       scores: (m,) higher where a canary looks included. included: (m,) bool, the coins.
       bounds: by every method, each at a confidence of its own. seconds: that the shadow run took.
       result: of the shadow run, whose claim says whether it went as planned.
-      claimed: the plan that the bounds are of. guesses, centre: what they guess by, for bounds at another confidence.
     """
 
     scores: NDArray[np.float64]
@@ -60,13 +61,6 @@ class OneRun:
     bounds: tuple[LowerBound, ...]
     seconds: float
     result: Result
-    claimed: PrivacyPlan
-    guesses: tuple[int, ...] | None = None
-    centre: float | None = None
-
-    def at(self, confidence: float) -> LowerBound:
-        """The largest bound from the same scores, at another confidence that all methods hold at together."""
-        return tightest(_bounds(self.scores, self.included, self.claimed, confidence, self.guesses, centre=self.centre))
 
     @property
     def bound(self) -> LowerBound:
@@ -78,7 +72,7 @@ def white_box(
     trainer: Trainer,
     company: Units | None = None,
     *,
-    canaries: int = 5000,
+    canaries: int = 100_000,
     confidence: float = 0.95,
     plan: PrivacyPlan | None = None,
     seed: int | None = None,
@@ -91,7 +85,8 @@ def white_box(
       trainer: of the recipe, before its `fit`: the model stands at the starting point.
       company: people who train along, so that rows, lengths and microbatches are the ordinary ones; canaries alone if
         None, which is quick and sees no fault that company brings. Real people may be in it: see the head of the file.
-      canaries: m; in a bank of coordinates of their own, about half of them in.
+      canaries: m; in a bank of coordinates of their own, about half of them in. What a bound costs is the canaries that
+        a step draws, and what it gains is the rare ones that were drawn often: few steps at a low rate need many.
       confidence: of `OneRun.bound`.
       plan: whose claim the bound is of; the trainer's if None.
       seed: of coins, and fixed seeds of the shadow run, for tests; fresh ones if None.
@@ -111,19 +106,11 @@ def white_box(
     units = _together(company, dirac.units(included, setup.plan, purpose), setup.plan)
     shadow = _Shadow.of(setup, dirac)
     result = shadow.run(units, seed)
-    amplitude = shadow.amplitude
-    scores = mechanism_scores(shadow.watch.observed, claimed, amplitude=amplitude)
-    guesses = planned_guesses(claimed, canaries, amplitude=amplitude)
-    return OneRun(
-        scores=scores,
-        included=included,
-        bounds=_bounds(scores, included, claimed, confidence, guesses, centre=0.0),
-        seconds=time.monotonic() - started,
-        result=result,
-        claimed=claimed,
-        guesses=guesses,
-        centre=0.0,
-    )
+    observed, amplitude = shadow.watch.observed, shadow.amplitude
+    noise = seen_noise(observed, claimed)
+    scores = mechanism_scores(observed, claimed, amplitude=amplitude, noise_multiplier=noise)
+    bounds = white_box_bounds(scores, included, claimed, confidence=confidence, amplitude=amplitude)
+    return OneRun(scores=scores, included=included, bounds=bounds, seconds=time.monotonic() - started, result=result)
 
 
 def black_box(
@@ -160,15 +147,8 @@ def black_box(
     scores = loss_difference(before, unit_losses(shadow.trained, setup.task, rows))
     bounds: tuple[LowerBound, ...] = ()
     if setup.plan.private:
-        bounds = _bounds(scores, included, setup.plan, confidence, None, centre=None)
-    return OneRun(
-        scores=scores,
-        included=included,
-        bounds=bounds,
-        seconds=time.monotonic() - started,
-        result=result,
-        claimed=setup.plan,
-    )
+        bounds = black_box_bounds(scores, included, setup.plan, confidence=confidence)
+    return OneRun(scores=scores, included=included, bounds=bounds, seconds=time.monotonic() - started, result=result)
 
 
 def unit_losses(
@@ -243,29 +223,47 @@ def _together(company: Units | None, canaries: Units, plan: PrivacyPlan) -> Unit
     return company.joined(canaries)
 
 
-def _bounds(
-    scores: NDArray[np.float64],
-    included: NDArray[np.bool_],
+def white_box_bounds(
+    scores: npt.ArrayLike,
+    included: npt.ArrayLike,
     plan: PrivacyPlan,
-    confidence: float,
-    guesses: tuple[int, ...] | None,
     *,
-    centre: float | None,
+    confidence: float = 0.95,
+    amplitude: float = 1.0,
 ) -> tuple[LowerBound, ...]:
-    """By both methods, so that together they hold at `confidence`."""
-    err = 1 - confidence
-    by_curve = f_dp(
-        scores,
-        included,
-        claim=Claim.of(plan),
-        confidence=1 - (1 - _SHARE) * err,
-        guesses=guesses,
-        centre=centre,
+    """Bound ε by likelihood ratios, by every method, so that all bounds together hold at `confidence`.
+
+    The numbers of guesses follow from the plan (`planned_guesses`), so nothing is chosen by who turned out right.
+
+    Args:
+      scores: of `mechanism_scores`, 0 where in and out are equally likely. included: (m,) bool.
+      amplitude: as of `scores.sampled_gaussian_scores`.
+    """
+    counts = planned_guesses(plan, np.size(scores), amplitude=amplitude)
+    err, claim = 1 - confidence, Claim.of(plan)
+    return (
+        f_dp(scores, included, claim=claim, confidence=1 - _PLANNED * err, guesses=counts.planned, centre=0.0),
+        f_dp(scores, included, claim=claim, confidence=1 - _VIOLATED * err, guesses=counts.violated, centre=0.0),
+        steinke(
+            scores,
+            included,
+            delta=plan.delta,
+            confidence=1 - _ANY * err,
+            guesses=counts.planned,
+            centre=0.0,
+        ),
     )
-    by_epsilon = steinke(
-        scores, included, delta=plan.delta, confidence=1 - _SHARE * err, guesses=guesses, centre=centre
-    )
-    return by_curve, by_epsilon
 
 
-__all__ = ["OneRun", "black_box", "unit_losses", "white_box"]
+def black_box_bounds(
+    scores: npt.ArrayLike, included: npt.ArrayLike, plan: PrivacyPlan, *, confidence: float = 0.95
+) -> tuple[LowerBound, ...]:
+    """Bound ε by scores of no known law, by both one-run methods, so that both together hold at `confidence`."""
+    half = 1 - (1 - confidence) / 2
+    return (
+        f_dp(scores, included, claim=Claim.of(plan), confidence=half),
+        steinke(scores, included, delta=plan.delta, confidence=half),
+    )
+
+
+__all__ = ["OneRun", "black_box", "black_box_bounds", "unit_losses", "white_box", "white_box_bounds"]

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 
-from dp_train.audit.bounds import LowerBound
+from dp_train.audit.bounds import LowerBound, tightest
 from dp_train.audit.checks import Conformance
 from dp_train.audit.one_run import OneRun
 from dp_train.audit.roc import roc_curve
+from dp_train.privacy.plan import PrivacyPlan
 from dp_train.words import Word
 
 FORMAT = 1
@@ -26,6 +28,14 @@ SHOWN, REFUTING = 0.95, 0.999
 
 CONSISTENT, REFUTED = "consistent with the claim", "refutes the claim"
 _POINTS = 64
+
+
+class Bounds(Protocol):
+    """Scores and coins → bounds that hold at a confidence together."""
+
+    def __call__(
+        self, scores: npt.ArrayLike, included: npt.ArrayLike, plan: PrivacyPlan, *, confidence: float = ...
+    ) -> tuple[LowerBound, ...]: ...
 
 
 class Level(Word):
@@ -60,15 +70,19 @@ class Attack:
     seconds: float
 
     @classmethod
-    def of(cls, name: str, run: OneRun) -> Attack:
-        """Report a shadow run."""
+    def of(cls, name: str, run: OneRun, plan: PrivacyPlan, bounds: Bounds) -> Attack:
+        """Report a shadow run.
+
+        Args:
+          bounds: `white_box_bounds` or `black_box_bounds`, which the run's own bounds are by.
+        """
         curve = roc_curve(run.scores, run.included)
         return cls(
             name=name,
             canaries=len(run.scores),
             bounds=run.bounds,
             shown=run.bound,
-            refuting=run.at(REFUTING),
+            refuting=tightest(bounds(run.scores, run.included, plan, confidence=REFUTING)),
             departed=run.result.epsilon.withheld,
             curve=thinned(curve.fpr, curve.tpr),
             seconds=run.seconds,

@@ -16,6 +16,8 @@ from dp_train.errors import DataError
 from dp_train.privacy.correlation import column_norms, strategy, strategy_coefficients
 from dp_train.privacy.plan import PrivacyPlan
 
+_AS_PLANNED = 0.1
+
 _BLOCK = 4096  # canaries at a time: bounds the memory of whitened copies
 
 
@@ -103,21 +105,23 @@ def banded_scores(
     return scores
 
 
-def mechanism_scores(observed: npt.ArrayLike, plan: PrivacyPlan, *, amplitude: float = 1.0) -> NDArray[np.float64]:
+def mechanism_scores(
+    observed: npt.ArrayLike, plan: PrivacyPlan, *, amplitude: float = 1.0, noise_multiplier: float | None = None
+) -> NDArray[np.float64]:
     """Score the observations of a run of `plan` by the likelihood ratio of the plan's own mechanism.
 
     With a cap on a step's units the coins are taken for plain ones, which they are but for a few steps: any score is a
     valid attack, and a better one only a stronger.
 
-    Args: as of `sampled_gaussian_scores`.
+    Args: as of `sampled_gaussian_scores`, and
+      noise_multiplier: σ that is really there, such as `seen_noise` finds; the plan's if None.
 
     Raises:
       DataError: not (steps, m) numbers, or of another number of steps than the plan has.
     """
-    seen = _observations(observed)
-    if len(seen) != plan.steps:
-        raise DataError(f"scores: observations of {len(seen)} steps; expected the plan's {plan.steps}")
-    noise, rate = plan.calibrated_noise_multiplier, plan.sample_rate
+    seen = _observations(observed, plan)
+    noise = plan.calibrated_noise_multiplier if noise_multiplier is None else noise_multiplier
+    rate = plan.sample_rate
     law = plan.mechanism.noise
     if not law.independent:
         return banded_scores(seen, noise_multiplier=noise, sample_rate=rate, bands=law.bands, amplitude=amplitude)
@@ -128,6 +132,26 @@ def mechanism_scores(observed: npt.ArrayLike, plan: PrivacyPlan, *, amplitude: f
         amplitude=amplitude,
         contributions=canary_contributions(plan),
     )
+
+
+def seen_noise(observed: npt.ArrayLike, plan: PrivacyPlan) -> float:
+    """Estimate σ from the observations: the plan's, unless they say that it is another by a tenth or more.
+
+    By the median of what lies below 0, where canaries that entered hardly ever are. A function of observations alone,
+    so scores under it are as valid an attack as any, and where the noise is not the planned one a far stronger one.
+
+    Args: as of `mechanism_scores`.
+    """
+    seen = _observations(observed, plan)
+    law = plan.mechanism.noise
+    if not law.independent:
+        seen = strategy(strategy_coefficients(law.bands), plan.steps) @ seen
+    below = -seen[seen < 0]
+    found = float(np.median(below)) / 0.6744897501960817 if len(below) else 0.0
+    planned = plan.calibrated_noise_multiplier
+    if abs(found / planned - 1) < _AS_PLANNED:
+        return planned
+    return max(found, planned * 1e-3)
 
 
 def canary_contributions(plan: PrivacyPlan) -> int:
@@ -249,8 +273,10 @@ def _take_back(noise: NDArray[np.float64], bands: int) -> NDArray[np.float64]:
     return np.stack(rows) * column_norms(coefficients, len(noise))[:, None]
 
 
-def _observations(observed: npt.ArrayLike) -> NDArray[np.float64]:
+def _observations(observed: npt.ArrayLike, plan: PrivacyPlan | None = None) -> NDArray[np.float64]:
     seen = np.asarray(observed, dtype=np.float64)
+    if plan is not None and seen.ndim == 2 and len(seen) != plan.steps:
+        raise DataError(f"scores: observations of {len(seen)} steps; expected the plan's {plan.steps}")
     if seen.ndim != 2 or not np.isfinite(seen).all():
         raise DataError(f"scores: observations of shape {seen.shape}; expected finite numbers, (steps, canaries)")
     return seen
@@ -263,5 +289,6 @@ __all__ = [
     "mechanism_scores",
     "rmia",
     "sampled_gaussian_scores",
+    "seen_noise",
     "simulate",
 ]

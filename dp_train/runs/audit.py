@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from dp_train.audit.conformance import conformance
-from dp_train.audit.one_run import white_box
+from dp_train.audit.one_run import white_box, white_box_bounds
 from dp_train.audit.report import SHOWN, Attack, AuditReport, Level
 from dp_train.consent.manifest import PRIVATE
 from dp_train.errors import CheckpointError, ConfigError, EpsilonWithheld, ModelError, PrivacyError
@@ -101,7 +101,7 @@ def audit(
             say("white box")
             trainer, company = subject.make(parts.plan), subject.public.whole
             shadow = white_box(trainer, company, canaries=canaries, confidence=SHOWN, seed=seed)
-            attacks.append(Attack.of("white box", shadow))
+            attacks.append(Attack.of("white box", shadow, parts.plan, white_box_bounds))
     if level is Level.FULL:
         with clock.part("black box"):
             say("black box")

@@ -9,7 +9,7 @@ from typing import Any
 
 from dp_train.audit.canaries import CanaryPeople
 from dp_train.audit.membership import membership
-from dp_train.audit.one_run import black_box
+from dp_train.audit.one_run import black_box, black_box_bounds
 from dp_train.audit.replay import TrainedRow, replays
 from dp_train.audit.report import SHOWN, Attack
 from dp_train.consent.manifest import read_manifest
@@ -36,7 +36,7 @@ _PLACES = (0.25, 0.5, 0.75)
 
 def black_boxes(parts: Parts, trainer: Trainer, *, seed: int | None) -> list[Attack]:
     """Shadow runs on published text with canary people who write random words, and with ones who write as others do."""
-    task, rows = parts.data.task, parts.recipe.privacy.rows_per_unit
+    rows = parts.recipe.privacy.rows_per_unit
     dice = secrets.randbits(32) if seed is None else seed
     company = _units(parts, parts.data.task.examples(parts.data.populations.public))
     published = [example.target for unit in islice(company, 2000) for example in unit]
@@ -47,9 +47,13 @@ def black_boxes(parts: Parts, trainer: Trainer, *, seed: int | None) -> list[Att
         count = min(_PEOPLE, len(unseen))
         people["black box, ordinary words"] = CanaryPeople.like(unseen, count, rows=rows, seed=dice)
     return [
-        Attack.of(name, black_box(trainer, company, canaries, confidence=SHOWN, seed=seed))
+        Attack.of(
+            name,
+            black_box(trainer, company, canaries, confidence=SHOWN, seed=seed),
+            parts.plan,
+            black_box_bounds,
+        )
         for name, canaries in people.items()
-        if canaries.examples(task)
     ]
 
 
