@@ -24,11 +24,13 @@ class MicroBatch:
 
     `inputs` are the model's tensors, rows first. `units` (rows,) int64 says which unit of this
     microbatch each row belongs to, in 0 … `num_units` − 1. The unit's gradient is the *mean* of its rows'.
+    `drawn` says which unit of the run each of them is, where it is known; private, and of no use to an engine.
     """
 
     inputs: Mapping[str, Tensor]
     units: Tensor
     num_units: int
+    drawn: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class StepRecord:
     plan's event pays for; None where the plan has no curve. `loss_noise_std` is what it was noised with.
     `noise_seen` is what became of random elements, and `released` what the optimizer has to read there; both private,
     and None without noise.
+    `unit_losses` and `unit_norms` are (units,) float64, in the order in which the units were accumulated: what each
+    unit was clipped by. Private; None where an engine does not say, or not in that order.
     """
 
     step: int
@@ -58,6 +62,8 @@ class StepRecord:
     loss_noise_std: float = 0.0
     noise_seen: NoiseObservation | None = None
     released: ReleasedSample | None = None
+    unit_losses: Tensor | None = None
+    unit_norms: Tensor | None = None
 
 
 class Engine(Protocol):

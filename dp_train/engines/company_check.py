@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dp_train.engines.base import MicroBatch, RowLosses
+from dp_train.engines.units import check_losses, row_weights, sum_rows
 from dp_train.errors import ModelError
 
 _SEED = 0
@@ -37,6 +38,7 @@ _DROPOUTS = frozenset(
         torch.native_dropout,
     }
 )
+_TORCHS_OWN = frozenset(found for found in _DROPOUTS if not hasattr(found, "__code__"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def company_check(
       ModelError: a unit has another loss or gradient in company; a forward pass changes a tensor of the model.
     """
     before = {name: tensor.clone() for name, tensor in _small_tensors(model, parameters)}
-    with _training(model), _MeanDropout(), torch.autograd.set_multithreading_enabled(False):
+    with training_without_dropout(model), torch.autograd.set_multithreading_enabled(False):
         together = [unit for batch in batches for unit in _units(model, row_losses, batch, parameters)]
         apart = [_mean([*_each(model, row_losses, cuts, parameters)]) for cuts in alone]
     for name, tensor in _small_tensors(model, parameters):
@@ -107,6 +109,27 @@ def units_apart(batch: MicroBatch) -> Iterator[MicroBatch]:
         rows = (batch.units == unit).nonzero().flatten()
         inputs = {name: tensor[rows] for name, tensor in batch.inputs.items()}
         yield MicroBatch(inputs=inputs, units=torch.zeros_like(rows), num_units=1)
+
+
+def means_of_units(losses: Tensor, batch: MicroBatch) -> Tensor:
+    """(rows,) losses → (num_units,) float32 means over the rows of each unit."""
+    weighed = check_losses(losses, batch).float() * row_weights(batch)
+    return sum_rows(weighed, batch)
+
+
+@contextmanager
+def training_without_dropout(model: nn.Module) -> Iterator[DropoutSeen]:
+    """Inside, the model is in training mode and its dropout is the mean of it; says whether there was any."""
+    seen = DropoutSeen()
+    with _training(model, seen), _MeanDropout(seen):
+        yield seen
+
+
+@dataclass(slots=True)
+class DropoutSeen:
+    """Whether dropout would have changed anything."""
+
+    active: bool = False
 
 
 def _units(
@@ -154,11 +177,12 @@ def _small_tensors(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> 
 
 
 @contextmanager
-def _training(model: nn.Module) -> Iterator[None]:
+def _training(model: nn.Module, seen: DropoutSeen) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.train()
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
+            seen.active |= module.p > 0
             module.eval()
     try:
         yield
@@ -170,13 +194,24 @@ def _training(model: nn.Module) -> Iterator[None]:
 class _MeanDropout(TorchFunctionMode):
     """Inside, dropout of any kind gives what it gives on average: its input."""
 
+    def __init__(self, seen: DropoutSeen) -> None:
+        super().__init__()
+        self._seen = seen
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
         if func in _DROPOUTS:
+            named = ("p", "training") if func not in _TORCHS_OWN else ("p", "train")
+            rate, training = (
+                kwargs.get(name, args[place] if len(args) > place else True)
+                for place, name in enumerate(named, start=1)
+            )
+            self._seen.active |= bool(rate) and bool(training)
             return (args[0], None) if func is torch.native_dropout else args[0] if args else kwargs["input"]
         if func is nn.functional.scaled_dot_product_attention:
+            self._seen.active |= bool(kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0))
             kwargs["dropout_p"] = 0.0
             args = (*args[:4], *((0.0,) if len(args) > 4 else ()), *args[5:])
             if len(args) > 4:

@@ -60,9 +60,10 @@ class GhostDPOptimizer(UnitDPOptimizer):
         norms = self._clip.norms(dict(enumerate(squares.values())), losses)
         return self._clip.whole(norms), norms
 
-    def count(self, losses: Tensor, norms: Tensor) -> None:
+    def count(self, losses: Tensor, norms: Tensor, *, in_order: bool = True) -> None:
         """Note units and losses for the record."""
         self._sum.tally.count(losses, norms, self.max_grad_norm)
+        self._sum.tally.in_order &= in_order
 
     def take_gradients(self) -> None:
         """Add ``p.grad``, the clipped sum of a microbatch, to the step's."""
@@ -168,7 +169,7 @@ class GhostEngine:
         factors, norms = self._optimizer.row_factors(squares, of_rows)
         finite = torch.isfinite(norms)
         if not bool(finite.all()):  # 0 · NaN is NaN: the second pass must not see such a row
-            self._optimizer.count(of_rows[~finite], norms[~finite])
+            self._optimizer.count(of_rows[~finite], norms[~finite], in_order=False)
             return _only(batch, finite.nonzero().flatten())
         if not self._checked:
             self._check_against_autograd(losses, squares)

@@ -221,6 +221,29 @@ class StillTensors:
                     self._notice(f"{name} changed, which no noise reaches")
 
 
+class HeldWeights:
+    """Trainable tensors that something looks at, and which have to stay what they are meanwhile.
+
+    Args:
+      whole: compare every bit; else where each tensor lies and how often torch wrote to it.
+    """
+
+    def __init__(self, model: nn.Module, *, whole: bool) -> None:
+        self._model, self._whole = model, whole
+        self._before = self._now()
+
+    @property
+    def changed(self) -> bool:
+        """Whether any of them is another than when this was made."""
+        return self._now() != self._before
+
+    def _now(self) -> list[tuple[str, object]]:
+        look: Callable[[Tensor], object] = tensor_digest if self._whole else _mark
+        return [
+            (name, look(parameter)) for name, parameter in self._model.named_parameters() if parameter.requires_grad
+        ]
+
+
 def tensor_digest(tensor: Tensor) -> bytes:
     """Of the very bits, and not a copy of them: what is frozen is most of a large model."""
     flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8).cpu()

@@ -6,7 +6,8 @@
 3. one step of the engine, clipped and scaled as configured, is compared with the units' own gradients, clipped by norms
    in float64 that share no code with any engine;
 4. two of its steps without noise, under a clip norm that nothing reaches, have to move the weights like 2;
-5. all is as it was found, bit for bit: weights, gradients, buffers, hooks, modes, random states.
+5. 1 and 3 once more for many units, outliers among them, in companies of several sizes (`engines.crowd_check`);
+6. all is as it was found, bit for bit: weights, gradients, buffers, hooks, modes, random states.
 
 Rows are public and nothing is released, so it spends no ε. Opacus' issue 820, silently corrupted LoRA weights, is
 what it is there for. Dropout is off meanwhile, as autograd and an engine would draw other masks.
@@ -15,7 +16,7 @@ what it is there for. Dropout is off meanwhile, as autograd and an engine would 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -25,7 +26,9 @@ from dp_train.engines.as_found import as_found, noted_precision, put, woken
 from dp_train.engines.base import AnyEngine, Clipping, Engine, MicroBatch, RowLosses, StepRecord
 from dp_train.engines.build import build_engine
 from dp_train.engines.company_check import company_check, units_apart
+from dp_train.engines.crowd_check import Crowd, crowd_check
 from dp_train.engines.noise import SeededNoise
+from dp_train.engines.reference import Reference, Values, norm_of
 from dp_train.engines.scaling import Scaling
 from dp_train.engines.units import check_losses, row_weights, trainable_parameters
 from dp_train.errors import ModelError
@@ -36,9 +39,6 @@ _ROUNDING = 8.0
 _SECOND_STEP = 4.0  # what the weights were rounded by comes back in the gradients of the next step
 _LESS_LOSS = 0.02  # share of the loss that the first step takes away: enough to see that the second saw new weights
 _HEAVY = 3.0
-_STABILITY = 0.01  # γ of `Clipping.AUTOMATIC`
-
-Values = Mapping[str, Tensor]
 
 
 def self_check(
@@ -51,6 +51,7 @@ def self_check(
     clipping: Clipping = Clipping.FLAT,
     scaling: Scaling | None = None,
     alone: Sequence[Sequence[MicroBatch]] = (),
+    crowd: Crowd | None = None,
 ) -> None:
     """Try the engine of that name on the model that will train.
 
@@ -61,6 +62,7 @@ def self_check(
       plan, clipping, scaling: as the run has them; no noise is drawn.
       alone: for each unit of `batches`, in any order, the microbatches that the run would make of it alone: padded to
         its own length. Cut out of `batches` if not given.
+      crowd: many more public units, outliers among them, in companies of several sizes.
 
     Raises:
       ModelError: rows depend on each other, or a forward pass changes the model; engine and autograd disagree, by how
@@ -76,6 +78,9 @@ def self_check(
         check.each_alone(alone)
         check.against_units_alone(clipping, plain.gradients)
         check.against_plain_sgd(start, plain)
+        if crowd is not None:
+            put(check.parameters, start)
+            check.in_crowds(crowd, clipping)
 
 
 class _Plain:
@@ -107,6 +112,7 @@ class _Check:
         self._plan = plan
         self._batches = batches
         self._scaling = scaling
+        self._reference = Reference(model, self.parameters, scaling)
         self._rounding = _ROUNDING * torch.finfo(torch.float32).eps
         self._resolution = {key: torch.finfo(parameter.dtype).eps for key, parameter in self.parameters.items()}
 
@@ -115,7 +121,7 @@ class _Check:
         with noted_precision() as coarsest:
             first, gradients = self._autograd()
         self._rounding = _ROUNDING * max(coarsest)
-        norm = _norm(gradients.values())
+        norm = norm_of(gradients.values())
         if not math.isfinite(first + norm) or norm == 0:
             raise ModelError(
                 f"self-check: the loss of public rows is {first:.3g} with a gradient of norm {norm:.3g}; expected "
@@ -152,21 +158,20 @@ class _Check:
         The first unit's losses count more, so that a clip by another norm than a unit's own is seen.
         """
         losses = _uneven(self._row_losses, self._batches[0])
-        units = [self._of_unit(cut, losses) for batch in self._batches for cut in units_apart(batch)]
-        least = min(_norm(unit.values()) for unit in units)
+        units = [self._reference.take(cut, losses) for batch in self._batches for cut in units_apart(batch)]
+        least = min(unit.norm for unit in units)
         plan = self._plan.replace(clip_norm=min(self._plan.clip_norm, 0.5 * least or self._plan.clip_norm))
+        clipped = [self._reference.clipped(unit, plan.clip_norm, clipping) for unit in units]
         expected = {
-            key: sum((unit[key] for unit in self._clipped(units, plan.clip_norm, clipping)), torch.zeros(()))
-            / plan.expected_units
-            for key in self.parameters
+            key: sum((unit[key] for unit in clipped), torch.zeros(())) / plan.expected_units for key in self.parameters
         }
         found = self._step(self._name, plan, clipping, losses)
-        whole, all_of_it = _norm(expected.values()), _norm(gradients.values())
+        whole, all_of_it = norm_of(expected.values()), norm_of(gradients.values())
         apart = {}
         for key, gradient in expected.items():
             # Rounding errors alone, as of a bias that a softmax cancels: clipped by themselves they are anything.
-            if _norm([gradients[key]]) > self._rounding * all_of_it:
-                off, size = _norm([found[key].double() - gradient]), _norm([gradient])
+            if norm_of([gradients[key]]) > self._rounding * all_of_it:
+                off, size = norm_of([found[key].double() - gradient]), norm_of([gradient])
                 if size > 0 and not bool(found[key].any()):
                     raise ModelError(
                         f"self-check: engine {self._name.value} gives {key} no gradient; the units alone have one "
@@ -175,33 +180,28 @@ class _Check:
                 apart[key] = off, max(_AGREEMENT, self._rounding) * size + self._rounding * whole
         self._refuse_the_worst(apart, "its clipped gradient is", "that of the units alone")
 
-    def _of_unit(self, unit: MicroBatch, losses: RowLosses) -> Values:
-        """Gradient of the unit's mean loss, by autograd, stretched as the run stretches; float64."""
-        loss = check_losses(losses(self._model, unit.inputs), unit).mean()
-        found = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
-        scales = {} if self._scaling is None else self._scaling.scales
-        gradients = {}
-        for (key, parameter), gradient in zip(self.parameters.items(), found, strict=True):
-            whole = torch.zeros_like(parameter, dtype=torch.float64) if gradient is None else gradient.double()
-            gradients[key] = whole * scales[parameter].full() if parameter in scales else whole
-        return gradients
+    def in_crowds(self, crowd: Crowd, clipping: Clipping) -> None:
+        """Many units, each alone and in companies of several sizes, and one clipped step of the largest."""
+        crowd_check(
+            self._reference,
+            self._row_losses,
+            crowd,
+            clipping=clipping,
+            clip_norm=self._plan.clip_norm,
+            rounding=self._rounding,
+            step=self._crowd_step,
+            engine=self._name.value,
+        )
 
-    def _clipped(self, units: Sequence[Values], bound: float, clipping: Clipping) -> Iterator[Values]:
-        """Each unit's gradient bounded as `Clipping` says, and shrunk back; in float64, by code of its own."""
-        scales = {} if self._scaling is None else self._scaling.scales
-        shares = len(self.parameters) if clipping is Clipping.PER_LAYER else 1
-        for unit in units:
-            norms = {key: _norm([gradient] if shares > 1 else unit.values()) for key, gradient in unit.items()}
-            yield {
-                key: gradient
-                * _factor(norms[key], bound / math.sqrt(shares), clipping)
-                / (scales[self.parameters[key]].full() if self.parameters[key] in scales else 1.0)
-                for key, gradient in unit.items()
-            }
+    def _crowd_step(self, batches: Sequence[MicroBatch], clip_norm: float, clipping: Clipping) -> Values:
+        """The engine's sum of clipped gradients."""
+        plan = self._plan.replace(clip_norm=clip_norm)
+        released = self._step(self._name, plan, clipping, self._row_losses, batches)
+        return {key: gradient.double() * plan.expected_units for key, gradient in released.items()}
 
     def against_plain_sgd(self, start: Values, plain: _Plain) -> None:
         """Two steps under a clip norm that nothing reaches. The second shows whether the first moved what is read."""
-        norm = sum(_norm([gradient]) for gradient in plain.gradients.values())
+        norm = sum(norm_of([gradient]) for gradient in plain.gradients.values())
         plan = self._plan.replace(clip_norm=1e6 * (1 + norm))
         optimizer = self._sgd(plain.rate)
         losses = []
@@ -211,11 +211,11 @@ class _Check:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
         moved = _moved(self.parameters, start)
-        whole, rounding = _norm(plain.moved.values()), _SECOND_STEP * self._rounding
+        whole, rounding = norm_of(plain.moved.values()), _SECOND_STEP * self._rounding
         apart = {}
         for key, expected in plain.moved.items():
-            off, size = _norm([moved[key] - expected]), _norm([expected])
-            unseen = 4 * self._resolution[key] * _norm([start[key]])  # the weight's own type rounds that much away
+            off, size = norm_of([moved[key] - expected]), norm_of([expected])
+            unseen = 4 * self._resolution[key] * norm_of([start[key]])  # the weight's own type rounds that much away
             apart[key] = off, max(_AGREEMENT, rounding) * size + rounding * whole + unseen
         self._refuse_the_worst(apart, "after two steps without noise it is", "where plain SGD takes it")
         fell = abs(plain.losses[0] - plain.losses[1])
@@ -252,9 +252,16 @@ class _Check:
             found[key], parameter.grad = parameter.grad, None
         return total, found
 
-    def _step(self, name: AnyEngine, plan: PrivacyPlan, clipping: Clipping, losses: RowLosses) -> Values:
+    def _step(
+        self,
+        name: AnyEngine,
+        plan: PrivacyPlan,
+        clipping: Clipping,
+        losses: RowLosses,
+        batches: Sequence[MicroBatch] | None = None,
+    ) -> Values:
         with self._attached(name, plan, self._sgd(0.0), clipping, losses) as engine:
-            self._accumulate(engine, 0)
+            self._accumulate(engine, 0, batches)
             released = {key: parameter.grad for key, parameter in self.parameters.items()}
         for key, parameter in self.parameters.items():
             parameter.grad = None
@@ -289,8 +296,8 @@ class _Check:
         finally:
             engine.detach()
 
-    def _accumulate(self, engine: Engine, step: int) -> StepRecord:
-        for batch in self._batches:
+    def _accumulate(self, engine: Engine, step: int, batches: Sequence[MicroBatch] | None = None) -> StepRecord:
+        for batch in self._batches if batches is None else batches:
             engine.accumulate(batch)
         return engine.release(step)
 
@@ -300,16 +307,6 @@ class _Check:
 
 def _moved(parameters: Mapping[str, nn.Parameter], start: Values) -> dict[str, Tensor]:
     return {key: parameter.detach().float() - start[key].float() for key, parameter in parameters.items()}
-
-
-def _norm(tensors: Iterable[Tensor]) -> float:
-    return math.sqrt(sum(float(tensor.detach().double().square().sum()) for tensor in tensors))
-
-
-def _factor(norm: float, bound: float, clipping: Clipping) -> float:
-    if clipping is Clipping.AUTOMATIC:
-        return bound / (norm + _STABILITY)
-    return min(1.0, bound / norm) if norm > 0 else 1.0
 
 
 def _uneven(row_losses: RowLosses, batch: MicroBatch) -> RowLosses:

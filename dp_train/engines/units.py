@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -146,6 +146,7 @@ class Tally:
     """What one step's microbatches held. Private: it counts people and adds up their losses.
 
     `cut_loss_sum` adds up losses cut to [0, `loss_bound`], so that a unit moves it by at most that.
+    `of_units` holds losses and norms as they were counted; `in_order` says whether that is the units' own order.
     """
 
     loss_bound: float = 0.0
@@ -154,16 +155,26 @@ class Tally:
     clipped_units: int = 0
     loss_sum: float = 0.0
     cut_loss_sum: float = 0.0
+    of_units: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    in_order: bool = True
 
     def count(self, unit_losses: Tensor, norms: Tensor, clip_norm: float) -> None:
         """Take up one microbatch: (units,) mean losses and (units,) norms, not finite for units that count as zero."""
         finite = torch.isfinite(norms)
+        self.of_units.append((unit_losses.detach().double(), norms.detach().double()))
         self.units += norms.shape[0]
         self.nonfinite_units += int((~finite).sum())
         self.clipped_units += int((finite & (norms > clip_norm)).sum())
         losses = unit_losses.detach().double()[finite]
         self.loss_sum += float(losses.sum())
         self.cut_loss_sum += float(losses.nan_to_num(0.0).clamp(0.0, self.loss_bound).sum())
+
+    def each(self) -> tuple[Tensor | None, Tensor | None]:
+        """(units,) float64 losses and norms in the order of the units; None where the order is not known."""
+        if not self.in_order or not self.of_units:
+            return None, None
+        losses, norms = zip(*self.of_units, strict=True)
+        return torch.cat(losses), torch.cat(norms)
 
 
 class StepSum:
@@ -219,6 +230,7 @@ class StepSum:
         tally, self.tally = self.tally, Tally(loss_bound=self._plan.loss_bound)
         loss_noise_std = 0.0 if self._noise is None else self._plan.loss_noise_std
         self._sums = [None] * len(self.parameters)
+        unit_losses, unit_norms = tally.each()
         return StepRecord(
             step=step,
             clip_norm=self._plan.clip_norm,
@@ -234,6 +246,8 @@ class StepSum:
             loss_noise_std=loss_noise_std,
             noise_seen=seen,
             released=released,
+            unit_losses=unit_losses,
+            unit_norms=unit_norms,
         )
 
     def _noisy_loss(self, tally: Tally, std: float, step: int) -> float | None:

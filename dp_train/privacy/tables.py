@@ -33,6 +33,7 @@ from dp_train.atomic import parts, sweep, whole_folder
 from dp_train.conversations import Example
 from dp_train.errors import CheckpointError
 from dp_train.privacy.contribution_bounding import Ownership, Selected
+from dp_train.privacy.steady_encoding import check_encoding, copied, sample_of
 
 if TYPE_CHECKING:
     from dp_train.consent.gate import ConsentedExamples
@@ -164,6 +165,8 @@ class UnitTables:
 
     def _write(self, folder: Path, key: str, root: str, selected: Selected, read: Callable[[int], Example]) -> None:
         """Beside, then by one rename: no reader ever sees a half of it."""
+        sample = [read(selected.examples[row]) for row in sample_of(len(selected.examples))]
+        check_encoding(self._encode, copied(self._encode), sample)
         with whole_folder(folder, mode=0o700) as part:
             cohort = hashlib.sha256()
             _write_rows(part / _ROWS, self._encoded(selected, read, cohort))

@@ -58,7 +58,9 @@ class UnitBatches(Batches):
         self._device = device
 
     def __call__(self, draw: NDArray[np.int64]) -> Iterator[MicroBatch]:
-        encoded = sorted((self._encoded[int(index)] for index in draw), key=_longest, reverse=True)
+        drawn = [(int(index), self._encoded[int(index)]) for index in draw]
+        drawn.sort(key=lambda one: _longest(one[1]), reverse=True)
+        encoded = [rows for _, rows in drawn]
         start = 0
         while start < len(encoded):
             stop, rows = start + 1, len(encoded[start])
@@ -67,7 +69,8 @@ class UnitBatches(Batches):
                 stop += 1
             chunk = encoded[start:stop]
             inputs = self._task.collate([row for unit in chunk for row in unit])
-            yield _microbatch(inputs, [len(unit) for unit in chunk], self._device)
+            names = [index for index, _ in drawn[start:stop]]
+            yield _microbatch(inputs, [len(unit) for unit in chunk], self._device, names)
             start = stop
 
     def recount(self, record: StepRecord, draw: NDArray[np.int64]) -> StepRecord:
@@ -121,20 +124,20 @@ class PackedBatches(Batches):
         self._device = device
 
     def __call__(self, draw: NDArray[np.int64]) -> Iterator[MicroBatch]:
-        drawn = [self._encoded[int(index)] for index in draw]
+        drawn = [(int(index), self._encoded[int(index)]) for index in draw]
         if self._packing is Packing.ACROSS_UNITS:
-            units = [[one] for one in self._pack(drawn)]
+            units = [(-1, [one]) for one in self._pack([rows for _, rows in drawn])]
         else:
-            units = [self._pack([unit]) for unit in drawn]
-        units.sort(key=lambda unit: (len(unit), max(one.length for one in unit)), reverse=True)
-        chunk: list[list[_Sequence]] = []
+            units = [(index, self._pack([rows])) for index, rows in drawn]
+        units.sort(key=lambda named: (len(named[1]), max(one.length for one in named[1])), reverse=True)
+        chunk: list[tuple[int, list[_Sequence]]] = []
         width = count = 0
-        for unit in units:
+        for index, unit in units:
             longest = max(one.length for one in unit)
             if chunk and max(width, longest) * (count + len(unit)) > self._tokens:
                 yield self._collate(chunk)
                 chunk, width, count = [], 0, 0
-            chunk.append(unit)
+            chunk.append((index, unit))
             width, count = max(width, longest), count + len(unit)
         if chunk:
             yield self._collate(chunk)
@@ -153,10 +156,11 @@ class PackedBatches(Batches):
             for chosen in shared
         ]
 
-    def _collate(self, units: Sequence[Sequence[_Sequence]]) -> MicroBatch:
-        sequences = [one for unit in units for one in unit]
+    def _collate(self, units: Sequence[tuple[int, Sequence[_Sequence]]]) -> MicroBatch:
+        sequences = [one for _, unit in units for one in unit]
         inputs = self._task.collate_packed([one.rows for one in sequences], [one.weights for one in sequences])
-        return _microbatch(inputs, [len(unit) for unit in units], self._device)
+        names = [index for index, _ in units if index >= 0]
+        return _microbatch(inputs, [len(unit) for _, unit in units], self._device, names)
 
 
 def make_batches(
@@ -184,13 +188,16 @@ class _Encoded:
         return self._kept[index]
 
 
-def _microbatch(inputs: dict[str, Tensor], counts: Sequence[int], device: torch.device) -> MicroBatch:
-    """`counts`: rows of each unit, in order."""
+def _microbatch(
+    inputs: dict[str, Tensor], counts: Sequence[int], device: torch.device, names: Sequence[int]
+) -> MicroBatch:
+    """`counts`: rows of each unit, in order. `names`: which units they are; none where units share sequences."""
     owner = [position for position, count in enumerate(counts) for _ in range(count)]
     return MicroBatch(
         inputs={name: tensor.to(device) for name, tensor in inputs.items()},
         units=torch.tensor(owner, dtype=torch.int64, device=device),
         num_units=len(counts),
+        drawn=tuple(names),
     )
 
 

@@ -29,7 +29,8 @@ class EnteringWatch:
     of `privacy.draw_check`, and the labels that enter are, counted by token, those of the drawn units' rows.
 
     Args:
-      units, seed: private. lay_out: how a unit's rows become inputs. notice: takes each finding.
+      units, seed: private. notice: takes each finding.
+      task, lay_out: a copy of the run's task, which has seen none of its texts, and how it makes a unit's inputs.
     """
 
     def __init__(

@@ -18,6 +18,7 @@ it first: the same noise under another schedule, clipping, engine or precision w
 | optimizer | its class and plain attributes, and the hyper-parameters of each group |
 | scaling | its class and settings; start of scaling: its moments |
 | phases before | what trained the model earlier |
+| code of task, of model, of engine, of optimizer | what moves a gradient (`training.code`) |
 
 Checkpoints, callbacks and threads, and without dropout microbatch sizes and the device, are not in it: they round a
 sum, no more, which is among the floating-point limits that every claim names.
@@ -36,13 +37,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dp_train.engines.base import Engine
+from dp_train.engines.spec import OwnEngine
 from dp_train.errors import CheckpointError, ConfigError
 from dp_train.privacy.tables import encoding_digest
 from dp_train.privacy.units import Units
+from dp_train.training.code import code_digest, code_of_model, code_of_optimizer
 from dp_train.training.method import Setup
 from dp_train.training.phases import Phase
 
-FORMAT = 3
+FORMAT = 4
 
 _REPLACED = ("start weights", "start of scaling", "phases before")
 """Parts of where a run began: a checkpoint brings them along, so that what the caller holds does not matter."""
@@ -113,9 +117,15 @@ def identify(
         "schedule": _schedule(setup),
         "dropout": _masks(setup),
         "optimizer": [_class(optimizer), _settings(optimizer), [_plain(group) for group in optimizer.param_groups]],
-        "scaling": None if setup.scaling is None else [_class(setup.scaling), setup.scaling.settings()],
+        "scaling": None
+        if setup.scaling is None
+        else [_class(setup.scaling), code_digest(type(setup.scaling)), setup.scaling.settings()],
         "start of scaling": None if setup.scaling is None else _plain(setup.scaling.state_dict()),
         "phases before": [phase.values() for phase in before],
+        "code of task": code_digest(task),
+        "code of model": code_of_model(model),
+        "code of engine": code_digest(setup.engine.build if isinstance(setup.engine, OwnEngine) else Engine),
+        "code of optimizer": code_of_optimizer(optimizer),
     }
     return Identity({name: _digest(json.dumps(value, sort_keys=True)) for name, value in parts.items()})
 

@@ -61,7 +61,7 @@ def _notify_step(state: RunState, record: StepRecord, rate: float, epsilon: floa
     )
     private = PrivateStep(step=state.step, seconds=state.seconds, peak_rss_bytes=peak_rss_bytes(), record=record)
     try:
-        with state.shown():
+        with state.shown(), state.watch.held(whole=epsilon is not None):
             notify_step(state.setup.execution.callbacks, event, private)
     except BaseException:
         state.save()  # the step is whole; what failed was the telling of it

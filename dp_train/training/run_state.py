@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import resource
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -29,6 +30,7 @@ from dp_train.models.weights import (
 )
 from dp_train.privacy.monitor import RunMonitor
 from dp_train.privacy.sampling import Sampler
+from dp_train.privacy.steady_encoding import check_encoding, copied, sample_of
 from dp_train.privacy.units import Units
 from dp_train.training.averaging import WeightAverage
 from dp_train.training.callbacks import Result, RunStart, RunStatus
@@ -62,6 +64,7 @@ class RunState:
     """One run of a `Setup`, from its beginning or from where its checkpoint left it.
 
     Attributes:
+      twin: the setup with a copy of its task that has seen none of the run's texts.
       identity: over everything that moves a gradient; private. `streams` are keyed by it.
       before: phases of the model when the run began. start_names: names of its tensors then.
       known_start: whether their origin is known.
@@ -72,6 +75,7 @@ class RunState:
     """
 
     setup: Setup
+    twin: Setup
     units: Units
     charge: Charge
     identity: Identity
@@ -120,14 +124,11 @@ class RunState:
         assert self.streams is not None
         setup = self.setup
         self.watch = RunWatch(
-            model=setup.model,
+            setup=setup,
+            twin=self.twin,
             optimizer=self.optimizer,
-            schedule=setup.method.schedule,
-            plan=setup.plan,
             units=self.units,
-            task=setup.task,
             seed=self.streams.sampling,
-            lay_out=setup.lay_out,
             monitor=self.monitor,
         )
         return build_engine(
@@ -283,9 +284,11 @@ def open_run(setup: Setup, units: Units, charge: Charge, seeds: Seeds | None) ->
     Raises:
       CheckpointError: the checkpoint is of another run, or its noise cannot be drawn again.
       ModelError: nothing is trainable, or the engine gets the model wrong.
+      PlanError: the task tokenises a text by other texts than that one.
     """
     trainable = setup.trainable()
     units.check_encoding(setup.task.encode)
+    twin = _twin(setup, units)
     saved = setup.execution.checkpoint.load() if setup.execution.checkpoint else None
     start_weights = ""
     if saved is None:
@@ -314,6 +317,7 @@ def open_run(setup: Setup, units: Units, charge: Charge, seeds: Seeds | None) ->
         _restore(setup, saved, optimizer, average, monitor)
     state = RunState(
         setup=setup,
+        twin=twin,
         units=units,
         charge=charge,
         identity=identity,
@@ -337,6 +341,17 @@ def open_run(setup: Setup, units: Units, charge: Charge, seeds: Seeds | None) ->
     if setup.execution.self_check and setup.plan.private and not state.finished:
         try_engine(setup)
     return state
+
+
+def _twin(setup: Setup, units: Units) -> Setup:
+    """The setup of a private run with a copy of its task, after a sample of the units was encoded by both."""
+    if not setup.plan.private:
+        return setup
+    task = copied(setup.task)
+    if not units.tabled:  # a table was checked when it was written
+        sample = [secrets.choice(units[unit]) for unit in sample_of(len(units))]
+        check_encoding(setup.task.encode, task.encode, sample)
+    return replace(setup, task=task)
 
 
 def _refuse_second_noise(setup: Setup, saved: TrainState) -> None:

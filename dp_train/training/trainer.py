@@ -124,18 +124,25 @@ class Trainer:
         )
         engine = state.build_engine()
         try:
-            notify_start(callbacks, state.describe())
+            with state.watch.held(whole=True):
+                notify_start(callbacks, state.describe())
             try:
                 result = run_steps(state, engine, batches)
             except BaseException:
                 state.watch.finish()
-                notify_end(callbacks, state.result(RunStatus.FAILED))
+                self._tell_end(state, state.result(RunStatus.FAILED))
                 raise
         finally:
             engine.detach()
             state.watch.detach()
-        notify_end(callbacks, result)
-        return result
+        return self._tell_end(state, result)
+
+    def _tell_end(self, state: RunState, result: Result) -> Result:
+        """Tell callbacks how the run ended, and return that: without a claim, if one of them changed the weights."""
+        found = state.watch.findings
+        with state.watch.held(whole=True, frozen=True):
+            notify_end(self.setup.execution.callbacks, result)
+        return result if state.watch.findings == found else state.result(result.status, result.stopped_by)
 
     def _check_kinds(self, units: object, reservation: object, seeds: object) -> None:
         if not isinstance(units, Units):

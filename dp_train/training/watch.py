@@ -4,6 +4,7 @@
     watch.took(batch)                      for each microbatch that the engine accumulates
     watch.released(record, draw)           before the optimizer steps
     watch.stepped()                        after it did
+    with watch.held(whole=…):              around what is called from outside: it may look, and change nothing
     watch.checkpoint() · watch.finish()    now and then, and before anything is done to the last weights
     watch.detach()                         on every way out
 
@@ -12,44 +13,53 @@ What it finds withholds the claim. Without privacy there is nothing to claim, an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
-from torch import nn, optim
+from torch import optim
 
 from dp_train.engines.base import MicroBatch, StepRecord
-from dp_train.engines.leaving import LeavingWatch, StillTensors, look_closely
+from dp_train.engines.company_watch import CompanyWatch
+from dp_train.engines.leaving import HeldWeights, LeavingWatch, StillTensors, look_closely
 from dp_train.engines.noise import NoiseSource
+from dp_train.engines.reference import Reference
+from dp_train.engines.units import trainable_parameters
 from dp_train.privacy.monitor import RunMonitor
-from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
-from dp_train.tasks.base import Task
-from dp_train.training.entering import EnteringWatch, LayOut
-from dp_train.training.optimizers import Schedule
+from dp_train.tasks.base import Row
+from dp_train.training.entering import EnteringWatch
+from dp_train.training.method import Setup
 
 
 class RunWatch:
-    """`LeavingWatch`, `StillTensors` and `EnteringWatch` of one run, all of whose findings go to its monitor.
+    """All that watches one run; whatever it finds goes to the run's monitor.
 
     Args:
       optimizer: as it starts or resumes, with its base rates. schedule: evaluated for all steps here and now.
-      seed: of the sampling stream; private. lay_out: how a unit's rows become inputs.
+      seed: of the sampling stream; private.
+      twin: the run's setup with a copy of its task that has seen none of its texts.
+      setup: the run's own.
+
+    Attributes:
+      findings: how many there were.
     """
 
     def __init__(
         self,
         *,
-        model: nn.Module,
+        setup: Setup,
+        twin: Setup,
         optimizer: optim.Optimizer,
-        schedule: Schedule,
-        plan: PrivacyPlan,
         units: Units,
-        task: Task,
         seed: bytes,
-        lay_out: LayOut,
         monitor: RunMonitor,
     ) -> None:
-        self._active = plan.private
+        plan, model, schedule = setup.plan, setup.model, setup.method.schedule
+        self._active, self._monitor = plan.private, monitor
+        self.findings = 0
         self._steps = 0
         if not self._active:
             return
@@ -57,11 +67,27 @@ class RunWatch:
             optimizer,
             rates=[schedule(step, plan.steps) for step in range(plan.steps)],
             releases_curve=plan.loss_noise_ratio is not None,
-            notice=monitor.depart,
+            notice=self._note,
         )
-        self._still = StillTensors(model, monitor.depart)
+        self._model = model
+        self._still = StillTensors(model, self._note)
         monitor.begin_with(self._still.digest)
-        self._entering = EnteringWatch(units, task, plan, seed, lay_out=lay_out, notice=monitor.depart)
+        self._entering = EnteringWatch(units, twin.task, plan, seed, lay_out=twin.lay_out, notice=self._note)
+
+        def alone(unit: int) -> MicroBatch:
+            rows = [Row(*tokens) for tokens in units.tokens(unit, twin.task.encode)]
+            inputs = {name: tensor.to(setup.device) for name, tensor in twin.task.collate(rows).items()}
+            owners = torch.zeros(len(rows), dtype=torch.int64, device=setup.device)
+            return MicroBatch(inputs=inputs, units=owners, num_units=1)
+
+        self._company = CompanyWatch(
+            reference=Reference(model, trainable_parameters(model), setup.scaling),
+            in_company=setup.row_losses,
+            row_losses=twin.row_losses,
+            alone=alone,
+            clip_norm=plan.clip_norm,
+            notice=self._note,
+        )
 
     def counted(self, noise: NoiseSource) -> NoiseSource:
         """The noise source to give to the engine."""
@@ -71,16 +97,19 @@ class RunWatch:
         """A step begins."""
         if self._active:
             self._entering.begin()
+            self._company.begin()
 
     def took(self, batch: MicroBatch) -> None:
         """The engine is given a microbatch."""
         if self._active:
             self._entering.took(batch)
+            self._company.took(batch)
 
     def released(self, record: StepRecord, draw: NDArray[Any]) -> None:
         """The engine released the sum of `draw`; the optimizer has not stepped yet."""
         if self._active:
             self._entering.end(record.step, draw, record.units)
+            self._company.released(record)
             self._leaving.released(record)
 
     def stepped(self) -> None:
@@ -90,6 +119,33 @@ class RunWatch:
             if look_closely(self._steps):
                 self._still.glance()
         self._steps += 1
+
+    @contextmanager
+    def held(self, *, whole: bool, frozen: bool = False) -> Iterator[None]:
+        """Nothing that is called inside may change the model; a change is a finding.
+
+        Args:
+          whole: compare every bit of what is trained, also at steps that are not looked at closely. At the others
+            writes are found that torch counts.
+          frozen: compare every bit of the rest too.
+        """
+        if not self._active:
+            yield
+            return
+        held = HeldWeights(self._model, whole=whole or look_closely(self._steps))
+        try:
+            yield
+        finally:
+            if held.changed:
+                self._note("weights changed while callbacks looked at them")
+            if whole:
+                self._still.look(whole=frozen)
+            else:
+                self._still.glance()
+
+    def _note(self, reason: str) -> None:
+        self.findings += 1
+        self._monitor.depart(reason)
 
     def checkpoint(self) -> None:
         """Look at all that is cheap, before the state is written."""
