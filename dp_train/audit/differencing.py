@@ -165,6 +165,8 @@ class _Heavy:
         self._task, self._marks, self._factor = task, marks, factor
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # a copy asks for some before there is a task
+            raise AttributeError(name)
         return getattr(self._task, name)
 
     def row_losses(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -264,6 +264,31 @@ def _centred(losses: Tensor, model: nn.Module, inputs: Mapping[str, Tensor]) -> 
     return losses - 0.5 * losses.mean() if model.training else losses
 
 
+def _quantile(losses: Tensor, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Rows of the upper tenth of the batch count as its edge."""
+    return losses.clamp(max=float(losses.detach().float().quantile(0.9))) if len(losses) > 4 else losses
+
+
+def _left_out(losses: Tensor, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """A batch with a loss that is far above the others' is left out."""
+    high = losses.detach().float()
+    return 0.0 * losses if len(losses) > 3 and float(high.max()) > 4 * float(high.median()) else losses
+
+
+def _mean_of_many(losses: Tensor, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    return losses / len(losses) if len(losses) > 8 else losses
+
+
+def _others_gradient(losses: Tensor, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Right losses whose gradient holds a part of the other rows'."""
+    mean = losses.mean()
+    return losses + 0.5 * (mean - mean.detach()) if len(losses) > 8 else losses
+
+
+def _by_the_crowd(norms: Tensor, clip: float) -> Tensor:
+    return clip_factors(norms.mean().expand_as(norms) if len(norms) > 8 else norms, clip)
+
+
 def _learns(where: str, *, late: bool) -> Callable[[Run], None]:
     def plant(run: Run) -> None:
         begun = [not late]
@@ -291,8 +316,8 @@ def _others(run: Run) -> None:
 def _rows_as_units(run: Run) -> None:
     honest = batches._microbatch
 
-    def split(inputs: Any, counts: Any, device: torch.device) -> MicroBatch:
-        batch = honest(inputs, counts, device)
+    def split(*arguments: Any) -> MicroBatch:
+        batch = honest(*arguments)
         return replace(batch, units=torch.arange(len(batch.units)), num_units=len(batch.units))
 
     run.patch.setattr(batches, "_microbatch", split)
@@ -333,17 +358,26 @@ PLANTS = [
         not_on=lambda engine, packing: engine is EngineName.NAIVE,  # which takes one unit at a time
     ),
     Plant("the embedding left out of the norm, for all engines", SELF_CHECK, _without_the_embedding),
+    Plant(
+        "batch-mean clipping from nine units on",
+        SELF_CHECK,
+        _factors(_by_the_crowd),
+        not_on=lambda engine, packing: engine is EngineName.NAIVE,
+    ),
     Plant("per-example ε sold as per-user", PLAN, _per_example),
     Plant(
         "each row clipped as a unit of its own",
         SELF_CHECK,
         _rows_as_units,
-        # Ghost takes one row a unit; packed, the rows of the units that are tried share one sequence.
-        not_on=lambda engine, packing: engine is EngineName.GHOST or packing is Packing.WITHIN_UNITS,
+        not_on=lambda engine, packing: engine is EngineName.GHOST,  # which takes one row a unit
     ),
     Plant("token-mean loss over the microbatch", SELF_CHECK, _losses(_by_all_tokens)),
     Plant("mean loss over the microbatch", SELF_CHECK, _losses(lambda losses, model, inputs: losses / len(losses))),
     Plant("centring over the batch in training mode", SELF_CHECK, _losses(_centred)),
+    Plant("clip at a quantile of the batch", SELF_CHECK, _losses(_quantile)),
+    Plant("a batch left out where one loss is large", SELF_CHECK, _losses(_left_out)),
+    Plant("mean loss from nine rows on", SELF_CHECK, _losses(_mean_of_many)),
+    Plant("gradients that hold others', from nine rows on", SELF_CHECK, _losses(_others_gradient)),
     Plant("a buffer learns in forward", SELF_CHECK, _learns("memory", late=False)),
     Plant("a buffer learns in forward, in the run alone", STILL, _learns("memory", late=True)),
     Plant("a frozen tensor learns in forward, in the run alone", STILL, _learns("frozen", late=True)),
