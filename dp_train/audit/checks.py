@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dp_train.errors import ModelError, PlanError
+from dp_train.errors import DpTrainError, ModelError, PlanError
 
 FAMILY_LEVEL = 1e-4
 """Probability that all tests of one conformance audit together call a correct trainer wrong."""
@@ -24,7 +24,8 @@ class Check:
       name: of the part. compared: what was held against what.
       p_values: of its tests, by what they test; a correct trainer gives uniform ones.
       findings: what no correct trainer does, in public words; empty if nothing was found.
-      skipped: why the part does not apply to this run; "" if it ran.
+      skipped: why the part does not apply to this run; "" if it does.
+      error: why the part could not be run, which says nothing of the claim; "" if it could.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Check:
     p_values: Mapping[str, float] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     skipped: str = ""
+    error: str = ""
     seconds: float = 0.0
 
 
@@ -62,6 +64,11 @@ class Conformance:
         """What refutes the claim that the trainer does as planned; empty if all is consistent with it."""
         return tuple(f"{check.name}: {finding}" for check in self.checks for finding in self.findings_of(check))
 
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """Parts that could not be run, and why: the audit is then incomplete."""
+        return tuple(f"{check.name}: {check.error}" for check in self.checks if check.error)
+
     def findings_of(self, check: Check) -> tuple[str, ...]:
         """What one part found, its p-values compared with the level of the whole family."""
         bound = self.level / max(self.tests, 1)
@@ -83,6 +90,7 @@ class Conformance:
                     "p_values": {what: float(f"{p:.3g}") for what, p in check.p_values.items()},
                     "findings": list(self.findings_of(check)),
                     "skipped": check.skipped or None,
+                    "error": check.error or None,
                     "seconds": round(check.seconds, 2),
                 }
                 for check in self.checks
@@ -90,13 +98,24 @@ class Conformance:
         }
 
 
-def timed(name: str, part: Callable[[], Check]) -> Check:
-    """Run one part and note its seconds; a trainer that refuses to start is a finding, not the audit's end."""
+def timed(name: str, part: Callable[[], Check], *, refuses: bool = False) -> Check:
+    """Run one part and note its seconds.
+
+    Args:
+      refuses: whether an error is what the part looks for, as of the self-check; else it says that the part could not
+        be run, and nothing of the claim.
+    """
     begun = time.perf_counter()
     try:
         found = part()
-    except (ModelError, PlanError) as error:
-        found = Check(name=name, compared="the trainer refuses before data is read", findings=(str(error),))
+    except DpTrainError as error:
+        said = str(error)
+        found = Check(
+            name=name,
+            compared="the part did not come to its end",
+            findings=(said,) if refuses and isinstance(error, ModelError | PlanError) else (),
+            error="" if refuses and isinstance(error, ModelError | PlanError) else said,
+        )
     return replace(found, seconds=time.perf_counter() - begun)
 
 

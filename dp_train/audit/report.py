@@ -26,7 +26,7 @@ FORMAT = 1
 SHOWN, REFUTING = 0.95, 0.999
 """Confidence of the bounds that are shown, and of those that refute."""
 
-CONSISTENT, REFUTED = "consistent with the claim", "refutes the claim"
+CONSISTENT, REFUTED, INCOMPLETE = "consistent with the claim", "refutes the claim", "incomplete"
 _POINTS = 64
 
 
@@ -144,7 +144,9 @@ class AuditReport:
     @property
     def verdict(self) -> str:
         """What the audit says of the claim; it proves nothing."""
-        return REFUTED if self.findings else CONSISTENT
+        if self.findings:
+            return REFUTED
+        return INCOMPLETE if self.conformance.errors else CONSISTENT
 
     def values(self) -> dict[str, Any]:
         """`audit.json`: public values, and private ones where that was asked for."""
@@ -184,4 +186,15 @@ def thinned(fpr: NDArray[np.float64], tpr: NDArray[np.float64]) -> list[tuple[fl
     return [(float(fpr[place]), float(tpr[place])) for place in places]
 
 
-__all__ = ["CONSISTENT", "REFUTED", "REFUTING", "SHOWN", "Attack", "AuditReport", "Level", "bound_values", "thinned"]
+__all__ = [
+    "CONSISTENT",
+    "INCOMPLETE",
+    "REFUTED",
+    "REFUTING",
+    "SHOWN",
+    "Attack",
+    "AuditReport",
+    "Level",
+    "bound_values",
+    "thinned",
+]

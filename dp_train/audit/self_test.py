@@ -62,7 +62,7 @@ def self_test(
         say(name)
         begun = time.perf_counter()
         seen = audited(plant, seed=seed)
-        parts = tuple(check.name for check in seen.checks if seen.findings_of(check))
+        parts = tuple(check.name for check in seen.checks if seen.findings_of(check) or check.error)
         found.append(Caught(bug=name, parts=parts, seconds=time.perf_counter() - begun))
     return found
 

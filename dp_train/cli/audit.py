@@ -66,7 +66,7 @@ def _show(out: Console, folder: RunFolder, audit: Mapping[str, Any]) -> None:
 
 def _check_row(check: Mapping[str, Any]) -> tuple[str, ...]:
     p = check["p_values"]
-    found = "; ".join(check["findings"]) or check["skipped"] or "nothing"
+    found = "; ".join(check["findings"]) or check["error"] or check["skipped"] or "nothing"
     least = f"{min(p.values()):.2g}" if p else ""
     return check["name"], str(len(p) or ""), least, found, f"{check['seconds']:.1f}"
 

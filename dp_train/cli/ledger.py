@@ -95,10 +95,7 @@ def _sentences(stand: Standing) -> list[str]:
     if stand.open_lines:
         lines.append(f"{stand.open_lines} reservations are open and count in full")
     if stand.refuted:
-        lines.append(
-            f"{stand.refuted} runs have a claim that an audit refuted: they count as planned, may have spent more, and "
-            "nobody knows how much; keep their models inside"
-        )
+        lines.append(f"{stand.refuted} claims were refuted by an audit: these runs may have spent more than they count")
     if stand.without_bound:
         lines.append(
             f"{stand.without_bound} runs without a bound per person (without privacy, or per example): their models "
@@ -134,7 +131,6 @@ def _values(stand: Standing) -> dict[str, Any]:
         "epsilon_by_filter": None if stand.adaptive is None else _finite(stand.adaptive),
         "open": stand.open_lines,
         "runs_without_bound": stand.without_bound,
-        "runs_refuted": stand.refuted,
         "runs": [_line_values(line) for line in stand.lines],
     }
 

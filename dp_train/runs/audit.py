@@ -248,7 +248,7 @@ def _mark_versions(run: TrackedRun, report: AuditReport) -> None:
 
 
 def expect_consistent(folder: RunFolder, report: AuditReport) -> None:
-    """Raise if the audit refutes the claim.
+    """Raise if the audit refutes the claim, or could not be run to its end.
 
     Raises:
       PrivacyError: it does; says by what.
@@ -257,6 +257,11 @@ def expect_consistent(folder: RunFolder, report: AuditReport) -> None:
         raise PrivacyError(
             f"audit {folder.path}: refutes the claim, which is withheld from now on: {'; '.join(report.findings)}; "
             "keep the model inside, mend the trainer and train anew"
+        )
+    if report.conformance.errors:
+        raise PrivacyError(
+            f"audit {folder.path}: is incomplete, and says nothing of the claim: "
+            f"{'; '.join(report.conformance.errors)}; mend that, and audit again"
         )
 
 

@@ -159,14 +159,14 @@ def _section(audit: Mapping[str, Any]) -> dict[str, Any]:
             f"{bound['correct']} of {bound['guesses']} guesses right, {attack['canaries']} canaries in a shadow run on "
             "published text)"
         )
-    passed = sum(not check["findings"] for check in ran)
+    passed = sum(not check["findings"] and not check["error"] for check in ran)
     found["conformance"] = (
         f"{passed} of {len(ran)} parts find nothing; {conformance['tests']} tests at a level of "
         f"{conformance['family_wise_level']:g} together"
     )
     for check in checks:
         least = min(check["p_values"].values(), default=None)
-        said = "; ".join(check["findings"]) or check["skipped"] or "nothing found"
+        said = "; ".join(check["findings"]) or check["error"] or check["skipped"] or "nothing found"
         tests = f" ({len(check['p_values'])} tests, least p={least:.2g})" if least is not None else ""
         found[check["name"]] = f"{said}{tests}"
     if audit["private"]:

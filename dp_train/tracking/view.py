@@ -90,8 +90,6 @@ def view_state(metrics: Sequence[str]) -> dict[str, Any]:
             _line([f"valid/{metric}"], f"within-{metric}", _WITHIN, f"{metric} against ε, within a run", x=_EPSILON),
         ]
     charts += [
-        _chart("SCATTER", "audit", _AUDIT, "Lower bound of the audit against the claimed ε, each run")
-        | {"xaxis": {"key": _EPSILON, "type": "METRIC"}, "yaxis": {"key": AUDITED, "type": "METRIC"}},
         _line([_EPSILON], "spent", _WITHIN, "ε spent, by step", x=None),
         _chart("PARALLEL", "settings", _SETTINGS, "Settings, ε and scores")
         | {
@@ -99,13 +97,15 @@ def view_state(metrics: Sequence[str]) -> dict[str, Any]:
             "selectedMetrics": [_EPSILON, *(f"utility/{metric}" for metric in metrics)],
             "showAllRuns": False,
         },
+        _chart("SCATTER", "audit", _AUDIT, "Lower bound of the audit against the claimed ε, each run")
+        | {"xaxis": {"key": _EPSILON, "type": "METRIC"}, "yaxis": {"key": AUDITED, "type": "METRIC"}},
     ]
     sections = (
         (_FRONTIER, f"{VIEW_NAME} (step: 1000·ε)", 2),
         (_RUNS, "Runs", 2),
         (_WITHIN, "Within a run", 2),
-        (_AUDIT, "Audit", 2),
         (_SETTINGS, "Settings", 1),
+        (_AUDIT, "Audit", 2),
     )
     return {
         "searchFilter": "tags.`dp_train.kind` != 'pretrain'",  # trials and the parent that holds their frontier

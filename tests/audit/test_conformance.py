@@ -121,7 +121,16 @@ def test_a_trainer_that_refuses_to_start_is_a_finding() -> None:
     def refuse() -> Check:
         raise PlanError("plan: no")
 
-    assert timed("part", refuse).findings == ("plan: no",)
+    assert timed("part", refuse, refuses=True).findings == ("plan: no",)
+
+
+def test_a_part_that_cannot_be_run_says_nothing_of_the_claim() -> None:
+    def refuse() -> Check:
+        raise PlanError("plan: no")
+
+    found = Conformance(checks=(timed("part", refuse),))
+    assert found.findings == ()
+    assert found.errors == ("part: plan: no",)
 
 
 def test_all_p_values_share_one_level() -> None:

@@ -313,10 +313,7 @@ class Ledger:
     def refute(self, identifier: str, reason: str, *, audit: Mapping[str, Any]) -> str:
         """Note that an audit refuted the claim of a line; returns the hash of the row. Once more changes nothing.
 
-        What the line reserved stays charged: the run spent at least that, and nobody knows how much more.
-
-        Args:
-          reason: in public words. audit: what was measured; public numbers alone.
+        What the line reserved stays charged: the run spent at least that. Reason and measurements are public.
 
         Raises:
           PrivacyError: there is no such line.
