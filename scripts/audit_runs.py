@@ -5,7 +5,7 @@
     python scripts/audit_runs.py summary/quickstart --epsilon 1 --canaries 2000
     python scripts/audit_runs.py compose/quickstart --seeds 3 --skip run,black
 
-1. the experiment's own people, starting point, plan, engine and optimizer, with nothing tracked and nothing in a ledger;
+1. the experiment's own people, starting point, plan, engine and optimizer; nothing is tracked or in a ledger;
 2. its training as it is, for the time that it takes;
 3. a shadow run with Dirac canaries among the same people (`dp_train.audit.white_box`);
 4. a shadow run with canary people, half of each kind (`dp_train.audit.black_box`).
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("experiment")
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--epsilon", type=float, default=8.0)
-    parser.add_argument("--canaries", type=int, default=100_000)
+    parser.add_argument("--canaries", type=int, default=40_000)
     parser.add_argument("--people", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--skip", default="")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dp_train.audit.one_run import OneRun as OneRun
     from dp_train.audit.one_run import black_box as black_box
     from dp_train.audit.one_run import black_box_bounds as black_box_bounds
+    from dp_train.audit.one_run import exposure_run as exposure_run
     from dp_train.audit.one_run import unit_losses as unit_losses
     from dp_train.audit.one_run import white_box as white_box
     from dp_train.audit.one_run import white_box_bounds as white_box_bounds
@@ -62,6 +63,7 @@ _HOMES = {
     "clopper_pearson": "audit.roc",
     "draw_coins": "audit.canaries",
     "exposure_of": "audit.exposure",
+    "exposure_run": "audit.one_run",
     "f_dp": "audit.bounds",
     "loss_difference": "audit.scores",
     "mechanism_scores": "audit.scores",

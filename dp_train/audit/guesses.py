@@ -13,7 +13,10 @@ from dp_train.audit.scores import mechanism_scores, simulate
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.trade_off import Claim
 
-_RUNS = 4
+_CANARIES = 40_000
+"""How many are simulated in all, a run after the other: the mean of few runs of many says as much."""
+
+_MOST_RUNS = 4
 _LEVEL = 0.03
 _FEWEST = 20
 
@@ -42,7 +45,7 @@ def planned_guesses(plan: PrivacyPlan, canaries: int, *, amplitude: float = 1.0)
     """
     claim, m = Claim.of(plan), canaries
     right = _right(plan, m, amplitude, 1.0)
-    planned = max(_counts(m, 12), key=lambda r: f_dp_epsilon(claim, m, r, int(right[r - 1]), _LEVEL))
+    planned = max(_counts(m, 24), key=lambda r: f_dp_epsilon(claim, m, r, int(right[r - 1]), _LEVEL))
     surely = _right(plan, m, amplitude, 0.5)
     violated = max(_counts(m, 40), key=lambda r: steinke_epsilon(m, r, int(surely[r - 1]), plan.delta, _LEVEL))
     return Guesses(planned=planned, violated=violated)
@@ -51,7 +54,8 @@ def planned_guesses(plan: PrivacyPlan, canaries: int, *, amplitude: float = 1.0)
 def _right(plan: PrivacyPlan, canaries: int, amplitude: float, noise_scale: float) -> NDArray[np.float64]:
     """(canaries,) how many of the first 1, 2, … guesses are right on average, by scores that know the noise."""
     right = np.zeros(canaries)
-    for run in range(_RUNS):
+    runs = min(_MOST_RUNS, max(1, _CANARIES // canaries))
+    for run in range(runs):
         included = np.random.default_rng([run, 1]).random(canaries) < 0.5
         observed = simulate(plan, included, seed=run, noise_scale=noise_scale, amplitude=amplitude)
         scores = mechanism_scores(
@@ -61,7 +65,7 @@ def _right(plan: PrivacyPlan, canaries: int, amplitude: float, noise_scale: floa
             noise_multiplier=noise_scale * plan.calibrated_noise_multiplier,
         )
         chosen, guessed = guess(scores, canaries, centre=0.0)
-        right += (guessed == included[chosen]).cumsum() / _RUNS
+        right += (guessed == included[chosen]).cumsum() / runs
     return right
 
 

@@ -26,12 +26,13 @@ from torch import nn
 
 from dp_train.audit.bank import BankedModel, BankedTask, BankWatch
 from dp_train.audit.bounds import LowerBound, f_dp, steinke, tightest
-from dp_train.audit.canaries import CanaryPeople, DiracCanaries, draw_coins
+from dp_train.audit.canaries import CanaryKind, CanaryPeople, DiracCanaries, draw_coins
+from dp_train.audit.exposure import Exposure, exposure_of
 from dp_train.audit.guesses import planned_guesses
 from dp_train.audit.scores import loss_difference, mechanism_scores, seen_noise
 from dp_train.conversations import Example
 from dp_train.engines.base import Clipping
-from dp_train.errors import ConfigError
+from dp_train.errors import ConfigError, DataError
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.trade_off import Claim
 from dp_train.privacy.units import Units
@@ -72,7 +73,7 @@ def white_box(
     trainer: Trainer,
     company: Units | None = None,
     *,
-    canaries: int = 100_000,
+    canaries: int = 40_000,
     confidence: float = 0.95,
     plan: PrivacyPlan | None = None,
     seed: int | None = None,
@@ -104,7 +105,7 @@ def white_box(
     included = draw_coins(canaries, seed=seed)
     purpose = setup.task.purpose if company is None else company.purpose
     units = _together(company, dirac.units(included, setup.plan, purpose), setup.plan)
-    shadow = _Shadow.of(setup, dirac)
+    shadow = Shadow.of(setup, dirac)
     result = shadow.run(units, seed)
     observed, amplitude = shadow.watch.observed, shadow.amplitude
     noise = seen_noise(observed, claimed)
@@ -142,13 +143,50 @@ def black_box(
     units = _together(company, people.units(included, setup.plan, setup.task, company.purpose), setup.plan)
     rows = people.examples(setup.task)
     before = unit_losses(setup.model, setup.task, rows)
-    shadow = _Shadow.of(setup, None)
+    shadow = Shadow.of(setup, None)
     result = shadow.run(units, seed)
     scores = loss_difference(before, unit_losses(shadow.trained, setup.task, rows))
     bounds: tuple[LowerBound, ...] = ()
     if setup.plan.private:
         bounds = black_box_bounds(scores, included, setup.plan, confidence=confidence)
     return OneRun(scores=scores, included=included, bounds=bounds, seconds=time.monotonic() - started, result=result)
+
+
+def exposure_run(
+    trainer: Trainer,
+    company: Units,
+    candidates: Sequence[str],
+    *,
+    secret: int,
+    rows: int | None = None,
+    seed: int | None = None,
+) -> Exposure:
+    """Train a shadow run in which one more person keeps writing one phrase, and rank it among what it might have been.
+
+    Ranked by how far the loss of a message fell from the starting point, each candidate without any context.
+
+    Args:
+      trainer: as of `black_box`; without privacy, too, which is what to compare with.
+      company: the people of the recipe.
+      candidates: phrases alike; `secret` is the index of the one that is written, drawn at random by the caller.
+      rows: how often; as many rows as the plan lets a person have if None. seed: as of `white_box`.
+
+    Raises:
+      ConfigError, PlanError, ModelError: as `black_box`. DataError: there is no such candidate.
+    """
+    setup = trainer.setup
+    people = CanaryPeople(
+        kind=CanaryKind.HIGH_PERPLEXITY, texts=tuple(candidates), rows=rows or setup.plan.rows_per_unit
+    )
+    first = [own[:1] for own in people.examples(setup.task)]
+    included = np.arange(people.count) == secret
+    if not included.any():
+        raise DataError(f"exposure: secret={secret} of {people.count} candidates; expected an index among them")
+    units = _together(company, people.units(included, setup.plan, setup.task, company.purpose), setup.plan)
+    before = unit_losses(setup.model, setup.task, first)
+    shadow = Shadow.of(setup, None)
+    shadow.run(units, seed)
+    return exposure_of(unit_losses(shadow.trained, setup.task, first) - before, secret)
 
 
 def unit_losses(
@@ -183,8 +221,12 @@ def unit_losses(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Shadow:
-    """A trainer on a copy of the model, and what is read of it; without a bank the model as it is."""
+class Shadow:
+    """A trainer on a copy of the model, and what is read of it; without a bank the model as it is.
+
+    Attributes:
+      trained: the copy. amplitude: what is left of a canary's gradient after the clip, ÷ clip norm.
+    """
 
     trainer: Trainer
     trained: nn.Module
@@ -192,7 +234,8 @@ class _Shadow:
     watch: BankWatch
 
     @classmethod
-    def of(cls, setup: Setup, dirac: DiracCanaries | None) -> _Shadow:
+    def of(cls, setup: Setup, dirac: DiracCanaries | None) -> Shadow:
+        """Copy the model, put it beside a bank where there are Dirac canaries, and keep all else of the recipe."""
         # Together, for a scaling knows the parameters of its model.
         model, scaling = copy.deepcopy((setup.model, setup.method.scaling))
         banked = BankedModel(model, 1 if dirac is None else dirac.count)
@@ -211,6 +254,7 @@ class _Shadow:
         return cls(trainer=trainer, trained=model, amplitude=tensors**-0.5 if per_layer else 1.0, watch=watch)
 
     def run(self, units: Units, seed: int | None) -> Result:
+        """Train on `units`; the seeds of the recipe's own run are not touched."""
         return self.trainer.fit(units, seeds=None if seed is None else Seeds.fixed_for_test(seed))
 
 
@@ -266,4 +310,4 @@ def black_box_bounds(
     )
 
 
-__all__ = ["OneRun", "black_box", "black_box_bounds", "unit_losses", "white_box", "white_box_bounds"]
+__all__ = ["OneRun", "black_box", "black_box_bounds", "exposure_run", "unit_losses", "white_box", "white_box_bounds"]

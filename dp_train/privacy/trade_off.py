@@ -9,6 +9,8 @@ Chaudhuri 2024 (arXiv 2410.22235).
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,7 +30,7 @@ _COARSE = 10.0
 _POINTS = 400
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class TradeOff:
     """Lines that bound the trade-off between neighbours P (someone is in) and Q (they are out), by turns.
 
@@ -38,20 +40,46 @@ class TradeOff:
 
     Attributes:
       epsilon: at the claim's δ, by the stricter direction.
-      logs: (n,) λ, rising. deltas: (n,) δ(λ).
+      edges: (lines − 1,) y, rising, at which the next line takes over. slopes, offsets: (lines,) of x = slope · y +
+        offset, the lines that are the largest anywhere.
     """
 
     epsilon: float
-    logs: NDArray[np.float64]
-    deltas: NDArray[np.float64]
+    edges: tuple[float, ...]
+    slopes: tuple[float, ...]
+    offsets: tuple[float, ...]
+
+    @classmethod
+    def of(cls, epsilon: float, logs: NDArray[np.float64], deltas: NDArray[np.float64]) -> TradeOff:
+        """Keep of the lines x ≥ (y − δ(λ)) · e^−λ those that are the largest at some y.
+
+        Args:
+          logs: (n,) λ, rising. deltas: (n,) δ(λ).
+        """
+        kept: list[tuple[float, float]] = []
+        edges: list[float] = []
+        for log, delta in zip(logs[::-1].tolist(), deltas[::-1].tolist(), strict=True):
+            slope = math.exp(-log)  # rising
+            offset = -delta * slope
+            while kept:
+                edge = (kept[-1][1] - offset) / (slope - kept[-1][0])
+                if not edges or edge > edges[-1]:
+                    edges.append(edge)
+                    break
+                kept.pop()
+                edges.pop()
+            kept.append((slope, offset))
+        return cls(
+            epsilon=epsilon,
+            edges=tuple(edges),
+            slopes=tuple(slope for slope, _ in kept),
+            offsets=tuple(offset for _, offset in kept),
+        )
 
     def least(self, chance: float) -> float:
         """The least x that y = `chance` allows: max over λ of (y − δ(λ)) · e^−λ, and 0."""
-        return max(0.0, float(((chance - self.deltas) * np.exp(-self.logs)).max()))
-
-    def most(self, chance: float) -> float:
-        """The largest y that x = `chance` allows: min over λ of δ(λ) + e^λ·x, and 1."""
-        return min(1.0, float((self.deltas + np.exp(self.logs) * chance).min()))
+        line = bisect_left(self.edges, chance)
+        return max(0.0, self.slopes[line] * chance + self.offsets[line])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +135,7 @@ def _curve(claim: Claim, scale: float) -> TradeOff:
     # of −λ by the complement of each event: δ(−λ) = 1 − e^−λ + e^−λ·δ(λ), the directions changing places
     falling = -np.expm1(-rising[1:]) + np.exp(-rising[1:]) * mean[1:]
     logs = np.concatenate([-rising[:0:-1], rising])
-    return TradeOff(epsilon=epsilon, logs=logs, deltas=np.concatenate([falling[::-1], mean]))
+    return TradeOff.of(epsilon, logs, np.concatenate([falling[::-1], mean]))
 
 
 def _deltas(direction: Any, epsilons: NDArray[np.float64]) -> NDArray[np.float64]:
