@@ -162,7 +162,7 @@ class CanaryPeople:
           ConfigError: the task makes no example of one of them.
         """
         found: dict[str, list[Example]] = {}
-        for example in task.examples(self._corpus(np.ones(self.count, dtype=np.bool_), task.purpose)):
+        for example in task.examples(self._corpus(np.ones(self.count, dtype=np.bool_), task.purpose, task)):
             found.setdefault(example.example_id.split("/")[0], []).append(example)
         missing = [number for number in range(self.count) if str(number) not in found]
         if missing:
@@ -175,15 +175,16 @@ class CanaryPeople:
     def units(self, included: NDArray[np.bool_], plan: PrivacyPlan, task: Task, purpose: Purpose) -> Units:
         """Units of the canaries that are in, by the task's own examples and under the plan's own bounds."""
         return build_units(
-            task.examples(self._corpus(included, purpose)),
+            task.examples(self._corpus(included, purpose, task)),
             unit=plan.unit,
             max_contributions=plan.max_contributions,
             rows_per_unit=plan.rows_per_unit,
         )
 
-    def _corpus(self, included: NDArray[np.bool_], purpose: Purpose) -> ConsentedCorpus:
+    def _corpus(self, included: NDArray[np.bool_], purpose: Purpose, task: Task) -> ConsentedCorpus:
+        """What they say, consented to `purpose`: in meetings where the task learns from those, whatever the purpose."""
         chosen = np.flatnonzero(included).tolist()
-        meeting = purpose is Purpose.TRAIN_MEETING_SUMMARY
+        meeting = task.purpose is Purpose.TRAIN_MEETING_SUMMARY
         speakers = range(_SPEAKERS if meeting else 1)
         talks = [
             _conversation(

@@ -96,6 +96,8 @@ def _sentences(stand: Standing) -> list[str]:
         lines.append(f"{stand.joined} other populations share people with this one; their runs are among these")
     if stand.open_lines:
         lines.append(f"{stand.open_lines} reservations are open and count in full")
+    if stand.refuted:
+        lines.append(f"{stand.refuted} claims were refuted by an audit: these runs may have spent more than they count")
     if stand.without_bound:
         lines.append(
             f"{stand.without_bound} runs without a bound per person (without privacy, or per example): their models "
@@ -111,7 +113,7 @@ def _row(line: Line) -> tuple[str, ...]:
         line.facts.run,
         line.state.value,
         f"{line.steps} of {line.planned_steps}",
-        rounded_up(line.price.epsilon) if line.price else "no bound",
+        "refuted" if line.refuted else rounded_up(line.price.epsilon) if line.price else "no bound",
         f"{line.delta:g}" if line.price else "",
     )
 
@@ -145,7 +147,8 @@ def _line_values(line: Line) -> dict[str, Any]:
         "state": line.state.value,
         "steps": line.steps,
         "planned_steps": line.planned_steps,
-        "epsilon": None if line.price is None else _finite(line.price.epsilon),
+        "epsilon": None if line.price is None or line.refuted else _finite(line.price.epsilon),
+        "refuted": line.refuted,
         "delta": line.delta,
         "relation": line.relation.value,
         "plan": dict(line.plan),

@@ -80,6 +80,6 @@ def _row(folder: RunFolder, line: Line | None) -> tuple[str, ...]:
         str(folder.path),
         str(result.get("label", "")),
         status,
-        "withheld" if result.get("withheld") else rounded_up(epsilon),
+        "withheld" if result.get("withheld") or (line is not None and line.refuted) else rounded_up(epsilon),
         "" if score is None else f"{result['metric']} {score:.4g}",
     )

@@ -47,6 +47,12 @@ def run(options: Namespace) -> int:
         check_start(ledger.database)
         ledger.close()
     found = kept(folder, book, options.uri, registry=False)
+    line = book.lines.get(folder.run_id or "")
+    if line is not None and line.refuted is not None:
+        raise EpsilonWithheld(
+            f"promote {folder.path}: its claim was refuted ({line.refuted}); only a model with an ε is promoted; train "
+            "it anew once dp-train audit finds nothing"
+        )
     if found.run.manifest is None:
         raise ConsentError(
             f"promote {folder.path}: the run keeps no list of its people, so nobody can ask them again; train it anew"

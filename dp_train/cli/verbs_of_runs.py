@@ -57,6 +57,28 @@ def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", metavar="URL", help="store of the ledger, for --verify (that of the run)")
 
 
+def _audit(parser: argparse.ArgumentParser) -> None:
+    take_code(parser)
+    parser.add_argument("run", metavar="RUN", nargs="?", help="folder or id of a finished run")
+    parser.add_argument(
+        "--level",
+        choices=("conformance", "default", "full"),
+        default="default",
+        help="conformance: does the trainer do what its plan says; default: and a white-box lower bound on ε; "
+        "full: and black box, membership inference and replay",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--seed", type=int, help="of coins and of what is looked at; fresh if none, as it should be")
+    parser.add_argument("--canaries", type=int, default=5000, help="of the white-box shadow run (5000)")
+    parser.add_argument(
+        "--release-private",
+        action="store_true",
+        help="let what --level full computes from private data leave the private folder: no ε covers it, and the run "
+        "is marked",
+    )
+    parser.add_argument("--self-test", action="store_true", help="plant known bugs, and show which part catches each")
+
+
 def _generate(parser: argparse.ArgumentParser) -> None:
     take_code(parser)
     parser.add_argument("run", metavar="RUN", help="folder or id of a run")
@@ -135,6 +157,12 @@ RUN_VERBS: dict[str, Verb] = {
         module="report",
         options=_report,
         example="dp-train report RUN --verify",
+    ),
+    "audit": Verb(
+        summary="lower bounds on ε beside the claim, by attacks on a run and checks of its trainer",
+        module="audit",
+        options=_audit,
+        example="dp-train audit RUN --level full",
     ),
     "ui": Verb(summary="open the MLflow UI on utility against ε", module="ui", options=_ui, example="dp-train ui"),
     "ls": Verb(

@@ -243,6 +243,8 @@ def _bound(manifest: Manifest | None, result: dict[str, object], book: Book | No
         return None, delta
     line = book.lines.get(manifest.run) if book is not None and manifest is not None else None
     if line is not None:
+        if line.refuted is not None:
+            return None, line.delta
         bounded = line.price is not None and math.isfinite(line.price.epsilon)
         return (line.price.epsilon if line.price is not None and bounded else None), line.delta
     epsilon = result.get("epsilon")

@@ -77,9 +77,7 @@ def populations(config: Recipe, moment: ConsentSnapshot | None = None) -> Popula
 
     def consented(name: str, purpose: Purpose, part: int | None = None) -> ConsentedCorpus:
         corpus = corpora[name] if part is None else _Part(corpora[name], part)
-        # The embedded public text beside files of one's own is in no store: it brings its events along.
-        known = decided if in_store(config, corpora[name]) or not config.consent.store else _of_its_own(config, name)
-        return gate(corpus, known, policy_of(config, purpose)).redact(anonymizer)
+        return gate(corpus, snapshot_of(config, name, decided), policy_of(config, purpose)).redact(anonymizer)
 
     if config.corpus.train_on is TrainOn.PUBLIC:
         learnt, public = (consented(PUBLIC, Purpose.PUBLISH, part) for part in (0, 1))
@@ -175,6 +173,16 @@ def in_store(config: Recipe, corpus: Corpus) -> bool:
     if not config.consent.store:
         return False
     return config.corpus.embedded or not isinstance(corpus, SyntheticCorpus)
+
+
+def snapshot_of(config: Recipe, name: str, decided: ConsentSnapshot) -> ConsentSnapshot:
+    """The decisions about the population `name`.
+
+    The embedded public text beside files of one's own is in no store: it brings its events along.
+    """
+    return (
+        decided if in_store(config, _corpora(config)[name]) or not config.consent.store else _of_its_own(config, name)
+    )
 
 
 def _of_its_own(config: Recipe, name: str) -> ConsentSnapshot:

@@ -53,13 +53,27 @@ def longest_common_spans(outputs: Sequence[Sequence[int]], texts: Iterable[Seque
     >>> longest_common_spans([[1, 2, 3, 4], [7]], [[9, 2, 3], [3, 4, 2]])
     [2, 0]
     """
+    return [end - begin for begin, end in common_spans(outputs, texts)]
+
+
+def common_spans(outputs: Sequence[Sequence[int]], texts: Iterable[Sequence[int]]) -> list[tuple[int, int]]:
+    """For each output, where its longest run of tokens stands that is in one of the texts: [begin, end).
+
+    >>> common_spans([[1, 2, 3, 4], [7]], [[9, 2, 3], [3, 4, 2]])
+    [(1, 3), (0, 0)]
+    """
     automaton = _Automaton()
     ends: list[list[int]] = []
     for output in outputs:
         automaton.add(_BETWEEN)
         ends.append([automaton.add(token) for token in output])
     longest = automaton.longest(texts)
-    return [max((longest[state] for state in states), default=0) for states in ends]
+    found = []
+    for states in ends:
+        end = max(range(len(states)), key=lambda place: (longest[states[place]], -place), default=-1)
+        length = longest[states[end]] if end >= 0 else 0
+        found.append((end + 1 - length, end + 1) if length else (0, 0))
+    return found
 
 
 class _Automaton:

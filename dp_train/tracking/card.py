@@ -34,6 +34,11 @@ _WHO = {
     "a person's words are": "what they wrote or said; what others say about them is the others'",
 }
 
+NO_AUDIT = "an audit: no empirical lower bound and no conformance test was run with this card"
+"""Stands on a card until `dp-train audit` has put its section there."""
+
+AUDIT_PICTURE = "audit.png"
+
 Document = Mapping[str, Any]
 
 
@@ -158,6 +163,8 @@ def card_markdown(document: Document) -> str:
         if not section:
             continue
         lines += [f"## {title[0].upper()}{title[1:]}", ""]
+        if title == "audit":
+            lines += [f"![The claimed ε with lower bounds, and the ROC of canaries]({AUDIT_PICTURE})", ""]
         if isinstance(section, str):
             lines.append(section)
         elif isinstance(section, Mapping):
@@ -305,7 +312,7 @@ def _not_covered(facts: CardFacts) -> Sequence[str]:
         "which people consented, and how many",
         "what the public text itself tells about people",
         "floating-point attacks on the noise (not hardened), and timing",
-        "an audit: no empirical lower bound and no conformance test was run with this card",
+        NO_AUDIT,
     ]
     return limits
 

@@ -75,7 +75,7 @@ def ledger_section(book: Book, reservation: str) -> dict[str, Any]:
         "row": line.row_hash,
         "head": book.head,
         "steps run": f"{line.steps} of {line.planned_steps} ({_STATES[line.state]})",
-        "ε of this run": _price(line.price),
+        "ε of this run": f"none: an audit refuted it ({line.refuted})" if line.refuted else _price(line.price),
         f"ε of the procedure, {len(together)} run{'s' * (len(together) > 1)} declared together": _joint(procedure),
         f"ε of all {len(stands.lines)} runs on these people": number(stands.spent)
         if of_all.epsilon is not None and of_all.unit is Unit.USER

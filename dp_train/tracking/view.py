@@ -26,7 +26,9 @@ FRONTIER_PICTURE = "frontier"
 """Key of the picture that a parent run logs; the view shows it first."""
 REFERENCES = ("without privacy", "public start", "best baseline")
 """Horizontal lines of a frontier chart, each a metric ``frontier/<score>/<name>`` of the parent run."""
-_FRONTIER, _RUNS, _WITHIN, _SETTINGS = "dp-frontier", "dp-runs", "dp-within", "dp-settings"
+AUDITED = "audit/epsilon_white_box"
+"""What an audit says that ε is at least; drawn against the claim."""
+_FRONTIER, _RUNS, _WITHIN, _SETTINGS, _AUDIT = "dp-frontier", "dp-runs", "dp-within", "dp-settings", "dp-audit"
 
 _logger = logging.getLogger(__name__)
 
@@ -95,12 +97,15 @@ def view_state(metrics: Sequence[str]) -> dict[str, Any]:
             "selectedMetrics": [_EPSILON, *(f"utility/{metric}" for metric in metrics)],
             "showAllRuns": False,
         },
+        _chart("SCATTER", "audit", _AUDIT, "Lower bound of the audit against the claimed ε, each run")
+        | {"xaxis": {"key": _EPSILON, "type": "METRIC"}, "yaxis": {"key": AUDITED, "type": "METRIC"}},
     ]
     sections = (
         (_FRONTIER, f"{VIEW_NAME} (step: 1000·ε)", 2),
         (_RUNS, "Runs", 2),
         (_WITHIN, "Within a run", 2),
         (_SETTINGS, "Settings", 1),
+        (_AUDIT, "Audit", 2),
     )
     return {
         "searchFilter": "tags.`dp_train.kind` != 'pretrain'",  # trials and the parent that holds their frontier
@@ -165,7 +170,8 @@ def decode_view(tag: str) -> dict[str, Any]:
 def _metrics_of(tag: str) -> list[str]:
     """Metrics that the view draws against ε."""
     charts = decode_view(tag)["compareRunCharts"]
-    return [chart["yaxis"]["key"].removeprefix("utility/") for chart in charts if chart["type"] == "SCATTER"]
+    drawn = [chart["yaxis"]["key"] for chart in charts if chart["type"] == "SCATTER"]
+    return [key.removeprefix("utility/") for key in drawn if key.startswith("utility/")]
 
 
 def _chart(kind: str, uuid: str, section: str, title: str) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def phases_of(marks: Marks, lines: Iterable[Line] = ()) -> tuple[Phase, ...]:
     for line in lines:
         if names.isdisjoint(line.end.weights):
             continue
-        event = line.event if line.bounded and not line.end.withheld else None
+        event = line.event if line.bounded and not line.withheld else None
         own = Phase(
             run=line.identity or line.reservation, population=line.population, event=event, relation=line.relation
         )

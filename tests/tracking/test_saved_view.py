@@ -8,7 +8,7 @@ import pytest
 from dp_train.tracking.connection import client
 from dp_train.tracking.store import TrackingStore
 from dp_train.tracking.ui import ui_url
-from dp_train.tracking.view import VIEW_NAME, VIEW_TAG, decode_view, encode_view, experiment_path
+from dp_train.tracking.view import AUDITED, VIEW_NAME, VIEW_TAG, decode_view, encode_view, experiment_path
 
 
 def tag(store: TrackingStore, experiment: str) -> str:
@@ -28,6 +28,7 @@ def test_the_view_decodes_and_draws_the_score_against_epsilon(store: TrackingSto
         "LINE",
         "LINE",
         "PARALLEL",
+        "SCATTER",
     ]
     assert charts["picture"]["imageKeys"] == ["frontier"]
     assert charts["frontier-rougeL"]["selectedMetricKeys"][:2] == ["frontier/rougeL", "frontier/rougeL/without privacy"]
@@ -51,7 +52,7 @@ def test_a_new_metric_is_added_and_an_arranged_view_is_left_alone(store: Trackin
     scatters = [
         chart for chart in decode_view(tag(store, experiment))["compareRunCharts"] if chart["type"] == "SCATTER"
     ]
-    assert [chart["yaxis"]["key"] for chart in scatters] == ["utility/rougeL", "utility/perplexity"]
+    assert [chart["yaxis"]["key"] for chart in scatters] == ["utility/rougeL", "utility/perplexity", AUDITED]
 
 
 def test_a_view_that_cannot_be_written_is_a_warning(store: TrackingStore, caplog: pytest.LogCaptureFixture) -> None:

@@ -76,6 +76,11 @@ class Standing:
         return sum(not line.bounded for line in self.lines)
 
     @property
+    def refuted(self) -> int:
+        """How many runs have a claim that an audit refuted: they spent at least what is counted, and maybe more."""
+        return sum(line.refuted is not None for line in self.lines)
+
+    @property
     def joint(self) -> JointClaim:
         """ε of all runs on these people, as if declared together: none where one of them bounds nothing for a person.
 
@@ -92,6 +97,14 @@ class Standing:
 def spent_of(line: Line) -> Spent:
     """What a line spent, for a joint ε."""
     private = line.plan.get("noise_multiplier") != 0
+    if line.refuted is not None:
+        return Spent(
+            event=None,
+            why_none="has a claim that an audit refuted",
+            relation=line.relation,
+            delta=line.delta,
+            unit=Unit(line.plan["unit"]),
+        )
     return Spent(
         event=line.event if private or line.steps == 0 else None,
         why_none="" if private or line.steps == 0 else "had no privacy",

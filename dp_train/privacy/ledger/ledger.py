@@ -332,6 +332,26 @@ class Ledger:
             }
             return self._rows.append(connection, book, [row])[0]
 
+    def refute(self, identifier: str, reason: str, *, audit: Mapping[str, Any]) -> str:
+        """Note that an audit refuted the claim of a line; returns the hash of the row. Once more changes nothing.
+
+        What the line reserved stays charged: the run spent at least that. Reason and measurements are public.
+
+        Raises:
+          PrivacyError: there is no such line.
+        """
+        with self._rows.writing() as connection:
+            book = self._rows.read(connection)
+            line = book.lines.get(identifier)
+            if line is None:
+                raise PrivacyError(
+                    f"ledger: reservation {identifier} is unknown; expected the line of the run; name the run's store"
+                )
+            if line.refuted is not None:
+                return line.row_hash
+            row = {"kind": "refute", "reservation": identifier, "reason": reason, "audit": dict(audit)}
+            return self._rows.append(connection, book, [row])[0]
+
     def book(self, *, until: str | None = None) -> Book:
         """All that the rows say, or those up to the one whose hash is `until`.
 

@@ -1,9 +1,9 @@
 """What the rows of a ledger mean: budgets, and one line for each run.
 
-A row is a JSON body in a hash chain. Eight kinds there are: `declare` sets a budget, `reserve` makes a line, `begin`
-says that its run started and on whom, `settle` closes it with what ran, `reopen` takes an interrupted one up again;
-`people` names a block of digests of a population's people, `same` says that two of them are one person, and `join` that
-two populations share people (`people`). Nothing is ever updated; the state is a fold.
+A row is a JSON body in a hash chain. Nine kinds there are: `declare` sets a budget, `reserve` makes a line, `begin`
+says that its run started and on whom, `settle` closes it with what ran, `reopen` continues an interrupted one, `refute`
+says that an audit refuted its claim; `people` names a block of digests of a population's people, `same` says that two of
+them are one person, and `join` that two populations share people (`people`). Nothing is ever updated; the state is a fold.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ class Line:
       identity: public name of the run that began on it (`training.identity`).
       before: what trained its model earlier, as `training.phases` writes it.
       end: what is known of the run when it ended.
+      refuted: what an audit found against its claim, in public words; None while nothing was found.
     """
 
     reservation: str
@@ -116,11 +117,17 @@ class Line:
     identity: str | None = None
     before: tuple[Mapping[str, Any], ...] = ()
     end: RunEnd = field(default_factory=lambda: RunEnd())
+    refuted: str | None = None
 
     @property
     def bounded(self) -> bool:
         """Whether the line bounds what a person loses: it had privacy, and its unit was the person."""
         return self.price is not None
+
+    @property
+    def withheld(self) -> bool:
+        """Whether its event bounds nothing after all: the run departed from its plan, or an audit refuted its claim."""
+        return self.end.withheld or self.refuted is not None
 
 
 def bounds_people(plan: PrivacyPlan) -> bool:
@@ -271,6 +278,9 @@ def _apply(book: Book, seq: int, row_hash: str, row: Mapping[str, Any]) -> None:
     elif kind == "join":
         together = frozenset().union(*map(book.group, row["populations"]))
         book.joined.update(dict.fromkeys(together, together))
+    elif kind == "refute":
+        line = book.lines[row["reservation"]]
+        book.lines[line.reservation] = replace(line, refuted=str(row["reason"]), row_hash=row_hash)
     else:
         raise ValueError(kind)
 

@@ -1,0 +1,384 @@
+"""The bugs that are planted, each with who has to notice it (docs/privacy.md has the table).
+
+They change code of this process: plant them within `planted` alone, which takes them out again, and never where a run
+that counts goes on beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dp_train.engines import units as engine_units
+from dp_train.engines.base import Engine, EngineName, MicroBatch, StepRecord
+from dp_train.engines.build import build_engine
+from dp_train.engines.noise import SeededNoise
+from dp_train.engines.units import StepSum, UnitClip, clip_factors
+from dp_train.privacy.plan import Unit
+from dp_train.privacy.sampling import PoissonSampler
+from dp_train.training import batches, run_state
+from dp_train.training.batches import Packing
+
+SELF_CHECK, PLAN = "the self-check, before data is read", "the plan, before data is read"
+NOISE, OPTIMIZER, DRAW, STILL = (
+    "the look at the noise",
+    "the look at the optimizer",
+    "the look at the draw",
+    "the digests of what no noise reaches",
+)
+
+
+class Patch(Protocol):
+    """Replaces attributes; pytest's `monkeypatch` is one, `Patches` another."""
+
+    def setattr(self, target: Any, name: str, value: object) -> None: ...
+
+
+class Patches:
+    """Replaces attributes until `undo`."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[Any, str, object]] = []
+
+    def setattr(self, target: Any, name: str, value: object) -> None:
+        """Replace an attribute of a module or class, and remember what it was."""
+        self._held.append((target, name, target.__dict__[name]))
+        setattr(target, name, value)
+
+    def undo(self) -> None:
+        """Put everything back, the last first."""
+        while self._held:
+            target, name, value = self._held.pop()
+            setattr(target, name, value)
+
+
+@dataclass
+class Run:
+    """What a plant may change."""
+
+    model: nn.Module
+    task: Any
+    patch: Patch
+    unit: Unit = Unit.USER
+    schedule: Callable[[int, int], float] = field(default=lambda step, steps: 1.0)
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A bug, how it is planted, and who notices."""
+
+    name: str
+    by: str
+    plant: Callable[[Run], None]
+    not_on: Callable[[EngineName, Packing], bool] = lambda engine, packing: False
+    """Where it is no bug."""
+
+
+@contextmanager
+def planted(plant: Plant | None, model: nn.Module, task: Any) -> Iterator[Run]:
+    """Plant a bug, or none, and take it out again on every way out."""
+    patches = Patches()
+    run = Run(model, task, patches)
+    try:
+        if plant is not None:
+            plant.plant(run)
+        yield run
+    finally:
+        patches.undo()
+
+
+class AlteredEngine:
+    """The run's engine, not that of the self-check, with what it does altered."""
+
+    def __init__(self, engine: Engine, optimizer: torch.optim.Optimizer, change: Change) -> None:
+        self._engine, self._optimizer, self._change = engine, optimizer, change
+        self.name = engine.name
+
+    def accumulate(self, batch: MicroBatch) -> None:
+        self._engine.accumulate(batch)
+
+    def release(self, step: int) -> StepRecord:
+        return self._change(self._engine, self._optimizer, step)
+
+    def detach(self) -> None:
+        self._engine.detach()
+
+
+Change = Callable[[Engine, torch.optim.Optimizer, int], StepRecord]
+
+
+def _alter(run: Run, change: Change) -> None:
+    def build(name: EngineName, *, optimizer: torch.optim.Optimizer, **rest: Any) -> AlteredEngine:
+        return AlteredEngine(build_engine(name, optimizer=optimizer, **rest), optimizer, change)
+
+    run.patch.setattr(run_state, "build_engine", build)
+
+
+def _noise(alter: Callable[[Callable[..., None], Tensor, float, int, int], None]) -> Callable[[Run], None]:
+    honest = SeededNoise.add
+
+    def plant(run: Run) -> None:
+        def add(self: SeededNoise, tensor: Tensor, std: float, *, step: int, index: int) -> None:
+            def draw(into: Tensor, std: float, step: int) -> None:
+                honest(self, into, std, step=step, index=index)
+
+            alter(draw, tensor, std, step, index)
+
+        run.patch.setattr(SeededNoise, "add", add)
+
+    return plant
+
+
+def _first_elements_alone(draw: Callable[..., None], tensor: Tensor, std: float, step: int, index: int) -> None:
+    held = tensor.view(-1)[1024:].clone()
+    draw(tensor, std, step)
+    tensor.view(-1)[1024:] = held
+
+
+def _draw(alter: Callable[[Any, int, int, bytes], Any]) -> Callable[[Run], None]:
+    honest = PoissonSampler.draw
+
+    def plant(run: Run) -> None:
+        def draw(self: PoissonSampler, step: int, units: int, seed: bytes) -> Any:
+            def drawn(rate: float) -> Any:
+                return honest(PoissonSampler(rate), step, units, seed)
+
+            return alter(drawn, step, units, seed)
+
+        run.patch.setattr(PoissonSampler, "draw", draw)
+
+    return plant
+
+
+def _shuffled(drawn: Any, step: int, units: int, seed: bytes) -> Any:
+    order = np.random.default_rng(list(seed[:8])).permutation(units)
+    return np.sort(order[(10 * step) % units :][:10])
+
+
+def _factors(wrong: Callable[[Tensor, float], Tensor]) -> Callable[[Run], None]:
+    return lambda run: run.patch.setattr(engine_units, "clip_factors", wrong)
+
+
+def _by_the_batch(run: Run) -> None:
+    honest = StepSum.release
+
+    def release(self: StepSum, step: int) -> StepRecord:
+        record = honest(self, step)
+        for parameter in self.parameters:
+            assert parameter.grad is not None
+            parameter.grad.mul_(record.divisor / max(1, record.units))
+        return record
+
+    run.patch.setattr(StepSum, "release", release)
+
+
+def _by_the_batch_under_noise(engine: Engine, optimizer: torch.optim.Optimizer, step: int) -> StepRecord:
+    record = engine.release(step)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad.mul_(record.divisor / max(1, record.units))
+    return record
+
+
+def _clean_sums(run: Run) -> None:
+    honest = StepSum.release
+
+    def release(self: StepSum, step: int) -> StepRecord:
+        clean = [None if one is None else one.clone() for one in self._sums]
+        record = honest(self, step)
+        for parameter, total in zip(self.parameters, clean, strict=True):
+            if total is not None and record.noise_std > 0:
+                parameter.grad = total.view(parameter.shape) / record.divisor
+        return record
+
+    run.patch.setattr(StepSum, "release", release)
+
+
+def _released_twice(engine: Engine, optimizer: torch.optim.Optimizer, step: int) -> StepRecord:
+    record = engine.release(step)
+    held = [parameter.grad for group in optimizer.param_groups for parameter in group["params"]]
+    engine.release(step)  # the noise alone, for whoever wants to take it off
+    for parameter, gradient in zip((p for g in optimizer.param_groups for p in g["params"]), held, strict=True):
+        parameter.grad = gradient
+    return record
+
+
+def _stepped_twice(engine: Engine, optimizer: torch.optim.Optimizer, step: int) -> StepRecord:
+    record = engine.release(step)
+    optimizer.step()
+    return record
+
+
+def _weights_written(engine: Engine, optimizer: torch.optim.Optimizer, step: int) -> StepRecord:
+    record = engine.release(step)
+    with torch.no_grad():
+        optimizer.param_groups[0]["params"][0].add_(1e-3 * record.loss_sum)
+    return record
+
+
+def _rate_by_loss(run: Run) -> None:
+    losses: list[float] = []
+
+    def change(engine: Engine, optimizer: torch.optim.Optimizer, step: int) -> StepRecord:
+        record = engine.release(step)
+        losses.append(record.loss_sum)
+        return record
+
+    _alter(run, change)
+    run.schedule = lambda step, steps: 1.0 if not losses else losses[-1] / 10
+
+
+def _without_the_embedding(run: Run) -> None:
+    honest = UnitClip.norms
+
+    def norms(self: UnitClip, squares: Mapping[int, Tensor], losses: Tensor | None) -> Tensor:
+        return honest(self, {index: square for index, square in squares.items() if index != 0}, losses)
+
+    run.patch.setattr(UnitClip, "norms", norms)
+
+
+def _losses(wrong: Callable[[Tensor, nn.Module, Mapping[str, Tensor]], Tensor]) -> Callable[[Run], None]:
+    def plant(run: Run) -> None:
+        honest = type(run.task).row_losses
+
+        def row_losses(self: Any, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+            return wrong(honest(self, model, inputs), model, inputs)
+
+        run.patch.setattr(type(run.task), "row_losses", row_losses)
+
+    return plant
+
+
+def _by_all_tokens(losses: Tensor, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    counts = (inputs["labels"] != -100).sum(1)
+    return losses * counts / counts.sum()
+
+
+def _centred(losses: Tensor, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    return losses - 0.5 * losses.mean() if model.training else losses
+
+
+def _quantile(losses: Tensor, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Rows of the upper tenth of the batch count as its edge."""
+    return losses.clamp(max=float(losses.detach().float().quantile(0.9))) if len(losses) > 4 else losses
+
+
+def _left_out(losses: Tensor, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """A batch with a loss that is far above the others' is left out."""
+    high = losses.detach().float()
+    return 0.0 * losses if len(losses) > 3 and float(high.max()) > 4 * float(high.median()) else losses
+
+
+def _mean_of_many(losses: Tensor, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    return losses / len(losses) if len(losses) > 8 else losses
+
+
+def _others_gradient(losses: Tensor, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Right losses whose gradient holds a part of the other rows'."""
+    mean = losses.mean()
+    return losses + 0.5 * (mean - mean.detach()) if len(losses) > 8 else losses
+
+
+def _by_the_crowd(norms: Tensor, clip: float) -> Tensor:
+    return clip_factors(norms.mean().expand_as(norms) if len(norms) > 8 else norms, clip)
+
+
+def _learns(where: str, *, late: bool) -> Callable[[Run], None]:
+    def plant(run: Run) -> None:
+        begun = [not late]
+
+        def change(engine: Engine, optimizer: torch.optim.Optimizer, step: int) -> StepRecord:
+            begun[0] = True
+            return engine.release(step)
+
+        def wrong(losses: Tensor, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+            if model.training and begun[0]:
+                getattr(model, where).data.add_(losses.detach().mean())
+            return losses
+
+        _alter(run, change)
+        _losses(wrong)(run)
+
+    return plant
+
+
+def _others(run: Run) -> None:
+    honest = batches._Encoded.__getitem__
+    run.patch.setattr(batches._Encoded, "__getitem__", lambda self, index: honest(self, (index + 1) % len(self._units)))
+
+
+def _rows_as_units(run: Run) -> None:
+    honest = batches._microbatch
+
+    def split(*arguments: Any) -> MicroBatch:
+        batch = honest(*arguments)
+        return replace(batch, units=torch.arange(len(batch.units)), num_units=len(batch.units))
+
+    run.patch.setattr(batches, "_microbatch", split)
+
+
+def _altered(change: Change) -> Callable[[Run], None]:
+    return lambda run: _alter(run, change)
+
+
+def _per_example(run: Run) -> None:
+    run.unit = Unit.EXAMPLE
+
+
+PLANTS = [
+    Plant("noise × 0.5", NOISE, _noise(lambda draw, tensor, std, step, index: draw(tensor, 0.5 * std, step))),
+    Plant("noise × 0.9", NOISE, _noise(lambda draw, tensor, std, step, index: draw(tensor, 0.9 * std, step))),
+    Plant("noise re-seeded each step", NOISE, _noise(lambda draw, tensor, std, step, index: draw(tensor, std, 0))),
+    Plant("noise that comes again after four steps", NOISE, _noise(lambda d, t, std, step, index: d(t, std, step % 4))),
+    Plant("noise on the first 1,024 elements of each tensor only", NOISE, _noise(_first_elements_alone)),
+    Plant("the optimizer steps on clean sums", OPTIMIZER, _clean_sums),
+    Plant("a second, uncounted release a step", OPTIMIZER, _altered(_released_twice)),
+    Plant("a second, uncounted optimizer step", OPTIMIZER, _altered(_stepped_twice)),
+    Plant("weights written beside the optimizer", OPTIMIZER, _altered(_weights_written)),
+    Plant("learning rate × private loss", OPTIMIZER, _rate_by_loss),
+    Plant("division by the actual batch", SELF_CHECK, _by_the_batch),
+    Plant("division by the actual batch, in the run alone", OPTIMIZER, _altered(_by_the_batch_under_noise)),
+    Plant("rate × 2", DRAW, _draw(lambda drawn, step, units, seed: drawn(0.5))),
+    Plant("shuffling instead of Poisson", DRAW, _draw(_shuffled)),
+    Plant(
+        "right batch sizes, the wrong people", DRAW, _draw(lambda drawn, step, units, seed: np.arange(len(drawn(0.25))))
+    ),
+    Plant("the right people drawn, others' rows taken", DRAW, _others),
+    Plant("clipping skipped", SELF_CHECK, _factors(lambda norms, clip: torch.ones_like(norms, dtype=torch.float32))),
+    Plant(
+        "batch-mean clipping",
+        SELF_CHECK,
+        _factors(lambda norms, clip: clip_factors(norms.mean().expand_as(norms), clip)),
+        not_on=lambda engine, packing: engine is EngineName.NAIVE,  # which takes one unit at a time
+    ),
+    Plant("the embedding left out of the norm, for all engines", SELF_CHECK, _without_the_embedding),
+    Plant(
+        "batch-mean clipping from nine units on",
+        SELF_CHECK,
+        _factors(_by_the_crowd),
+        not_on=lambda engine, packing: engine is EngineName.NAIVE,
+    ),
+    Plant("per-example ε sold as per-user", PLAN, _per_example),
+    Plant(
+        "each row clipped as a unit of its own",
+        SELF_CHECK,
+        _rows_as_units,
+        not_on=lambda engine, packing: engine is EngineName.GHOST,  # which takes one row a unit
+    ),
+    Plant("token-mean loss over the microbatch", SELF_CHECK, _losses(_by_all_tokens)),
+    Plant("mean loss over the microbatch", SELF_CHECK, _losses(lambda losses, model, inputs: losses / len(losses))),
+    Plant("centring over the batch in training mode", SELF_CHECK, _losses(_centred)),
+    Plant("clip at a quantile of the batch", SELF_CHECK, _losses(_quantile)),
+    Plant("a batch left out where one loss is large", SELF_CHECK, _losses(_left_out)),
+    Plant("mean loss from nine rows on", SELF_CHECK, _losses(_mean_of_many)),
+    Plant("gradients that hold others', from nine rows on", SELF_CHECK, _losses(_others_gradient)),
+    Plant("a buffer learns in forward", SELF_CHECK, _learns("memory", late=False)),
+    Plant("a buffer learns in forward, in the run alone", STILL, _learns("memory", late=True)),
+    Plant("a frozen tensor learns in forward, in the run alone", STILL, _learns("frozen", late=True)),
+]

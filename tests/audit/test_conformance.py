@@ -1,0 +1,152 @@
+"""The conformance audit finds nothing in an honest trainer, and what each part looks at when a bug is planted."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dp_train.audit import draws as draws_part
+from dp_train.audit.checks import Check, Conformance, timed
+from dp_train.audit.differencing import Differ
+from dp_train.audit.letters import PLAN, LetterModel, LetterTask, units_of
+from dp_train.audit.null_batches import lagged_p, product_p, shape_p, size_p, whitened
+from dp_train.audit.plants import PLANTS, Patches, Plant, Run, planted
+from dp_train.audit.self_test import NO_BUG, Caught, audited, letter_subject, self_test
+from dp_train.audit.subject import Neighbours
+from dp_train.engines.correlated_noise import planned_noise
+from dp_train.engines.noise import SeededNoise
+from dp_train.errors import PlanError
+from dp_train.privacy.correlation import NoiseLaw
+from dp_train.privacy.plan import Unit
+from dp_train.privacy.sampling import CyclicPoissonSampler, PoissonSampler
+
+
+def noise_of(law: NoiseLaw, steps: int, elements: int) -> NDArray[np.float64]:
+    import torch
+
+    source = planned_noise(SeededNoise(bytes(range(16))), law)
+    rows = []
+    for step in range(steps):
+        row = torch.zeros(elements)
+        source.add(row, 1.0, step=step, index=0)
+        rows.append(row.double().numpy())
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("law", [NoiseLaw(bands=1, steps=9), NoiseLaw(bands=4, steps=9), NoiseLaw(bands=9, steps=9)])
+def test_whitened_noise_of_every_law_is_independent_and_standard(law: NoiseLaw) -> None:
+    z = whitened(noise_of(law, 9, 5000), law)
+    assert size_p(z) > 1e-4
+    assert shape_p(z.ravel()[:20_000]) > 1e-4
+    assert min(lagged_p([z], lag) for lag in range(1, 9)) > 1e-4
+
+
+def test_correlated_noise_that_is_taken_for_independent_is_noticed() -> None:
+    z = whitened(noise_of(NoiseLaw(bands=4, steps=9), 9, 5000), NoiseLaw(bands=1, steps=1))
+    assert min(size_p(z), lagged_p([z], 1)) < 1e-12
+
+
+def test_p_values_of_the_noise_are_uniform() -> None:
+    random = np.random.default_rng(5)
+    p = [
+        value
+        for _ in range(200)
+        for z in [random.standard_normal((4, 300))]
+        for value in (size_p(z), lagged_p([z], 1), product_p(z[0], z[1]), shape_p(z.ravel()))
+    ]
+    assert 0.42 < np.mean(p) < 0.58
+    assert 0.005 < np.mean(np.array(p) < 0.05) < 0.1
+
+
+@pytest.mark.parametrize(("rate", "units", "groups"), [(0.25, 40, 1), (0.002, 3000, 1), (0.9, 30, 1), (0.2, 400, 4)])
+def test_p_values_of_draws_hold_for_small_and_large_rates(rate: float, units: int, groups: int) -> None:
+    found = []
+    for trial in range(60):
+        seed = trial.to_bytes(16, "big")
+        sampler = CyclicPoissonSampler(rate / groups, groups) if groups > 1 else PoissonSampler(rate)
+        every = [sampler.draw(step, units, seed) for step in range(240)]
+        turns = (
+            [len(sampler.members(step, units, seed)) for step in range(240)]
+            if isinstance(sampler, CyclicPoissonSampler)
+            else [units] * 240
+        )
+        found.append(list(draws_part.poisson_p(every, turns, units, rate, groups).values()))
+    p = np.array(found)
+    assert p.min() > 1e-5
+    assert (np.abs(p.mean(0) - 0.5) < 0.17).all()
+
+
+def test_a_units_that_is_drawn_twice_as_often_is_noticed() -> None:
+    random = np.random.default_rng(1)
+    every = [np.flatnonzero(random.random(100) < np.where(np.arange(100) == 3, 0.5, 0.1)) for _ in range(480)]
+    assert draws_part.poisson_p(every, [100] * 480, 100, 0.1, 1)["how often each unit is drawn"] < 1e-9
+
+
+def test_an_honest_trainer_passes_and_says_what_was_tested() -> None:
+    found = audited(None, seed=3)
+    assert found.findings == ()
+    assert found.tests > 15
+    assert not any(check.skipped for check in found.checks)
+    assert found.least is not None
+
+
+def test_the_self_test_catches_every_planted_bug_and_none_where_there_is_none() -> None:
+    found = self_test(seed=4)
+    assert [one.bug for one in found if not one.as_it_should] == []
+    assert {one.bug for one in found} == {NO_BUG, *(plant.name for plant in PLANTS)}
+    independent = {"noise × 0.5", "noise × 0.9", "noise re-seeded each step", "noise that comes again after four steps"}
+    assert all("null batches" in one.parts for one in found if one.bug in independent)
+    assert all("batch sizes" in one.parts for one in found if one.bug in ("rate × 2", "shuffling instead of Poisson"))
+
+
+def test_the_self_test_fails_on_a_bug_that_nothing_sees_and_on_a_false_alarm() -> None:
+    harmless = Plant("nothing is changed", "nobody", lambda run: None)
+    assert [one.as_it_should for one in self_test([harmless], seed=1)] == [True, False]
+    assert not Caught(bug=NO_BUG, parts=("null batches",), seconds=0.0).as_it_should
+
+
+def test_a_plant_is_taken_out_again_also_after_an_error() -> None:
+    before = SeededNoise.add
+    with suppress(ZeroDivisionError), planted(PLANTS[0], LetterModel(), LetterTask()):
+        assert SeededNoise.add is not before
+        raise ZeroDivisionError
+    assert SeededNoise.add is before
+
+
+def test_a_trainer_that_refuses_to_start_is_a_finding() -> None:
+    def refuse() -> Check:
+        raise PlanError("plan: no")
+
+    assert timed("part", refuse, refuses=True).findings == ("plan: no",)
+
+
+def test_a_part_that_cannot_be_run_says_nothing_of_the_claim() -> None:
+    def refuse() -> Check:
+        raise PlanError("plan: no")
+
+    found = Conformance(checks=(timed("part", refuse),))
+    assert found.findings == ()
+    assert found.errors == ("part: plan: no",)
+
+
+def test_all_p_values_share_one_level() -> None:
+    class Made:
+        one: ClassVar = Check(name="a", compared="", p_values={"x": 5e-5, "y": 0.5, "z": 0.2})
+
+    assert Conformance(checks=(Made.one,)).findings == ()  # 5e-5 > 1e-4 ÷ 3
+    assert Conformance(checks=(Made.one,), level=2e-4).findings == ("a: x (p=5.0e-05)",)
+
+
+def test_units_of_more_than_one_person_that_change_are_a_finding() -> None:
+    task = LetterTask()
+    whole, emptied = (units_of(task.purpose, Unit.USER, 2, silent) for silent in (None, 3))
+    one = Differ.of(Neighbours(whole=whole, emptied=emptied), task)
+    assert (len(one.gone), one.new) == (1, ())
+    run = Run(LetterModel(), task, Patches(), unit=Unit.EXAMPLE)
+    subject = letter_subject(run)
+    both = Differ.of(subject.neighbours[0], task)
+    assert len(both.gone) == 2 > PLAN.max_contributions
