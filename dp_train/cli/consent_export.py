@@ -12,7 +12,7 @@ from typing import Any
 
 from dp_train.cli.consent import given_key
 from dp_train.cli.show import console, table
-from dp_train.consent.events import write_events
+from dp_train.consent.event_json import write_events
 from dp_train.consent.kantara import read_controller, receipt_of
 from dp_train.consent.notices import cited, keep, text_of
 from dp_train.consent.principals import PrincipalKey

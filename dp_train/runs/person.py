@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dp_train.consent.decisions import Reason
-from dp_train.consent.events import Purpose, denies, to_json
+from dp_train.consent.event_json import to_json
+from dp_train.consent.events import Purpose, denies
 from dp_train.consent.impact import NOT_UNLEARNT, RunImpact, gone, judge
 from dp_train.consent.policy import Action, WithdrawalPolicy
 from dp_train.consent.principals import PrincipalKey

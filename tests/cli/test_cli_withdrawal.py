@@ -278,7 +278,7 @@ def test_nothing_that_was_written_leads_to_an_erased_person(trained: Path, worki
     assert said
     pseudonym = PrincipalKey.load("runs/principal.key").pseudonym(person_id)
     asked(cli, "promote", str(the_run()))
-    from dp_train.consent.events import write_events
+    from dp_train.consent.event_json import write_events
 
     write_events(corpus.consent_events(PrincipalKey.load("runs/principal.key")), "given.jsonl")
     asked(cli, "consent", "import", "given.jsonl")
