@@ -43,7 +43,7 @@ LABELS = HERE / "redaction_labels.jsonl"
 MEASURED = HERE.parent / "dp_train" / "anonymize" / "recall_figures.json"
 LOCALES = ("en_US", "de_DE", "fr_FR", "es_ES", "ja_JP")
 THREAD = 40
-_TOKEN = re.compile(r"(\[(?:P\d+|[A-Z]+(?:_ID)?)\])")
+_TOKEN = re.compile("(" + r"\[P\d+\]|" + "|".join(map(re.escape, (*TOKENS, PERSON))) + ")")
 
 Place = tuple[int, int, str]
 

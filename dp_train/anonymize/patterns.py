@@ -11,16 +11,25 @@ import math
 import re
 from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from dp_train.anonymize.addresses import street_addresses
+from dp_train.anonymize.birth_dates import birth_dates
+from dp_train.anonymize.labelled import accounts, documents, plates
+from dp_train.anonymize.national_ids import national_ids
 from dp_train.anonymize.numbers import Place, cards, ibans, phones, social_security
+from dp_train.anonymize.secrets import hardware_addresses, passwords, phrases, vendor_keys
 from dp_train.consent.names import is_free
 
 EMAIL, PHONE, URL, IP, CARD = "[EMAIL]", "[PHONE]", "[URL]", "[IP]", "[CARD]"
 IBAN, SSN, MEETING_ID, PASSCODE, SECRET = "[IBAN]", "[SSN]", "[MEETING_ID]", "[PASSCODE]", "[SECRET]"
+ADDRESS, BIRTH_DATE, ID, ACCOUNT, PLATE = "[ADDRESS]", "[BIRTH_DATE]", "[ID]", "[ACCOUNT]", "[PLATE]"
 
-TOKENS: tuple[str, ...] = (EMAIL, PHONE, URL, IP, CARD, IBAN, SSN, MEETING_ID, PASSCODE, SECRET)
+TOKENS: tuple[str, ...] = (
+    *(EMAIL, PHONE, URL, IP, CARD, IBAN, SSN, MEETING_ID, PASSCODE, SECRET),
+    *(ADDRESS, BIRTH_DATE, ID, ACCOUNT, PLATE),
+)
 """What each kind is replaced by."""
 
 
@@ -76,6 +85,12 @@ _CODES = (
     "パス",
     "暗証",
     "bearer",
+    "phrase",
+    "frase",
+    "mnemo",
+    "satz",
+    "фраз",
+    "助",
 )
 _CAMEL = re.compile(r"[a-z][A-Z]")
 _MEET_CODE = re.compile(r"[a-z]-[a-z]{4}-[a-z]")
@@ -264,14 +279,19 @@ def _may_hold_passcode(seen: _Seen) -> bool:
     return seen.code_word and (bool(signs) or _CAMEL.search(seen.text) is not None)
 
 
-_KINDS: tuple[tuple[str, Callable[[_Seen], bool], Callable[[str], Iterator[Place]]], ...] = (
+_KINDS: tuple[tuple[str, Callable[[_Seen], bool], Callable[[str], Iterable[Place]]], ...] = (
     (SECRET, lambda seen: "-----begin" in seen.lowered, _private_keys),
     (URL, lambda seen: seen.dot or "://" in seen.lowered, _urls),
     (EMAIL, lambda seen: "@" in seen.lowered and seen.dot, _emails),
     (IBAN, lambda seen: seen.digits >= 7, ibans),
+    (SECRET, lambda seen: seen.long_word, vendor_keys),
     (SECRET, _may_hold_secret, _secrets),
-    (CARD, lambda seen: seen.digits >= 12, cards),
     (SSN, lambda seen: seen.digits >= 9, social_security),
+    (ACCOUNT, lambda seen: seen.digits >= 5, accounts),
+    (ID, lambda seen: seen.digits >= 4, documents),
+    (ID, lambda seen: seen.digits >= 6, national_ids),
+    (CARD, lambda seen: seen.digits >= 12, cards),
+    (IP, lambda seen: seen.digits >= 2 and seen.long_word, hardware_addresses),
     (
         IP,
         lambda seen: (
@@ -283,6 +303,11 @@ _KINDS: tuple[tuple[str, Callable[[_Seen], bool], Callable[[str], Iterator[Place
         _addresses,
     ),
     (MEETING_ID, _may_hold_meeting, _meetings),
+    (PASSCODE, lambda seen: seen.code_word, phrases),
+    (PASSCODE, lambda seen: seen.code_word or seen.digits > 0 or ":" in seen.text or "=" in seen.text, passwords),
     (PASSCODE, _may_hold_passcode, _passcodes),
+    (BIRTH_DATE, lambda seen: seen.digits >= 2, birth_dates),
+    (PLATE, lambda seen: seen.digits >= 2, plates),
+    (ADDRESS, lambda seen: seen.digits >= 1, street_addresses),
     (PHONE, lambda seen: seen.digits >= 7, phones),
 )
