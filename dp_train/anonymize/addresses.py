@@ -24,13 +24,13 @@ _POST = (
     r"(?:[A-Z]{1,2}\d[A-Z\d]? \d[A-Z]{2}|[A-Z]\d[A-Z] ?\d[A-Z]\d|(?:[A-Z]{1,2}-)?\d{4,5}-\d{3,4}|\d{4} ?[A-Z]{2}\b|(?:[A-Z]{1,2}-)?\d{3} \d{2}\b"
     r"|\d{2}-\d{3}\b|(?:[A-Z]{1,2}-)?\d{4,6}\b)"
 )
-_TOWN = rf"{_W}(?:[ /\-]{_W}){{0,2}}"
+_TOWN = rf"(?:TP\.? ?)?{_W}(?!\w)(?:[ /\-]{_W}(?!\w)){{0,2}}"
 _STATE = r"(?:[A-Z]{2,4})"
 # Districts and towns after the street; each part begins with a capital, or is a postcode.
 _TAIL = (
-    rf"(?:,? ?(?:Col|Kel|Kec|Mah|Quận|phường|P|Q)\.? (?:{_W}|\d{{1,2}})(?: {_W}){{0,2}})?"
+    rf"(?:,? (?:Col|Kel|Kec|Mah|Quận|quận|phường|Phường|P|Q)\.? (?:{_W}|\d{{1,2}})(?: {_W}){{0,2}}){{0,3}}"
     rf"(?:(?:,| -|،)? {_POST}(?:,? {_TOWN}(?: \d{{1,2}}\b)?(?:,? [A-Z]{{1,2}}\b)?)?"
-    rf"|(?:(?:,| [\-–]) {_TOWN}(?: [\-–] {_STATE}\b)?){{1,3}}(?:,? {_STATE}\b)?(?:,? {_POST})?|(?: {_TOWN})?,? {_STATE} {_POST})?"
+    rf"|(?:(?:,| [\-–]) {_TOWN}(?: [\-–] {_STATE}\b)?){{1,3}}(?:,? {_STATE}\b)?(?:,? {_POST}(?: {_TOWN})?)?|(?: {_TOWN})?,? {_STATE} {_POST})?"
 )
 
 _ENGLISH_TYPE = (
@@ -47,10 +47,12 @@ _PATTERNS: tuple[tuple[str, ...], ...] = (
     ),
     # One word with the street in it: German, Dutch, Scandinavian, Finnish.
     (
-        rf"(?<!\w)(?:[{_U}][\w.\-]+ ){{0,2}}(?:[{_U}][^\W\d_\-]*-?)?(?i:(?:[^\W\d_]{{2,}}(?:straße|strasse|str\.|weg|platz|allee|gasse|"
-        rf"ring|ufer|damm|graben|markt|straat|laan|gracht|plein|kade|dijk|singel|dreef|gatan|gata|gränd|torget|allén|"
-        rf"vägen|gade|vej|veien|vegen|plads|plass|brogade|stræde|katu|kuja|polku|tori|kaari|rinne|raitti)|"
-        rf"(?<=[ \-])(?:straße|strasse|str\.|gasse|allee|markt|ring|platz|weg|damm)))(?<=\w\w\w\w|\w\w\w\.) {_NO}(?!\w| ?%)",
+        rf"(?<!\w)[^\W\d_]{{2,}}(?:[\-.][^\W\d_]+)*(?i:straße|strasse|(?<=\w\w)str\.|gatan|vägen|straat|gracht|katu|gade|"
+        rf"veien|brogade|stræde|gränd) {_NO}(?!\w| ?%)",
+        rf"(?<!\w)[{_U}][^\W\d_]+(?:[\-.][^\W\d_]+)*(?:weg|platz|allee|gasse|ring|ufer|damm|graben|markt|laan|plein|kade|dijk|"
+        rf"singel|dreef|gata|torget|allén|vej|vegen|plads|plass|kuja|polku|tori|kaari|rinne|raitti) {_NO}(?!\w| ?%)",
+        rf"(?<!\w)(?!(?:Der|Die|Das|Den|Dem|Auf|Am|Im|An|In|Zum|Zur|Ein|Eine|Einer|Unser|Unsere|Von|Vom|Pro|Je)\b){_W}[ \-]"
+        rf"(?:Straße|Strasse|Str\.|Gasse|Allee|Markt|Ring|Platz|Weg|Damm|Ufer) {_NO}(?!\w| ?%)",
         rf"(?<!\w)(?:[{_U}][^\W\d_]+tie|(?:Am|An der|Auf dem|Im|Zum|Zur) {_W}(?: {_W})?) {_NO}(?=,? (?:\w-)?\d{{4,5}} {_W}|(?<=tie \d),)",
     ),
     # The word before: Romance, Slavic, Turkish, Greek, Indonesian, Vietnamese.
@@ -74,11 +76,12 @@ _PATTERNS: tuple[tuple[str, ...], ...] = (
         rf"(?<!\w)(?:\d{{4}},? {_W},? )?{_W}(?: {_W}){{0,2}} (?i:utca|u\.|út|útja|tér|tere|körút|krt\.|sétány|köz|fasor|rakpart) {_NO}(?!\d| nap)\.?",
     ),
     # A name, a number, a postcode and a town: most of Europe without a word for the street.
-    (rf"(?<!\w){_W}(?: {_W}){{0,2}} {_NO},? (?:[A-Z]{{1,2}}-)?(?:\d{{3}} \d{{2}}|\d{{4,5}}) {_TOWN}",),
+    (rf"(?<!\w){_W}(?: {_W}){{0,2}} {_NO}(?=,? (?:[A-Z]{{1,2}}-)?(?:\d{{3}} \d{{2}}|\d{{4,5}}) {_TOWN})",),
     # Scripts without capitals.
     (
-        r"(?:רחוב|רח['׳]|שדרות|שד['׳]|דרך|סמטת) (?:[\u05d0-\u05ea\"״'׳]+ ){1,3}\d{1,4}(?: ?(?:דירה|קומה|כניסה) \w{1,3})*(?:, ?[\u05d0-\u05ea]+(?: [\u05d0-\u05ea]+)?)?",
-        r"(?:[\d٠-٩]{1,4} )?(?:شارع|طريق|حي|جادة) (?:[\u0621-\u064a]+ ?){1,3}(?:(?:رقم|،) ?[\d٠-٩]{1,4})?(?:، ?[\u0621-\u064a]+)?",
+        r"(?<!ה)(?:רחוב|רח['׳]|שדרות|שד['׳]|דרך|סמטת) (?:[\u05d0-\u05ea\"״'׳]+ ){1,3}\d{1,4}(?: ?(?:דירה|קומה|כניסה) \w{1,3})*(?:, ?[\u05d0-\u05ea]+(?: [\u05d0-\u05ea]+)?)?",
+        r"[\d٠-٩]{1,4} (?:شارع|طريق|حي|جادة) (?:[\u0621-\u064a]+ ?){1,3}(?:، ?[\u0621-\u064a]+)?",
+        r"(?<!ال)(?:شارع|طريق|حي|جادة) (?:[\u0621-\u064a]+ ){1,3}?(?:(?:رقم|،) ?)?[\d٠-٩]{1,4}(?:، ?[\u0621-\u064a]+)?",
         r"(?:(?:मकान|फ्लैट|घर|प्लॉट)(?: ?(?:नंबर|नं\.?|संख्या))? ?[\d०-९]+[\w/\-]*|[\d०-९]{1,4}[/\-]?[\d०-९]*,? (?=[\u0900-\u097f]+ (?:रोड|मार्ग|गली|नगर|पथ)))"
         r"(?:,? (?:[\u0900-\u097f]+|[\d०-९]{1,6})){0,8}",
         r"(?:(?:বাড়ি|বাড়ি|বাসা|হাউজ|ফ্ল্যাট)(?: নং)? ?[\d০-৯]+)(?:,? (?:[\u0980-\u09ff]+|[\d০-৯]{1,4})){0,8}",

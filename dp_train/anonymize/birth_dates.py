@@ -53,7 +53,7 @@ _DATES = re.compile(
     r")(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
-_GAP = re.compile(r"[^\W\d_]*(?:\s?[(:：,=\-–]+)?[^\d.!?;,\n。]{0,22}")
+_GAP = re.compile(r"[^\W\d_]*(?:,\s?|(?:\s?[(:：=\-–]+)?[^\d.!?;,\n。]{0,22})")
 _GAP_AFTER = re.compile(r"[^\d.!?;,\n。]{0,6}")
 
 

@@ -16,7 +16,7 @@ Place = tuple[int, int]
 _UPPER = "A-ZÀ-ÖØ-ÞĀ-ſΑ-ΩА-ЯЁІЇЄҐ"
 _CHUNK = rf"(?:[{_UPPER}a-z]{{0,6}}\d[\d{_UPPER}a-z]*|[{_UPPER}]{{1,5}}(?![{_UPPER}a-zà-ÿа-я]))"
 # Up to a few words, none with a digit, and no end of a sentence but after an abbreviation.
-_BETWEEN = r"[^\W\d_]*(?P<between>(?:[^\d\n!?;。।.]|(?<=\w\w)\.(?=[ :])|(?<=[nr№])\.){0,30}?)(?<![^\W_])"
+_BETWEEN = r"[^\W\d_]*(?P<between>(?:[^\d\n!?;。।.]|(?<=\w\w)\.(?=[ :])|(?<=[nr№])\.){0,30}?)(?<![A-Za-zÀ-ɏА-яЁёІіЇїЄєΑ-ω\d])"
 _AFTER = rf"(?![{_UPPER}a-z\d])"
 _NUMBER = re.compile(rf"{_BETWEEN}(?P<value>{_CHUNK}(?:[ \-./·]{{1,2}}{_CHUNK}){{0,6}}){_AFTER}")
 _DIRECTLY = r"[^\W\d_]{0,3}[\s:：#=\-–(]*(?:(?:is|n|no|nr|nº|n°|num|number|nummer|número|numéro|numero|№|ist|est|es|é|è|er)\b[\s:.#°º]*){0,2}"
@@ -24,6 +24,7 @@ _NUMBER_DIRECTLY = re.compile(rf"(?P<between>{_DIRECTLY})(?P<value>{_CHUNK}(?:[ 
 _DATE = re.compile(
     r"(?:\d{4}[\-./]\d{1,2}[\-./]\d{1,2}|\d{1,2}[\-./]\d{1,2}[\-./](?:19|20)\d\d|(?:19|20)\d\d)(?!\d)[ .,]?\Z"
 )
+_UNITS = re.compile(r"\d+ ?(?:[KMGT]B|[KM]?HZ|K?W|PS|KG|[CKM]?M|V|A|L|X|G)", re.IGNORECASE)
 _MONEY = re.compile(r"\s?(?:%|€|\$|£|euro|eur\b|usd\b|km\b|kg\b|mm\b)", re.IGNORECASE)
 _PLATE = re.compile(
     rf"{_BETWEEN}(?P<value>(?:(?:[{_UPPER}]{{1,4}}|[\u0e01-\u0e2e]{{1,3}}|[\u0600-\u06ff](?: [\u0600-\u06ff]){{0,2}}"
@@ -87,6 +88,8 @@ def plates(text: str) -> Iterator[Place]:
         match = _PLATE.match(text, end)
         if match is None or len(match["between"]) > 20 or _DATE.match(match["value"] + " "):
             continue
+        if _UNITS.fullmatch(match["value"]):
+            continue
         value = match["value"]
         letters = sum(map(str.isalpha, value))
         digits = sum(map(str.isdigit, value))
@@ -109,7 +112,9 @@ def _is_number(value: str, between: str) -> bool:
         return False
     digits, signs = sum(map(str.isdigit, value)), sum(map(str.isalnum, value))
     near = len(between.split()) <= 1 or ":" in between
-    return (digits >= 4 and signs >= 5) if near else digits >= 6
+    if near:
+        return (digits >= 4 and signs >= 5) or (digits >= 2 and signs >= 8 and value == value.upper())
+    return digits >= 6
 
 
 def _is_account(value: str, between: str) -> bool:

@@ -24,7 +24,7 @@ DOCUMENTS: tuple[str, ...] = tuple(
     ~steuer-id ~steuernummer steueridentifikationsnummer idnr| personalausweis ausweisnummer ~sozialversicherungsnummer
     sv-nummer svnr| ahv| ahv-nummer avs|
     numéro_de_sécu n°_de_sécu sécurité_sociale numéro_fiscal carte_d'identité carte_d’identité nas| ramq| niss|
-    dni| nie| nif| cif| documento_de_identidad cédula curp| rfc| cuit| cuil| rut| run| nss| clave_de_elector
+    dni| nie| nif| cif| documento_de_identidad cédula curp| rfc| cuit| cuil| rut| nss| clave_de_elector
     cpf| cnpj| rg| título_de_eleitor pis| cartão_de_cidadão cartão_cidadão nº_de_contribuinte contribuinte niss|
     codice_fiscale carta_d'identità carta_d’identità tessera_sanitaria bsn| burgerservicenummer rijksregisternummer
     personnummer samordningsnummer cpr| cpr-nr cpr-nummer fødselsnummer henkilötunnus hetu| kennitala isikukood

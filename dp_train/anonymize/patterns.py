@@ -291,7 +291,7 @@ _KINDS: tuple[tuple[str, Callable[[_Seen], bool], Callable[[str], Iterable[Place
     (ID, lambda seen: seen.digits >= 4, documents),
     (ID, lambda seen: seen.digits >= 6, national_ids),
     (CARD, lambda seen: seen.digits >= 12, cards),
-    (IP, lambda seen: seen.digits >= 2 and seen.long_word, hardware_addresses),
+    (IP, lambda seen: seen.digits >= 4, hardware_addresses),
     (
         IP,
         lambda seen: (

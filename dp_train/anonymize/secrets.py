@@ -24,9 +24,13 @@ _PASSWORD_ASSIGNED = re.compile(
     r"(?:\w*password|\w*passwd|\b\w*_pwd|\bpwd|\bpassphrase)[\"']?\s?[=:]\s?([\"'`]?)([^\s\"'`;,&\[\])]{3,64})",
     re.IGNORECASE,
 )
+# In program text the value is often a name for it: "password: config.password", "password: String".
+_CODE_NAME = re.compile(
+    r"(?:[a-z_]\w*\.)+\w+\(?\)?;?|(?i:string|str|text|null|none|true|false|undefined|hash|password|required|shown)[;,]?"
+)
 _MAC = re.compile(
     r"(?<![\w:\-.])(?:(?:[0-9a-f]{2}[:\-]){7}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4})(?![\w:\-])"
-    r"|\b(?:mac|bluetooth|wlan|wifi|hardware)(?: address)?[^\w\n]{0,3}(?:is )?((?=[a-f]*\d)[0-9a-f]{12})(?!\w)",
+    r"|\b(?:mac|bluetooth|wlan|wifi|hardware|address|adresse)[^\w\n]{0,3}(?:is )?((?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{12})(?!\w)",
     re.IGNORECASE,
 )
 
@@ -93,7 +97,8 @@ def phrases(text: str) -> Iterator[Place]:
 def passwords(text: str) -> Iterator[Place]:
     """Passwords after a word for one in the main languages, and what is assigned to a variable of that name."""
     for match in _PASSWORD_ASSIGNED.finditer(text):
-        yield match.span(2)
+        if match[1] or not _CODE_NAME.fullmatch(match[2]):
+            yield match.span(2)
     for end in ends_of(_PASSWORD, lower(text)):
         quoted = _QUOTED.match(text, end)
         match = _PASSWORD_VALUE.match(text, end)
