@@ -10,7 +10,7 @@ import re
 from dp_train.anonymize.labelled import Place
 
 _U = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĘĚĞĢĪİĶŁĻŃŅŇŌŐŘŚŞŠŢȚȘŤŪŮŰŹŻŽΑ-ΩΆΈΉΊΌΎΏА-ЯЁІЇЄҐ"
-_W = rf"[{_U}][^\W\d_]*(?:['’.\-][^\W\d_]+)*\.?"  # a word with a capital
+_W = rf"[{_U}][^\W\d_]{{0,30}}(?:['’.\-][^\W\d_]{{1,30}}){{0,3}}\.?"  # a word with a capital
 _SMALL = r"(?:de|du|des|de la|del|della|dei|da|do|dos|das|van|von|der|den|die|di|la|le|les|el|los|las|y|e|of|the|al|ben|d['’])"
 _NAME = rf"(?:{_SMALL} ?)?{_W}(?: (?:{_SMALL} ?)?(?:{_W}|[IVX]+)){{0,4}}"
 _NO = r"\d{1,5}(?: ?[A-Za-z](?![A-Za-z]))?(?:[/\-]\d{1,4}[A-Za-z]?){0,3}"
@@ -47,13 +47,13 @@ _PATTERNS: tuple[tuple[str, ...], ...] = (
     ),
     # One word with the street in it: German, Dutch, Scandinavian, Finnish.
     (
-        rf"(?<!\w)[^\W\d_]{{2,}}(?:[\-.][^\W\d_]+)*(?i:straße|strasse|(?<=\w\w)str\.|gatan|vägen|straat|gracht|katu|gade|"
+        rf"(?<![\w\-])[^\W\d_]{{2,40}}(?:[\-.][^\W\d_]{{1,40}}){{0,4}}(?i:straße|strasse|(?<=\w\w)str\.|gatan|vägen|straat|gracht|katu|gade|"
         rf"veien|brogade|stræde|gränd) {_NO}(?!\w| ?%)",
-        rf"(?<!\w)[{_U}][^\W\d_]+(?:[\-.][^\W\d_]+)*(?:weg|platz|allee|gasse|ring|ufer|damm|graben|markt|laan|plein|kade|dijk|"
+        rf"(?<![\w\-])[{_U}][^\W\d_]{{1,40}}(?:[\-.][^\W\d_]{{1,40}}){{0,4}}(?:weg|platz|allee|gasse|ring|ufer|damm|graben|markt|laan|plein|kade|dijk|"
         rf"singel|dreef|gata|torget|allén|vej|vegen|plads|plass|kuja|polku|tori|kaari|rinne|raitti) {_NO}(?!\w| ?%)",
         rf"(?<!\w)(?!(?:Der|Die|Das|Den|Dem|Auf|Am|Im|An|In|Zum|Zur|Ein|Eine|Einer|Unser|Unsere|Von|Vom|Pro|Je)\b){_W}[ \-]"
         rf"(?:Straße|Strasse|Str\.|Gasse|Allee|Markt|Ring|Platz|Weg|Damm|Ufer) {_NO}(?!\w| ?%)",
-        rf"(?<!\w)(?:[{_U}][^\W\d_]+tie|(?:Am|An der|Auf dem|Im|Zum|Zur) {_W}(?: {_W})?) {_NO}(?=,? (?:\w-)?\d{{4,5}} {_W}|(?<=tie \d),)",
+        rf"(?<!\w)(?:[{_U}][^\W\d_]{{1,40}}tie|(?:Am|An der|Auf dem|Im|Zum|Zur) {_W}(?: {_W})?) {_NO}(?=,? (?:\w-)?\d{{4,5}} {_W}|(?<=tie \d),)",
     ),
     # The word before: Romance, Slavic, Turkish, Greek, Indonesian, Vietnamese.
     (
@@ -82,7 +82,7 @@ _PATTERNS: tuple[tuple[str, ...], ...] = (
         r"(?<!ה)(?:רחוב|רח['׳]|שדרות|שד['׳]|דרך|סמטת) (?:[\u05d0-\u05ea\"״'׳]+ ){1,3}\d{1,4}(?: ?(?:דירה|קומה|כניסה) \w{1,3})*(?:, ?[\u05d0-\u05ea]+(?: [\u05d0-\u05ea]+)?)?",
         r"[\d٠-٩]{1,4} (?:شارع|طريق|حي|جادة) (?:[\u0621-\u064a]+ ?){1,3}(?:، ?[\u0621-\u064a]+)?",
         r"(?<!ال)(?:شارع|طريق|حي|جادة) (?:[\u0621-\u064a]+ ){1,3}?(?:(?:رقم|،) ?)?[\d٠-٩]{1,4}(?:، ?[\u0621-\u064a]+)?",
-        r"(?:(?:मकान|फ्लैट|घर|प्लॉट)(?: ?(?:नंबर|नं\.?|संख्या))? ?[\d०-९]+[\w/\-]*|[\d०-९]{1,4}[/\-]?[\d०-९]*,? (?=[\u0900-\u097f]+ (?:रोड|मार्ग|गली|नगर|पथ)))"
+        r"(?:(?:मकान|फ्लैट|घर|प्लॉट)(?: ?(?:नंबर|नं\.?|संख्या))? ?[\d०-९]{1,5}[\w/\-]{0,10}|(?<![\d०-९])[\d०-९]{1,4}(?:[/\-][\d०-९]{1,4})?,? (?=[\u0900-\u097f]+ (?:रोड|मार्ग|गली|नगर|पथ)))"
         r"(?:,? (?:[\u0900-\u097f]+|[\d०-९]{1,6})){0,8}",
         r"(?:(?:বাড়ি|বাড়ি|বাসা|হাউজ|ফ্ল্যাট)(?: নং)? ?[\d০-৯]+)(?:,? (?:[\u0980-\u09ff]+|[\d০-৯]{1,4})){0,8}",
         r"(?:எண்|கதவு எண்|வீடு) ?\d+[\w/]*(?:,? (?:[\u0b80-\u0bff]+|\d{6})){1,6}",

@@ -54,6 +54,8 @@ SHAPES: dict[str, str] = {
 """Module of stdnum → how the number is written."""
 
 _CANDIDATE = re.compile(r"(?<![\w.,/+\-])[A-Z]{0,6}\d(?:[ .\-/+]?[\dA-Z]){6,22}(?![\w/]|[\-.,]\d)")
+# Bare digits beside such a word are a telephone number.
+_CALLED = re.compile(r"\b(?:call|phone|tel|mobile|cell|fax|whatsapp|dial|anrufen|appelle|llama|llámame)\b", re.IGNORECASE)
 _PART, _MOST_PARTS = re.compile(r"\S+"), 6
 # The United Kingdom's has no check digit; few other things look like it.
 _NINO = re.compile(r"(?<!\w)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D](?!\w)")
@@ -69,6 +71,8 @@ def national_ids(text: str) -> Iterator[Place]:
     """Numbers of the shapes whose check digits and dates hold."""
     yield from (match.span() for match in _NINO.finditer(text))
     for match in _CANDIDATE.finditer(text):
+        if match.group().isdigit() and _CALLED.search(text):
+            continue
         if _is_valid(match.group()):
             yield match.span()
         elif " " in match.group():  # other numbers may stand before and after

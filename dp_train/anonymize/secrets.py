@@ -21,7 +21,7 @@ _BASIC = re.compile(r"\bauthorization:\s*basic\s+([A-Za-z0-9+/=]{8,})", re.IGNOR
 _ACCOUNT_KEY = re.compile(r"\b(?:AccountKey|SharedAccessKey|sig)=([\w+/%=\-]{16,})")
 # "Password=x", "DB_PASSWORD: x", "PGPASSWORD='x'": whatever stands there, up to a separator of connection strings.
 _PASSWORD_ASSIGNED = re.compile(
-    r"(?:\w*password|\w*passwd|\b\w*_pwd|\bpwd|\bpassphrase)[\"']?\s?[=:]\s?([\"'`]?)([^\s\"'`;,&\[\])]{3,64})",
+    r"(?:password|passwd|_pwd|\bpwd|\bpassphrase)[\"']?\s?[=:]\s?([\"'`]?)([^\s\"'`;,&\[\])]{3,64})",
     re.IGNORECASE,
 )
 # In program text the value is often a name for it: "password: config.password", "password: String".

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
@@ -16,6 +16,8 @@ from typing import NamedTuple
 from dp_train.consent.name_cases import declined_begins, declined_forms, stems
 from dp_train.consent.name_forms import HONORIFICS, Form, forms_of, unspaced_forms
 from dp_train.consent.name_letters import INVISIBLE, PLAIN_WORD, WORD, fold, words
+from dp_train.consent.name_romanised import consonants
+from dp_train.consent.name_slips import by_consonants, typing_errors
 
 _GAP = re.compile(r"[\s.,'’_\-]{0,3}")
 _MONTHS = "jan april may june august march"
@@ -73,6 +75,9 @@ class NameIndex:
         self._whole = whole
         self._begins = frozenset().union(*(declined_begins(*person) for person in self._people))
         self._prefixed = not all(map(str.isascii, self._begins))
+        # What is mistyped, or written without the vowels that its script leaves out, tells a part of a name alone.
+        self._typed = {} if whole else _merged(typing_errors(*person) for person in self._people)
+        self._consonants = {} if whole else _merged(by_consonants(*person) for person in self._people)
         for forms in self._forms.values():
             if len(forms) > 1:
                 forms.sort(key=lambda form: -len(form.words))
@@ -148,11 +153,14 @@ class NameIndex:
         whole = [form for form in self._forms.get(word.folded, ()) if _matches(form, text, found, index)]
         if whole or text[word.start].islower():  # scripts without case have no lower one
             return whole
-        if word.folded[:3] not in self._begins and (word.folded.isascii() or not self._prefixed):
-            return []
-        for stem in (word.folded, *stems(word.folded)):
-            if stem in self._stems:
-                return self._stems[stem]
+        if word.folded[:3] in self._begins or (self._prefixed and not word.folded.isascii()):
+            for stem in (word.folded, *stems(word.folded)):
+                if stem in self._stems:
+                    return self._stems[stem]
+        if word.folded in self._typed:
+            return [self._typed[word.folded]]
+        if self._consonants and word.folded.isascii() and (key := consonants(word.folded)) in self._consonants:
+            return [self._consonants[key]]
         return []
 
     @cached_property
@@ -168,7 +176,9 @@ class NameIndex:
     def _disjoint(self, text: str) -> bool:
         """Whether no word of the text can begin a name."""
         found = words(text)
-        if not self._forms.keys().isdisjoint(found):
+        if not self._forms.keys().isdisjoint(found) or not self._typed.keys().isdisjoint(found):
+            return False
+        if self._consonants and not text.islower():
             return False
         if self._prefixed and not text.isascii():
             return False
@@ -201,6 +211,14 @@ class FullNames:
     def people_in(self, text: str) -> set[str]:
         """Everybody whose full name stands in the text."""
         return self._index.people_in(text)
+
+
+def _merged(of_people: Iterable[dict[str, Form]]) -> dict[str, Form]:
+    """The forms of several people; of two with one spelling the first is meant."""
+    merged: dict[str, Form] = {}
+    for forms in of_people:
+        merged = forms | merged if merged else forms
+    return merged
 
 
 def _visible(text: str) -> tuple[str, list[int]]:

@@ -80,7 +80,7 @@ WAYS = [
     Way("tells it in other words", "the start slips into late spring", open=True),
     Way("names somebody of the directory by the first name alone", "Dee left", open=True),
     Way("names them by a nickname that does not follow from the name", "ask Sparky", open=True),
-    Way("names them with a typing error", "ask Coel", open=True),
+    Way("names them with a typing error", "ask Coel"),
 ]
 
 
