@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from dp_train.anonymize import Anonymizer
+from dp_train.anonymize.patterns import TOKENS
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Turn
 from dp_train.corpora.synthetic import Population, SyntheticCorpus
 
@@ -43,7 +44,7 @@ LABELS = HERE / "redaction_labels.jsonl"
 MEASURED = HERE.parent / "dp_train" / "anonymize" / "recall_figures.json"
 LOCALES = ("en_US", "de_DE", "fr_FR", "es_ES", "ja_JP")
 THREAD = 40
-_TOKEN = re.compile("(" + r"\[P\d+\]|" + "|".join(map(re.escape, (*TOKENS, PERSON))) + ")")
+_TOKEN = re.compile("(" + r"\[P\d+\]|" + "|".join(map(re.escape, TOKENS)) + ")")
 
 Place = tuple[int, int, str]
 

@@ -7,7 +7,9 @@ or Canadian postcode goes alone, for it tells a few houses.
 from __future__ import annotations
 
 import re
-from dp_train.anonymize.labelled import Place
+from collections.abc import Callable
+from itertools import chain
+from dp_train.anonymize.labels import Labels, Place
 
 _U = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĘĚĞĢĪİĶŁĻŃŅŇŌŐŘŚŞŠŢȚȘŤŪŮŰŹŻŽΑ-ΩΆΈΉΊΌΎΏА-ЯЁІЇЄҐ"
 _W = rf"[{_U}][^\W\d_]{{0,30}}(?:['’.\-][^\W\d_]{{1,30}}){{0,3}}\.?"  # a word with a capital
@@ -53,7 +55,6 @@ _PATTERNS: tuple[tuple[str, ...], ...] = (
         rf"singel|dreef|gata|torget|allén|vej|vegen|plads|plass|kuja|polku|tori|kaari|rinne|raitti) {_NO}(?!\w| ?%)",
         rf"(?<!\w)(?!(?:Der|Die|Das|Den|Dem|Auf|Am|Im|An|In|Zum|Zur|Ein|Eine|Einer|Unser|Unsere|Von|Vom|Pro|Je)\b){_W}[ \-]"
         rf"(?:Straße|Strasse|Str\.|Gasse|Allee|Markt|Ring|Platz|Weg|Damm|Ufer) {_NO}(?!\w| ?%)",
-        rf"(?<!\w)(?:[{_U}][^\W\d_]{{1,40}}tie|(?:Am|An der|Auf dem|Im|Zum|Zur) {_W}(?: {_W})?) {_NO}(?=,? (?:\w-)?\d{{4,5}} {_W}|(?<=tie \d),)",
     ),
     # The word before: Romance, Slavic, Turkish, Greek, Indonesian, Vietnamese.
     (
@@ -76,7 +77,9 @@ _PATTERNS: tuple[tuple[str, ...], ...] = (
         rf"(?<!\w)(?:\d{{4}},? {_W},? )?{_W}(?: {_W}){{0,2}} (?i:utca|u\.|út|útja|tér|tere|körút|krt\.|sétány|köz|fasor|rakpart) {_NO}(?!\d| nap)\.?",
     ),
     # A name, a number, a postcode and a town: most of Europe without a word for the street.
-    (rf"(?<!\w){_W}(?: {_W}){{0,2}} {_NO}(?=,? (?:[A-Z]{{1,2}}-)?(?:\d{{3}} \d{{2}}|\d{{4,5}}) {_TOWN})",),
+    (rf"(?<!\w){_W}(?: {_W}){{0,2}} {_NO}(?=,? (?:[A-Z]{{1,2}}-)?(?:\d{{3}} \d{{2}}|\d{{4,5}}) {_TOWN})",
+        rf"(?<!\w)(?:[{_U}][^\W\d_]{{1,40}}tie|(?:Am|An der|Auf dem|Im|Zum|Zur) {_W}(?: {_W})?) {_NO}(?=,? (?:\w-)?\d{{4,5}} {_W}|(?<=tie \d),)",
+    ),
     # Scripts without capitals.
     (
         r"(?<!ה)(?:רחוב|רח['׳]|שדרות|שד['׳]|דרך|סמטת) (?:[\u05d0-\u05ea\"״'׳]+ ){1,3}\d{1,4}(?: ?(?:דירה|קומה|כניסה) \w{1,3})*(?:, ?[\u05d0-\u05ea]+(?: [\u05d0-\u05ea]+)?)?",
@@ -96,25 +99,47 @@ _POSTCODES = re.compile(
     r"(?<![\w.\-])(?:(?:GIR 0AA|[A-PR-UWYZ][A-HK-Y]?\d[A-HJ-Z\d]? \d[ABD-HJLN-UW-Z]{2})|[ABCEGHJ-NPR-TVXY]\d[A-CEGHJ-NPR-TV-Z] \d[A-CEGHJ-NPR-TV-Z]\d"
     r"|[AC-FHKNPRTV-Y]\d[\dW] [\dAC-FHKNPRTV-Y]{4})(?![\w\-])"
 )
-_STREETS = tuple(re.compile(pattern) for group in _PATTERNS for pattern in group)
-_LAST_OF_CASED = sum(map(len, _PATTERNS[:-1]))
-_AROUND = re.compile(rf"{_FLAT}{_TAIL}")
-_CAPITAL_OR_STREET = re.compile(rf"[{_U}]|(?i:stra(?:ß|ss)e|\bstr\.|gatan|vägen|gade|straat|katu)")
+_OF_OTHER_SCRIPTS = tuple(map(re.compile, _PATTERNS[-1]))
+# What has to be in a text for a group to be looked for; most texts with a digit in them have none of it.
+_NUMBER_AND_CAPITAL = re.compile(rf"\d\w{{0,5}},? (?:[NSEW]{{1,2}}\.? )?[{_U}]|No\b\.? ?\d|(?i:box|postfach|apartado|postale) \d")
+_WITHIN_A_WORD = Labels(
+    """~straße ~strasse ~str. ~gatan ~vägen ~straat ~gracht ~katu ~gade ~veien ~stræde ~gränd ~weg ~platz ~allee ~gasse ~ring
+    ~ufer ~damm ~graben ~markt ~laan ~plein ~kade ~dijk ~singel ~dreef ~gata ~torget ~allén ~vej ~vegen ~plads ~plass ~kuja
+    ~polku ~tori ~kaari ~rinne ~raitti"""
+)
+_WORD_BEFORE = Labels(
+    """rue ave av. boul bd bld allée chemin impasse quai cours place passage square route ruelle sentier calle c/ paseo p.º plaza
+    pza camino carretera ctra ronda travesía calzada jirón jr. carrera cra rua r. travessa praça alameda largo estrada rodovia
+    via v.le corso c.so piazza p.zza vicolo strada str. carrer bulevardul b-dul calea aleea șos ul. ulic al. alei alej pl. plac
+    os. osiedle nám třída tř. trg ulitsa prospekt ул вул пр просп пер провулок бул шосс площ наб пл. οδό λεωφ πλατεία jalan jl
+    gang gg. đường phố cad cd. sok sk. bulv blv utca u. út tér körút krt sétány köz fasor rakpart"""
+)
+_POSTCODE = re.compile(r"\d\w?,? (?:[A-Z]{1,2}-)?\d{3}")
 _OTHER = re.compile(r"[\u0590-\u06ff\u0900-\u0bff\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_MAY_HOLD: tuple[Callable[[str], object], ...] = (
+    _NUMBER_AND_CAPITAL.search,
+    _WITHIN_A_WORD.ends,
+    _WORD_BEFORE.ends,
+    _POSTCODE.search,
+)
+_GROUPS = tuple(
+    (may_hold, tuple(map(re.compile, group))) for may_hold, group in zip(_MAY_HOLD, _PATTERNS[:-1], strict=True)
+)
+_AROUND = re.compile(rf"{_FLAT}{_TAIL}")
 
 
 def street_addresses(text: str) -> list[Place]:
     """Streets with a number, as far as the address goes, the longest first; and postcodes that tell a few houses."""
     found: list[Place] = []
-    if _CAPITAL_OR_STREET.search(text):
-        for pattern in _STREETS[:_LAST_OF_CASED]:
-            for match in pattern.finditer(text):
+    for may_hold, patterns in _GROUPS:
+        if may_hold(text):
+            for match in chain.from_iterable(pattern.finditer(text) for pattern in patterns):
                 around = _AROUND.match(text, match.end())
                 found.append((match.start(), around.end() if around else match.end()))
+    if not text.islower():
         found += (match.span() for match in _POSTCODES.finditer(text))
-    if _OTHER.search(text):
-        for pattern in _STREETS[_LAST_OF_CASED:]:
-            for match in pattern.finditer(text):
-                if any(map(str.isdigit, match.group())):
-                    found.append((match.start(), match.start() + len(match.group().rstrip())))
+    if not text.isascii() and _OTHER.search(text):
+        for match in chain.from_iterable(pattern.finditer(text) for pattern in _OF_OTHER_SCRIPTS):
+            if any(map(str.isdigit, match.group())):
+                found.append((match.start(), match.start() + len(match.group().rstrip())))
     return sorted(found, key=lambda place: place[0] - place[1])

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from dp_train.anonymize.labelled import Place, ends_of, lower
+from dp_train.anonymize.labels import Labels, Place
 
-BEFORE: tuple[str, ...] = tuple(
-    label.replace("_", " ")
-    for label in """
+BEFORE = Labels(
+    """
     born date_of_birth birth_date birthdate dob| d.o.b. birthday birthday's geboren geb.| ~geburtsdatum geburtstag
     né| née| né(e)| date_de_naissance naissance anniversaire nací| nacido nacida nació fecha_de_nacimiento nacimiento
     cumpleaños nasci| nascido nascida nasceu data_de_nascimento nascimento aniversário nato| nata| data_di_nascita
@@ -21,11 +20,9 @@ BEFORE: tuple[str, ...] = tuple(
     γεννήθηκα γεννήθηκε ημερομηνία_γέννησης γενέθλια נולד תאריך_לידה יום_הולדת مواليد تاريخ_الميلاد تاريخ_ميلاد عيد_ميلاد
     وُلد ولدت जन्म_तिथि जन्मतिथि मेरा_जन्म जन्मदिन जन्म জন্ম_তারিখ জন্ম பிறந்த పుట్టిన ಹುಟ್ಟಿದ ജനന เกิด วันเกิด
     sinh_ngày ngày_sinh sinh_nhật lahir| tgl_lahir tanggal_lahir ulang_tahun 出生日期 生日 出生 生年月日 誕生日 생년월일 생일
-    """.split()
+    """
 )
-AFTER: tuple[str, ...] = tuple(
-    "geboren gebürtig doğumlu doğdu született syntynyt birthday 出生 生まれ 生れ 誕生日 생일 에_태어 출생 生人".replace("_", " ").split()
-)
+AFTER = Labels("geboren gebürtig doğumlu doğdu született syntynyt birthday 出生 生まれ 生れ 誕生日 생일 에_태어 출생 生人")
 
 _MONTH_TEXT = """
     jan feb mar apr may jun jul aug sep oct nov dec mär maer mai juni juli okt dez janv févr fevr mars avr juin juil août
@@ -59,9 +56,8 @@ _GAP_AFTER = re.compile(r"[^\d.!?;,\n。]{0,6}")
 
 def birth_dates(text: str) -> Iterator[Place]:
     """Dates within a few words after, or right before, a word for birth."""
-    lowered = lower(text)
-    ends = sorted(set(ends_of(BEFORE, lowered)))
-    starts = [start for word in AFTER for start in _starts(word, lowered)]
+    ends = BEFORE.ends(text)
+    starts = [start for start, _ in AFTER.places(text)]
     if not ends and not starts:
         return
     for match in _DATES.finditer(text):
@@ -70,10 +66,3 @@ def birth_dates(text: str) -> Iterator[Place]:
             match.end() <= word and _GAP_AFTER.fullmatch(text, match.end(), word) for word in starts
         ):
             yield match.span()
-
-
-def _starts(word: str, lowered: str) -> Iterator[int]:
-    start = lowered.find(word)
-    while start >= 0:
-        yield start
-        start = lowered.find(word, start + 1)

@@ -7,11 +7,9 @@ digits, is the number. So a number with a typing error, or of a country without 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from dp_train.anonymize.labels import BANK, DOCUMENTS, PLATES, WEAK_BANK
-
-Place = tuple[int, int]
+from dp_train.anonymize.labels import BANK, DOCUMENTS, PLATES, WEAK_BANK, Labels, Place
 
 _UPPER = "A-ZÀ-ÖØ-ÞĀ-ſΑ-ΩА-ЯЁІЇЄҐ"
 _CHUNK = rf"(?:[{_UPPER}a-z]{{0,6}}\d[\d{_UPPER}a-z]*|[{_UPPER}]{{1,5}}(?![{_UPPER}a-zà-ÿа-я]))"
@@ -43,30 +41,6 @@ _PLATE_SHAPES = re.compile(
 )
 
 
-def lower(text: str) -> str:
-    """Lower case with every character in its place ("İ" would become two)."""
-    lowered = text.lower()
-    if len(lowered) == len(text):
-        return lowered
-    return "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
-
-
-def ends_of(labels: Sequence[str], lowered: str) -> Iterator[int]:
-    """Where labels end in a lowered text. "dob|" is a whole word; "~konto" may end a compound.
-
-    A label of an alphabet with spaces begins a word; others (and after Hebrew or Arabic prefixes) may stand anywhere.
-    """
-    for label in labels:
-        word = label.strip("~|")
-        start = lowered.find(word)
-        while start >= 0:
-            end = start + len(word)
-            inside = word[0] < "\u0530" and label[0] != "~" and start > 0 and lowered[start - 1].isalpha()
-            if not inside and not (label[-1] == "|" and lowered[end : end + 1].isalnum()):
-                yield end
-            start = lowered.find(word, end)
-
-
 def documents(text: str) -> Iterator[Place]:
     """Passports, licences, national ids and the like, after a word for them."""
     yield from _after(DOCUMENTS, _NUMBER, text)
@@ -75,7 +49,7 @@ def documents(text: str) -> Iterator[Place]:
 def accounts(text: str) -> Iterator[Place]:
     """Bank accounts and banks' own numbers, after a word for them."""
     yield from _after(BANK, _NUMBER, text)
-    for end in ends_of(WEAK_BANK, lower(text)):
+    for end in WEAK_BANK.ends(text):
         match = _NUMBER_DIRECTLY.match(text, end)
         if match and _is_account(match["value"], match["between"]) and not _MONEY.match(text, match.end("value")):
             yield match.span("value")
@@ -84,7 +58,7 @@ def accounts(text: str) -> Iterator[Place]:
 def plates(text: str) -> Iterator[Place]:
     """Number plates: after a word for them, or by a shape that is nothing else."""
     yield from (match.span() for match in _PLATE_SHAPES.finditer(text))
-    for end in ends_of(PLATES, lower(text)):
+    for end in PLATES.ends(text):
         match = _PLATE.match(text, end)
         if match is None or len(match["between"]) > 20 or _DATE.match(match["value"] + " "):
             continue
@@ -99,8 +73,8 @@ def plates(text: str) -> Iterator[Place]:
                 yield start, match.end("value")
 
 
-def _after(labels: Sequence[str], number: re.Pattern[str], text: str) -> Iterator[Place]:
-    for end in ends_of(labels, lower(text)):
+def _after(labels: Labels, number: re.Pattern[str], text: str) -> Iterator[Place]:
+    for end in labels.ends(text):
         match = number.match(text, end)
         if match and _is_number(match["value"], match["between"]) and not _MONEY.match(text, match.end("value")):
             yield match.span("value")

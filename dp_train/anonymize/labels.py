@@ -1,10 +1,60 @@
-"""Words for numbers that identify somebody, in the main languages; how they are written: `labelled.ends_of`."""
+"""Words for numbers that identify somebody, in the main languages, and where they stand in a text."""
 
 from __future__ import annotations
 
-DOCUMENTS: tuple[str, ...] = tuple(
-    label.strip().replace("_", " ")
-    for label in """
+from collections.abc import Iterator
+from functools import lru_cache
+
+Place = tuple[int, int]
+
+
+class Labels:
+    """Words that say what stands beside them, ready to be looked for.
+
+    "dob|" is a whole word, "~konto" may end a compound, "_" is a space. A label of an alphabet with spaces begins a
+    word; of others (and after Hebrew and Arabic prefixes) it may stand anywhere.
+
+    Args:
+      words: the labels, separated by spaces.
+    """
+
+    def __init__(self, words: str) -> None:
+        self._by_begin: dict[str, list[tuple[str, bool, bool]]] = {}
+        for label in words.split():
+            word = label.strip("~|").replace("_", " ")
+            anywhere = label[0] == "~" or word[0] >= "\u0530"
+            self._by_begin.setdefault(word[:3], []).append((word, anywhere, label[-1] == "|"))
+
+    def places(self, text: str) -> Iterator[Place]:
+        """Where labels stand in a text, in any case; in no order."""
+        lowered, begins = _begins(text)
+        for begin in self._by_begin.keys() & begins:
+            for word, anywhere, whole in self._by_begin[begin]:
+                start = lowered.find(word)
+                while start >= 0:
+                    end = start + len(word)
+                    inside = not anywhere and start > 0 and lowered[start - 1].isalpha()
+                    if not inside and not (whole and lowered[end : end + 1].isalnum()):
+                        yield start, end
+                    start = lowered.find(word, end)
+
+    def ends(self, text: str) -> list[int]:
+        """Where labels end, left to right."""
+        return sorted({end for _, end in self.places(text)})
+
+
+@lru_cache(maxsize=8)
+def _begins(text: str) -> tuple[str, frozenset[str]]:
+    """The text in lower case, every character in its place, and what labels of two or three letters could begin with."""
+    lowered = text.lower()
+    if len(lowered) != len(text):  # "İ" becomes two
+        lowered = "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
+    pairs = {lowered[place : place + 2] for place in range(len(lowered) - 1)}
+    return lowered, frozenset(pairs | {lowered[place : place + 3] for place in range(len(lowered) - 2)})
+
+
+DOCUMENTS = Labels(
+    """
     passport passnummer passnr pass_nr ~reisepass pass_no pass| passeport pasaporte passaporte passaporto paspoort
     pasnummer pasnr passi| passin paszport pas| útlevél pașaport pasaport pasoš putovnica паспорт загранпаспорт
     διαβατήριο דרכון جواز_السفر جواز_سفر جواز_سفري पासपोर्ट পাসপোর্ট கடவுச்சீட்டு பாஸ்போர்ட் పాస్‌పోర్ట్ หนังสือเดินทาง
@@ -34,12 +84,11 @@ DOCUMENTS: tuple[str, ...] = tuple(
     الرقم_القومي رقم_الهوية رقم_البطاقة رقم_الإقامة এনআইডি জাতীয়_পরিচয় บัตรประชาชน เลขประจำตัว
     cccd| cmnd| căn_cước nik| ktp| npwp| nric| mykad 身份证 身分證 居民身份 マイナンバー 個人番号 保険証 住民票コード 주민등록 주민번호
     외국인등록 cnic| sozialversicherung
-    """.split()
+    """
 )
 
-BANK: tuple[str, ...] = tuple(
-    label.replace("_", " ")
-    for label in """
+BANK = Labels(
+    """
     account_number account_no acct| acct_no acc_no a/c| sort_code routing aba| bsb| ifsc transit_number
     ~kontonummer ~kontonr ~kontonr. ~kto| kto. blz| bankleitzahl clearingnummer clearing|
     numéro_de_compte n°_de_compte compte_bancaire code_banque code_guichet guichet| rib| transit| institution|
@@ -51,18 +100,17 @@ BANK: tuple[str, ...] = tuple(
     номер_счёта номер_счета лицевой_счёт номер_рахунку розрахунковий αριθμός_λογαριασμού
     מספר_חשבון חשבון_בנק סניף رقم_الحساب رقم_حساب खाता_संख्या खाता_नंबर เลขบัญชี เลขที่บัญชี
     số_tài_khoản stk| rekening| norek| no_rek nomor_rekening 账号 账户 帳號 帳戶 卡号 口座番号 口座は 普通| 支店番号 계좌번호 계좌는
-    """.split()
+    """
 )
 
-WEAK_BANK: tuple[str, ...] = tuple(
+WEAK_BANK = Labels(
     """account| acc| konto| compte| cuenta| conta| conto| rekening| konta| rachunek| účet| számla| hesap| счёт| счет|
-    рахунок| λογαριασμός λογαριασμό חשבון حساب खाता บัญชี contul|""".split()
+    рахунок| λογαριασμός λογαριασμό חשבון حساب खाता บัญชี contul|"""
 )
 """Words that mean an account and much else: only a number right after them counts."""
 
-PLATES: tuple[str, ...] = tuple(
-    label.replace("_", " ")
-    for label in """
+PLATES = Labels(
+    """
     license_plate licence_plate number_plate plate| plates| plate_number plate_no rego| reg| registration_number
     registration| kennzeichen nummernschild amtliches_kennzeichen plaque plaque_d'immatriculation immatriculation
     immatriculée matrícula matricula placa placas patente| targa| targata kenteken registreringsnummer regnr nummerplade
@@ -70,5 +118,5 @@ PLATES: tuple[str, ...] = tuple(
     plakası plakam номер_машины номер_авто госномер номерний_знак πινακίδα πινακίδες מספר_רכב לוחית لوحة_السيارة
     رقم_السيارة لوحة गाड़ी_नंबर गाड़ी_का_नंबर नंबर_प्लेट ทะเบียนรถ ป้ายทะเบียน ทะเบียน biển_số plat_nomor nopol 车牌 車牌 車號
     ナンバープレート 차량번호 번호판
-    """.split()
+    """
 )

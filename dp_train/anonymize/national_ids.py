@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-Place = tuple[int, int]
+from dp_train.anonymize.labels import Place
 
 SHAPES: dict[str, str] = {
     "es.dni": r"\d{8}[ -]?[A-Z]",

@@ -25,10 +25,11 @@ from dp_train.consent.names import is_free
 EMAIL, PHONE, URL, IP, CARD = "[EMAIL]", "[PHONE]", "[URL]", "[IP]", "[CARD]"
 IBAN, SSN, MEETING_ID, PASSCODE, SECRET = "[IBAN]", "[SSN]", "[MEETING_ID]", "[PASSCODE]", "[SECRET]"
 ADDRESS, BIRTH_DATE, ID, ACCOUNT, PLATE = "[ADDRESS]", "[BIRTH_DATE]", "[ID]", "[ACCOUNT]", "[PLATE]"
+PERSON = "[PERSON]"
 
 TOKENS: tuple[str, ...] = (
     *(EMAIL, PHONE, URL, IP, CARD, IBAN, SSN, MEETING_ID, PASSCODE, SECRET),
-    *(ADDRESS, BIRTH_DATE, ID, ACCOUNT, PLATE),
+    *(ADDRESS, BIRTH_DATE, ID, ACCOUNT, PLATE, PERSON),
 )
 """What each kind is replaced by."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from dp_train.anonymize.labelled import Place, ends_of, lower
+from dp_train.anonymize.labels import Labels, Place
 
 _VENDOR_KEY = re.compile(
     r"(?<![A-Za-z0-9])(?:SG\.[\w\-]{16,}\.[\w\-]{16,}|whsec_\w{16,}|(?:AC|SK)[0-9a-f]{32}|hf_[A-Za-z0-9]{20,}|pypi-[\w\-]{16,}"
@@ -34,13 +34,12 @@ _MAC = re.compile(
     re.IGNORECASE,
 )
 
-_PASSWORD: tuple[str, ...] = tuple(
-    label.replace("_", " ")
-    for label in """
+PASSWORD = Labels(
+    """
     password passwort kennwort mot_de_passe contraseña senha palavra-passe password_è parola_d'ordine wachtwoord lösenord
     kodeord adgangskode passord salasana hasło heslo jelszó parola parolă şifre пароль κωδικός συνθηματικό סיסמה סיסמא
     كلمة_السر كلمة_المرور पासवर्ड পাসওয়ার্ড รหัสผ่าน mật_khẩu kata_sandi sandi 密码 密碼 口令 パスワード 비밀번호 암호 passwd pwd|
-    """.split()
+    """
 )
 _IS = r"\s*(?:[:：=]\s*|(?:is|ist|lautet|è|é|es|est|on|är|er|je|to|este|:n)\s|\s*は|\s*是|\s)?[\"'`“”„«「『]?"
 # Without a sign of giving it has to look like a password: a digit or a sign among letters.
@@ -50,16 +49,15 @@ _PASSWORD_VALUE = re.compile(
 _QUOTED = re.compile(r"\s*(?:is|was|ist|lautet|è|é|es|est|:|=)?\s*[\"“„«「『]([^\"”“»」』\n]{4,80})[\"”“»」』]")
 _TAIL = re.compile(r"(?<=[\w!?@#$%])(?:です|だよ|だ|입니다|이에요|[.!?。）)]+)\Z")
 
-PHRASES: tuple[str, ...] = tuple(
-    label.replace("_", " ")
-    for label in """
+PHRASES = Labels(
+    """
     passphrase pass_phrase seed_phrase recovery_phrase backup_phrase secret_phrase mnemonic seed_words recovery_words
     phrase_secrète phrase_de_passe phrase_de_récupération frase_semilla frase_de_recuperación frase_secreta frase_de_paso
     frase_de_recuperação frase_segreta frase_di_recupero merksatz passwort-satz passwortsatz wiederherstellungsphrase
     wachtwoordzin herstelzin lösenfras återställningsfras tunnuslause hasło_złożone fraza_odzyskiwania кодовая_фраза
     парольная_фраза сид-фраза seed-фраза секретна_фраза parola_öbeği kurtarma_ifadesi パスフレーズ リカバリーフレーズ 助记词 助記詞 恢复短语
     암호문구 복구_구문
-    """.split()
+    """
 )
 _PHRASE = re.compile(
     r"[^\W\d_]*\s*(?:(?:for|of)(?: [\w']+){1,3}\s)?(?:[:：=]\s*|(?:is|was|ist|lautet|est|es|è|é|är|jest)\s|は|\s*是)?\s*"
@@ -87,7 +85,7 @@ def hardware_addresses(text: str) -> Iterator[Place]:
 
 def phrases(text: str) -> Iterator[Place]:
     """Passphrases and seed phrases: three words or more that are given as one."""
-    for end in ends_of(PHRASES, lower(text)):
+    for end in PHRASES.ends(text):
         match = _PHRASE.match(text, end)
         if match and (match["quote"] or not _ABOUT.match(match["words"])):
             if _GIVEN.search(text, end, match.start("words")):
@@ -99,7 +97,7 @@ def passwords(text: str) -> Iterator[Place]:
     for match in _PASSWORD_ASSIGNED.finditer(text):
         if match[1] or not _CODE_NAME.fullmatch(match[2]):
             yield match.span(2)
-    for end in ends_of(_PASSWORD, lower(text)):
+    for end in PASSWORD.ends(text):
         quoted = _QUOTED.match(text, end)
         match = _PASSWORD_VALUE.match(text, end)
         if quoted:

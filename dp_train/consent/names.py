@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
@@ -76,8 +76,8 @@ class NameIndex:
         self._begins = frozenset().union(*(declined_begins(*person) for person in self._people))
         self._prefixed = not all(map(str.isascii, self._begins))
         # What is mistyped, or written without the vowels that its script leaves out, tells a part of a name alone.
-        self._typed = {} if whole else _merged(typing_errors(*person) for person in self._people)
-        self._consonants = {} if whole else _merged(by_consonants(*person) for person in self._people)
+        self._typed = [] if whole else [typing_errors(*person) for person in self._people]
+        self._consonants = [] if whole else list(filter(None, (by_consonants(*person) for person in self._people)))
         for forms in self._forms.values():
             if len(forms) > 1:
                 forms.sort(key=lambda form: -len(form.words))
@@ -157,11 +157,11 @@ class NameIndex:
             for stem in (word.folded, *stems(word.folded)):
                 if stem in self._stems:
                     return self._stems[stem]
-        if word.folded in self._typed:
-            return [self._typed[word.folded]]
-        if self._consonants and word.folded.isascii() and (key := consonants(word.folded)) in self._consonants:
-            return [self._consonants[key]]
-        return []
+        typed = [forms[word.folded] for forms in self._typed if word.folded in forms]
+        if typed or not self._consonants or not word.folded.isascii():
+            return typed
+        key = consonants(word.folded)
+        return [forms[key] for forms in self._consonants if key in forms]
 
     @cached_property
     def _stems(self) -> dict[str, list[Form]]:
@@ -176,7 +176,9 @@ class NameIndex:
     def _disjoint(self, text: str) -> bool:
         """Whether no word of the text can begin a name."""
         found = words(text)
-        if not self._forms.keys().isdisjoint(found) or not self._typed.keys().isdisjoint(found):
+        if not self._forms.keys().isdisjoint(found):
+            return False
+        if not text.islower() and not all(forms.keys().isdisjoint(found) for forms in self._typed):
             return False
         if self._consonants and not text.islower():
             return False
@@ -211,14 +213,6 @@ class FullNames:
     def people_in(self, text: str) -> set[str]:
         """Everybody whose full name stands in the text."""
         return self._index.people_in(text)
-
-
-def _merged(of_people: Iterable[dict[str, Form]]) -> dict[str, Form]:
-    """The forms of several people; of two with one spelling the first is meant."""
-    merged: dict[str, Form] = {}
-    for forms in of_people:
-        merged = forms | merged if merged else forms
-    return merged
 
 
 def _visible(text: str) -> tuple[str, list[int]]:
