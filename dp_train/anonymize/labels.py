@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import lru_cache
 
 Place = tuple[int, int]
@@ -19,38 +19,43 @@ class Labels:
     """
 
     def __init__(self, words: str) -> None:
-        self._by_begin: dict[str, list[tuple[str, bool, bool]]] = {}
         for label in words.split():
             word = label.strip("~|").replace("_", " ")
             anywhere = label[0] == "~" or word[0] >= "\u0530"
-            self._by_begin.setdefault(word[:3], []).append((word, anywhere, label[-1] == "|"))
+            _BY_BEGIN.setdefault(word[:3], []).append((word, anywhere, label[-1] == "|", self))
 
-    def places(self, text: str) -> Iterator[Place]:
+    def places(self, text: str) -> Sequence[Place]:
         """Where labels stand in a text, in any case; in no order."""
-        lowered, begins = _begins(text)
-        for begin in self._by_begin.keys() & begins:
-            for word, anywhere, whole in self._by_begin[begin]:
-                start = lowered.find(word)
-                while start >= 0:
-                    end = start + len(word)
-                    inside = not anywhere and start > 0 and lowered[start - 1].isalpha()
-                    if not inside and not (whole and lowered[end : end + 1].isalnum()):
-                        yield start, end
-                    start = lowered.find(word, end)
+        return _found(text).get(self, ())
 
     def ends(self, text: str) -> list[int]:
         """Where labels end, left to right."""
         return sorted({end for _, end in self.places(text)})
 
 
-@lru_cache(maxsize=8)
-def _begins(text: str) -> tuple[str, frozenset[str]]:
-    """The text in lower case, every character in its place, and what labels of two or three letters could begin with."""
+_BY_BEGIN: dict[str, list[tuple[str, bool, bool, Labels]]] = {}
+"""All labels of all tables by their first letters, so that a text is gone through once."""
+
+
+@lru_cache(maxsize=4)
+def _found(text: str) -> dict[Labels, list[Place]]:
+    """Where labels of each table stand; what is kept are the last few texts of this process, in memory alone."""
     lowered = text.lower()
     if len(lowered) != len(text):  # "İ" becomes two
         lowered = "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
-    pairs = {lowered[place : place + 2] for place in range(len(lowered) - 1)}
-    return lowered, frozenset(pairs | {lowered[place : place + 3] for place in range(len(lowered) - 2)})
+    begins = {lowered[place : place + 3] for place in range(len(lowered) - 1)}
+    begins |= {begin[:2] for begin in begins}
+    found: dict[Labels, list[Place]] = {}
+    for begin in _BY_BEGIN.keys() & begins:
+        for word, anywhere, whole, owner in _BY_BEGIN[begin]:
+            start = lowered.find(word)
+            while start >= 0:
+                end = start + len(word)
+                inside = not anywhere and start > 0 and lowered[start - 1].isalpha()
+                if not inside and not (whole and lowered[end : end + 1].isalnum()):
+                    found.setdefault(owner, []).append((start, end))
+                start = lowered.find(word, end)
+    return found
 
 
 DOCUMENTS = Labels(

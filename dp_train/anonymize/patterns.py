@@ -19,7 +19,7 @@ from dp_train.anonymize.birth_dates import birth_dates
 from dp_train.anonymize.labelled import accounts, documents, plates
 from dp_train.anonymize.national_ids import national_ids
 from dp_train.anonymize.numbers import Place, cards, ibans, phones, social_security
-from dp_train.anonymize.secrets import hardware_addresses, passwords, phrases, vendor_keys
+from dp_train.anonymize.secrets import HARDWARE, hardware_addresses, passwords, phrases, vendor_keys
 from dp_train.consent.names import is_free
 
 EMAIL, PHONE, URL, IP, CARD = "[EMAIL]", "[PHONE]", "[URL]", "[IP]", "[CARD]"
@@ -50,6 +50,8 @@ def find_patterns(text: str, covered: Sequence[tuple[int, int]] = ()) -> list[Pa
     """
     lowered = _without(text, covered).lower()
     code_word = any(map(lowered.__contains__, _CODES))
+    if not code_word and not lowered.isascii():
+        code_word = any(map(lowered.__contains__, _OTHER_CODES))
     long_word = _LONG_WORD.search(lowered) is not None
     if not (code_word or long_word or _SIGN.search(lowered)):
         return []
@@ -71,28 +73,14 @@ def find_patterns(text: str, covered: Sequence[tuple[int, int]] = ()) -> list[Pa
 _SIGN = re.compile(r"[\d@:=]|\.\w|-\w+-|-----")
 _INNER_DOT = re.compile(r"\.\w")
 _LONG_WORD = re.compile(r"[^\s]{16}")
-_CODES = (
-    "pass",
-    "pwd",
-    "pin",
-    "code",
-    "otp",
-    "kenn",
-    "contrase",
-    "clave",
-    "código",
-    "senha",
-    "lock",
-    "パス",
-    "暗証",
-    "bearer",
-    "phrase",
-    "frase",
-    "mnemo",
-    "satz",
-    "фраз",
-    "助",
-)
+_CODES_TEXT = """
+    pass pwd pin code otp kenn contrase clave senha lock bearer phrase frase mnemo satz wachtw kodeord adgang salasana
+    heslo parol sandi palavra fras
+    """
+_OTHER_CODES_TEXT = """
+    código パス 暗証 фраз 助 恢复 lösen hasło jelsz şifre пароль κωδικ συνθημ סיסמ كلمة पासव পাসও รหัส mật 密 口令 비밀 암호
+    """
+_CODES, _OTHER_CODES = tuple(_CODES_TEXT.split()), tuple(_OTHER_CODES_TEXT.split())
 _CAMEL = re.compile(r"[a-z][A-Z]")
 _MEET_CODE = re.compile(r"[a-z]-[a-z]{4}-[a-z]")
 
@@ -270,6 +258,14 @@ def _may_hold_secret(seen: _Seen) -> bool:
     return seen.digits > 0 and any(map(seen.lowered.__contains__, _SECRET_WORDS))
 
 
+def _may_hold_hardware(seen: _Seen) -> bool:
+    """Eight pairs, three groups with dots, or a word for it."""
+    lowered = seen.lowered
+    if seen.digits < 4:
+        return False
+    return lowered.count(":") >= 7 or lowered.count("-") >= 7 or any(map(lowered.__contains__, HARDWARE)) or seen.dot
+
+
 def _may_hold_meeting(seen: _Seen) -> bool:
     return seen.digits >= 9 or ("-" in seen.text and _MEET_CODE.search(seen.lowered) is not None)
 
@@ -292,7 +288,7 @@ _KINDS: tuple[tuple[str, Callable[[_Seen], bool], Callable[[str], Iterable[Place
     (ID, lambda seen: seen.digits >= 4, documents),
     (ID, lambda seen: seen.digits >= 6, national_ids),
     (CARD, lambda seen: seen.digits >= 12, cards),
-    (IP, lambda seen: seen.digits >= 4, hardware_addresses),
+    (IP, _may_hold_hardware, hardware_addresses),
     (
         IP,
         lambda seen: (
@@ -305,7 +301,7 @@ _KINDS: tuple[tuple[str, Callable[[_Seen], bool], Callable[[str], Iterable[Place
     ),
     (MEETING_ID, _may_hold_meeting, _meetings),
     (PASSCODE, lambda seen: seen.code_word, phrases),
-    (PASSCODE, lambda seen: seen.code_word or seen.digits > 0 or ":" in seen.text or "=" in seen.text, passwords),
+    (PASSCODE, lambda seen: seen.code_word, passwords),
     (PASSCODE, _may_hold_passcode, _passcodes),
     (BIRTH_DATE, lambda seen: seen.digits >= 2, birth_dates),
     (PLATE, lambda seen: seen.digits >= 2, plates),

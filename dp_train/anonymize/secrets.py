@@ -14,9 +14,15 @@ _VENDOR_KEY = re.compile(
     r"|pat\w{14}\.[0-9a-f]{32,}|AT[AC]TT3[\w\-=]{16,}|ATBB\w{20,}|figd_[\w\-]{16,}|gl(?:sa|c|ptt|dt|rt|soat)[_\-][\w\-]{16,}"
     r"|sntry[su]_[\w=+/\-]{20,}|dp\.(?:pt|st|ct)\.\w{20,}|PMAK-[0-9a-f\-]{24,}|rubygems_[0-9a-f]{32,}|AGE-SECRET-KEY-1[0-9A-Z]{40,}"
     r"|r8_\w{20,}|gsk_\w{20,}|xai-\w{20,}|pplx-\w{20,}|sbp_[0-9a-f]{20,}|pscale_(?:tkn|pw|oauth)_[\w\-]{16,}|nfp_\w{20,}"
-    r"|NR(?:AK|II|AA)-[\w\-]{16,}|[0-9a-f]{32}-us\d{1,2}|key-[0-9a-f]{32}|[MNO][\w\-]{23,}\.[\w\-]{6}\.[\w\-]{27,}"
+    r"|NR(?:AK|II|AA)-[\w\-]{16,}|[0-9a-f]{32}-us\d{1,2}|key-[0-9a-f]{32}"
     r"|EAA[A-Za-z0-9]{40,}|v1\.0-[0-9a-f]{24,}-[0-9a-f]{24,})"
 )
+_BEGINS = (
+    *("SG.", "whsec_", "AC", "SK", "hf_", "pypi-", "_v1_", "dckr_", "dapi", "shp", "sq0", ":AA", "hv", "GOCSPX", "1//0", "lin_api"),
+    *("ntn_", "secret_", "pat", "ATT3", "CTT3", "ATBB", "figd_", "gl", "sntry", "dp.", "PMAK-", "rubygems_", "AGE-SECRET"),
+    *("r8_", "gsk_", "xai-", "pplx-", "sbp_", "pscale_", "nfp_", "NR", "-us", "key-", "EAA", "v1.0-"),
+)
+_DISCORD = re.compile(r"(?<![\w\-])[MNO][\w\-]{23,30}\.[\w\-]{6}\.[\w\-]{27,}")
 _BASIC = re.compile(r"\bauthorization:\s*basic\s+([A-Za-z0-9+/=]{8,})", re.IGNORECASE)
 _ACCOUNT_KEY = re.compile(r"\b(?:AccountKey|SharedAccessKey|sig)=([\w+/%=\-]{16,})")
 # "Password=x", "DB_PASSWORD: x", "PGPASSWORD='x'": whatever stands there, up to a separator of connection strings.
@@ -28,6 +34,8 @@ _PASSWORD_ASSIGNED = re.compile(
 _CODE_NAME = re.compile(
     r"(?:[a-z_]\w*\.)+\w+\(?\)?;?|(?i:string|str|text|null|none|true|false|undefined|hash|password|required|shown)[;,]?"
 )
+HARDWARE = ("mac", "bluetooth", "wlan", "wifi", "hardware", "address", "adresse")
+"""One of these stands before a MAC address without separators."""
 _MAC = re.compile(
     r"(?<![\w:\-.])(?:(?:[0-9a-f]{2}[:\-]){7}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4})(?![\w:\-])"
     r"|\b(?:mac|bluetooth|wlan|wifi|hardware|address|adresse)[^\w\n]{0,3}(?:is )?((?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{12})(?!\w)",
@@ -74,7 +82,9 @@ _ABOUT = re.compile(
 
 def vendor_keys(text: str) -> Iterator[Place]:
     """Keys that say by their first letters whose they are, and what a header or a connection string holds."""
-    yield from (match.span() for match in _VENDOR_KEY.finditer(text))
+    if any(map(text.__contains__, _BEGINS)):
+        yield from (match.span() for match in _VENDOR_KEY.finditer(text))
+    yield from (match.span() for match in _DISCORD.finditer(text))
     yield from (match.span(1) for pattern in (_BASIC, _ACCOUNT_KEY) for match in pattern.finditer(text))
 
 
