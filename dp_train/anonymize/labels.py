@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -22,7 +23,11 @@ class Labels:
         for label in words.split():
             word = label.strip("~|").replace("_", " ")
             anywhere = label[0] == "~" or word[0] >= "\u0530"
-            _BY_BEGIN.setdefault(word[:3], []).append((word, anywhere, label[-1] == "|", self))
+            entry = (word, anywhere, label[-1] == "|", self)
+            if label[0] == "~":
+                _WITHIN.append(entry)
+            else:
+                _BY_BEGIN.setdefault(word[:3], []).append(entry)
 
     def places(self, text: str) -> Sequence[Place]:
         """Where labels stand in a text, in any case; in no order."""
@@ -35,6 +40,9 @@ class Labels:
 
 _BY_BEGIN: dict[str, list[tuple[str, bool, bool, Labels]]] = {}
 """All labels of all tables by their first letters, so that a text is gone through once."""
+_WITHIN: list[tuple[str, bool, bool, Labels]] = []
+"""Those that may end a compound."""
+_WORD_BEGINS = re.compile(r"(?<![^\W\d_])(?=([^\W\d_].{0,2}))", re.DOTALL)
 
 
 @lru_cache(maxsize=4)
@@ -43,18 +51,20 @@ def _found(text: str) -> dict[Labels, list[Place]]:
     lowered = text.lower()
     if len(lowered) != len(text):  # "İ" becomes two
         lowered = "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
-    begins = {lowered[place : place + 3] for place in range(len(lowered) - 1)}
+    begins = set(_WORD_BEGINS.findall(lowered))
+    if not lowered.isascii():
+        begins.update(lowered[place : place + 3] for place in range(len(lowered) - 1) if lowered[place] >= "\u0530")
     begins |= {begin[:2] for begin in begins}
     found: dict[Labels, list[Place]] = {}
-    for begin in _BY_BEGIN.keys() & begins:
-        for word, anywhere, whole, owner in _BY_BEGIN[begin]:
-            start = lowered.find(word)
-            while start >= 0:
-                end = start + len(word)
-                inside = not anywhere and start > 0 and lowered[start - 1].isalpha()
-                if not inside and not (whole and lowered[end : end + 1].isalnum()):
-                    found.setdefault(owner, []).append((start, end))
-                start = lowered.find(word, end)
+    likely = [entry for begin in _BY_BEGIN.keys() & begins for entry in _BY_BEGIN[begin] if entry[0] in lowered]
+    for word, anywhere, whole, owner in likely + [entry for entry in _WITHIN if entry[0] in lowered]:
+        start = lowered.find(word)
+        while start >= 0:
+            end = start + len(word)
+            inside = not anywhere and start > 0 and lowered[start - 1].isalpha()
+            if not inside and not (whole and lowered[end : end + 1].isalnum()):
+                found.setdefault(owner, []).append((start, end))
+            start = lowered.find(word, end)
     return found
 
 

@@ -18,8 +18,10 @@ _SWAPPED, _LEFT_OUT = 4, 6
 
 @lru_cache(maxsize=4096)
 def typing_errors(person_id: str, name: str) -> dict[str, Form]:
-    """Mistyped word → the form that was meant, for the single words of one person's name."""
+    """Mistyped word → the form that was meant, for the single words of one person's name; none of a handle's."""
     found: dict[str, Form] = {}
+    if len(name.split()) < 2:
+        return found
     for form in forms_of(person_id, name):
         word = form.words[0]
         if len(form.words) > 1 or form.guarded or form.exact or form.folded or not (word.isalpha() and word.isascii()):
