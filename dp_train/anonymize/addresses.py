@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import chain
+
 from dp_train.anonymize.labels import Labels, Place
 
 _U = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĘĚĞĢĪİĶŁĻŃŅŇŌŐŘŚŞŠŢȚȘŤŪŮŰŹŻŽΑ-ΩΆΈΉΊΌΎΏА-ЯЁІЇЄҐ"
@@ -101,7 +102,9 @@ _POSTCODES = re.compile(
 )
 _OF_OTHER_SCRIPTS = tuple(map(re.compile, _PATTERNS[-1]))
 # What has to be in a text for a group to be looked for; most texts with a digit in them have none of it.
-_NUMBER_AND_CAPITAL = re.compile(rf"\d\w{{0,5}},? (?:[NSEW]{{1,2}}\.? )?[{_U}]|No\b\.? ?\d|(?i:box|postfach|apartado|postale) \d")
+_NUMBER_AND_CAPITAL = re.compile(
+    rf"\d\w{{0,5}},? (?:[NSEW]{{1,2}}\.? )?[{_U}]|No\b\.? ?\d|(?i:box|postfach|apartado|postale) \d"
+)
 _WITHIN_A_WORD = Labels(
     """~straße ~strasse ~str. ~gatan ~vägen ~straat ~gracht ~katu ~gade ~veien ~stræde ~gränd ~weg ~platz ~allee ~gasse ~ring
     ~ufer ~damm ~graben ~markt ~laan ~plein ~kade ~dijk ~singel ~dreef ~gata ~torget ~allén ~vej ~vegen ~plads ~plass ~kuja

@@ -22,7 +22,9 @@ BEFORE = Labels(
     sinh_ngày ngày_sinh sinh_nhật lahir| tgl_lahir tanggal_lahir ulang_tahun 出生日期 生日 出生 生年月日 誕生日 생년월일 생일
     """
 )
-AFTER = Labels("geboren gebürtig doğumlu doğdu született syntynyt birthday 出生 生まれ 生れ 誕生日 생일 에_태어 출생 生人")
+AFTER = Labels(
+    "geboren gebürtig doğumlu doğdu született syntynyt birthday 出生 生まれ 生れ 誕生日 생일 에_태어 출생 生人"
+)
 
 _MONTH_TEXT = """
     jan feb mar apr may jun jul aug sep oct nov dec mär maer mai juni juli okt dez janv févr fevr mars avr juin juil août

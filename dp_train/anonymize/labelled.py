@@ -14,7 +14,9 @@ from dp_train.anonymize.labels import BANK, DOCUMENTS, PLATES, WEAK_BANK, Labels
 _UPPER = "A-ZÀ-ÖØ-ÞĀ-ſΑ-ΩА-ЯЁІЇЄҐ"
 _CHUNK = rf"(?:[{_UPPER}a-z]{{0,6}}\d[\d{_UPPER}a-z]*|[{_UPPER}]{{1,5}}(?![{_UPPER}a-zà-ÿа-я]))"
 # Up to a few words, none with a digit, and no end of a sentence but after an abbreviation.
-_BETWEEN = r"[^\W\d_]*(?P<between>(?:[^\d\n!?;。।.]|(?<=\w\w)\.(?=[ :])|(?<=[nr№])\.){0,30}?)(?<![A-Za-zÀ-ɏА-яЁёІіЇїЄєΑ-ω\d])"
+_BETWEEN = (
+    r"[^\W\d_]*(?P<between>(?:[^\d\n!?;。।.]|(?<=\w\w)\.(?=[ :])|(?<=[nr№])\.){0,30}?)(?<![A-Za-zÀ-ɏА-яЁёІіЇїЄєΑ-ω\d])"
+)
 _AFTER = rf"(?![{_UPPER}a-z\d])"
 _NUMBER = re.compile(rf"{_BETWEEN}(?P<value>{_CHUNK}(?:[ \-./·]{{1,2}}{_CHUNK}){{0,6}}){_AFTER}")
 _DIRECTLY = r"[^\W\d_]{0,3}[\s:：#=\-–(]*(?:(?:is|n|no|nr|nº|n°|num|number|nummer|número|numéro|numero|№|ist|est|es|é|è|er)\b[\s:.#°º]*){0,2}"
@@ -62,15 +64,14 @@ def plates(text: str) -> Iterator[Place]:
         match = _PLATE.match(text, end)
         if match is None or len(match["between"]) > 20 or _DATE.match(match["value"] + " "):
             continue
-        if _UNITS.fullmatch(match["value"]):
+        if _UNITS.fullmatch(match["value"]) or _MONEY.match(text, match.end("value")):
             continue
         value = match["value"]
         letters = sum(map(str.isalpha, value))
         digits = sum(map(str.isdigit, value))
         if digits >= 2 and 4 <= letters + digits <= 11 and (letters or "-" in value):
-            if not _MONEY.match(text, match.end("value")):
-                start = match.start("value") + len(value) - len(value.lstrip(" -·."))
-                yield start, match.end("value")
+            start = match.start("value") + len(value) - len(value.lstrip(" -·."))
+            yield start, match.end("value")
 
 
 def _after(labels: Labels, number: re.Pattern[str], text: str) -> Iterator[Place]:

@@ -55,7 +55,9 @@ SHAPES: dict[str, str] = {
 
 _CANDIDATE = re.compile(r"(?<![\w.,/+\-])[A-Z]{0,6}\d(?:[ .\-/+]?[\dA-Z]){6,22}(?![\w/]|[\-.,]\d)")
 # Bare digits beside such a word are a telephone number.
-_CALLED = re.compile(r"\b(?:call|phone|tel|mobile|cell|fax|whatsapp|dial|anrufen|appelle|llama|llámame)\b", re.IGNORECASE)
+_CALLED = re.compile(
+    r"\b(?:call|phone|tel|mobile|cell|fax|whatsapp|dial|anrufen|appelle|llama|llámame)\b", re.IGNORECASE
+)
 _PART, _MOST_PARTS = re.compile(r"\S+"), 6
 # The United Kingdom's has no check digit; few other things look like it.
 _NINO = re.compile(r"(?<!\w)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D](?!\w)")

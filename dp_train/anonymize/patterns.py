@@ -78,7 +78,8 @@ _CODES_TEXT = """
     heslo parol sandi palavra fras
     """
 _OTHER_CODES_TEXT = """
-    código パス 暗証 фраз 助 恢复 lösen hasło jelsz şifre пароль κωδικ συνθημ סיסמ كلمة पासव পাসও รหัส mật 密 口令 비밀 암호
+    código パス 暗証 фраз 助 恢复 lösen hasło jelsz şifre пароль κωδικ συνθημ סיסמ كلمة पासव পাসও รหัส mật 密 口令 비밀
+    암호
     """
 _CODES, _OTHER_CODES = tuple(_CODES_TEXT.split()), tuple(_OTHER_CODES_TEXT.split())
 _CAMEL = re.compile(r"[a-z][A-Z]")

@@ -18,8 +18,39 @@ _VENDOR_KEY = re.compile(
     r"|EAA[A-Za-z0-9]{40,}|v1\.0-[0-9a-f]{24,}-[0-9a-f]{24,})"
 )
 _BEGINS = (
-    *("SG.", "whsec_", "AC", "SK", "hf_", "pypi-", "_v1_", "dckr_", "dapi", "shp", "sq0", ":AA", "hv", "GOCSPX", "1//0", "lin_api"),
-    *("ntn_", "secret_", "pat", "ATT3", "CTT3", "ATBB", "figd_", "gl", "sntry", "dp.", "PMAK-", "rubygems_", "AGE-SECRET"),
+    *(
+        "SG.",
+        "whsec_",
+        "AC",
+        "SK",
+        "hf_",
+        "pypi-",
+        "_v1_",
+        "dckr_",
+        "dapi",
+        "shp",
+        "sq0",
+        ":AA",
+        "hv",
+        "GOCSPX",
+        "1//0",
+        "lin_api",
+    ),
+    *(
+        "ntn_",
+        "secret_",
+        "pat",
+        "ATT3",
+        "CTT3",
+        "ATBB",
+        "figd_",
+        "gl",
+        "sntry",
+        "dp.",
+        "PMAK-",
+        "rubygems_",
+        "AGE-SECRET",
+    ),
     *("r8_", "gsk_", "xai-", "pplx-", "sbp_", "pscale_", "nfp_", "NR", "-us", "key-", "EAA", "v1.0-"),
 )
 _DISCORD = re.compile(r"(?<![\w\-])[MNO][\w\-]{23,30}\.[\w\-]{6}\.[\w\-]{27,}")
@@ -97,9 +128,10 @@ def phrases(text: str) -> Iterator[Place]:
     """Passphrases and seed phrases: three words or more that are given as one."""
     for end in PHRASES.ends(text):
         match = _PHRASE.match(text, end)
-        if match and (match["quote"] or not _ABOUT.match(match["words"])):
-            if _GIVEN.search(text, end, match.start("words")):
-                yield match.span("words")
+        if match is None or not (match["quote"] or not _ABOUT.match(match["words"])):
+            continue
+        if _GIVEN.search(text, end, match.start("words")):
+            yield match.span("words")
 
 
 def passwords(text: str) -> Iterator[Place]:
@@ -109,9 +141,9 @@ def passwords(text: str) -> Iterator[Place]:
             yield match.span(2)
     for end in PASSWORD.ends(text):
         quoted = _QUOTED.match(text, end)
-        match = _PASSWORD_VALUE.match(text, end)
+        given = _PASSWORD_VALUE.match(text, end)
         if quoted:
             yield quoted.span(1)
-        elif match:
-            value = _TAIL.sub("", match["value"])
-            yield match.start("value"), match.start("value") + len(value)
+        elif given:
+            value = _TAIL.sub("", given["value"])
+            yield given.start("value"), given.start("value") + len(value)

@@ -31,15 +31,26 @@ _CONSONANT_TEXT = """
     """
 _CONSONANTS = {ord(pair[0]): pair[2:] for pair in _CONSONANT_TEXT.split()}
 _SAME = str.maketrans({"q": "k", "c": "k", "j": "g", "f": "p", "v": "b", **dict.fromkeys("aeiouwyh")})
-_PAIRS = (("sh", "s"), ("ch", "h"), ("kh", "k"), ("gh", "g"), ("th", "t"), ("dh", "d"), ("ts", "z"), ("tz", "z"), ("ph", "p"))
+_PAIRS = (
+    ("sh", "s"),
+    ("ch", "h"),
+    ("kh", "k"),
+    ("gh", "g"),
+    ("th", "t"),
+    ("dh", "d"),
+    ("ts", "z"),
+    ("tz", "z"),
+    ("ph", "p"),
+)
 _SIGN = re.compile(r"(?:LETTER|VOWEL SIGN|SYLLABLE|SMALL LETTER|SIGN|LIGATURE) ?(?:SMALL )?([A-Z]+)")
 _INDIC = frozenset(
     ("DEVANAGARI", "BENGALI", "GURMUKHI", "GUJARATI", "ORIYA", "TAMIL", "TELUGU", "KANNADA", "MALAYALAM", "SINHALA")
 )
 # Family names as their bearers write them; the rule for syllables gives "gim", "i", "bag".
 _KOREAN_FAMILIES = {
-    "김": "kim", "이": "lee", "박": "park", "최": "choi", "정": "jung", "강": "kang", "조": "cho", "윤": "yoon", "임": "lim",
-    "신": "shin", "유": "yoo", "오": "oh", "우": "woo", "구": "koo", "노": "noh", "류": "ryu", "문": "moon", "권": "kwon",
+    "김": "kim", "이": "lee", "박": "park", "최": "choi", "정": "jung", "강": "kang", "조": "cho", "윤": "yoon",
+    "임": "lim", "신": "shin", "유": "yoo", "오": "oh", "우": "woo", "구": "koo", "노": "noh", "류": "ryu", "문": "moon",
+    "권": "kwon",
 }  # fmt: skip
 
 
@@ -61,7 +72,7 @@ def romanised(word: str) -> str:
 
 
 def romanised_groups(groups: list[str]) -> list[str]:
-    """The words of a name in Latin letters, given name first: of Korean syllables in one word the first is the family."""
+    """The words of a name in Latin letters, given name first: of one Korean word, the first syllable is the family."""
     if len(groups) == 1 and script_of(groups[0]) == "HANGUL" and 2 <= len(groups[0]) <= 4:
         family, given = groups[0][0], groups[0][1:]
         return [romanised(given), _KOREAN_FAMILIES.get(family, romanised(family))]
@@ -116,6 +127,7 @@ def _ends_in_vowel(word: str) -> bool:
 
 _VOWELS = {"aa": "a", "ii": "i", "uu": "u", "ee": "e", "oo": "o", "vocalic": "ri", "candra": "e", "short": "e"}
 _INDIC_CONSONANTS = {
-    "tta": "ta", "ttha": "tha", "dda": "da", "ddha": "dha", "nna": "na", "lla": "la", "llla": "zha", "ssa": "sha", "rra": "ra",
+    "tta": "ta", "ttha": "tha", "dda": "da", "ddha": "dha", "nna": "na", "lla": "la", "llla": "zha", "ssa": "sha",
+    "rra": "ra",
     "nga": "na", "nya": "nya", "ca": "cha", "cha": "chha", "nnna": "na",
 }  # fmt: skip
