@@ -61,10 +61,6 @@ _PASSWORD_ASSIGNED = re.compile(
     r"(?:password|passwd|_pwd|\bpwd|\bpassphrase)[\"']?\s?[=:]\s?([\"'`]?)([^\s\"'`;,&\[\])]{3,64})",
     re.IGNORECASE,
 )
-# In program text the value is often a name for it: "password: config.password", "password: String".
-_CODE_NAME = re.compile(
-    r"(?:[a-z_]\w*\.)+\w+\(?\)?;?|(?i:string|str|text|null|none|true|false|undefined|hash|password|required|shown)[;,]?"
-)
 HARDWARE = ("mac", "bluetooth", "wlan", "wifi", "hardware", "address", "adresse")
 """One of these stands before a MAC address without separators."""
 _MAC = re.compile(
@@ -137,8 +133,7 @@ def phrases(text: str) -> Iterator[Place]:
 def passwords(text: str) -> Iterator[Place]:
     """Passwords after a word for one in the main languages, and what is assigned to a variable of that name."""
     for match in _PASSWORD_ASSIGNED.finditer(text):
-        if match[1] or not _CODE_NAME.fullmatch(match[2]):
-            yield match.span(2)
+        yield match.span(2)
     for end in PASSWORD.ends(text):
         quoted = _QUOTED.match(text, end)
         given = _PASSWORD_VALUE.match(text, end)

@@ -49,7 +49,8 @@ _INDIC = frozenset(
 # Family names as their bearers write them; the rule for syllables gives "gim", "i", "bag".
 _KOREAN_FAMILIES = {
     "김": "kim", "이": "lee", "박": "park", "최": "choi", "정": "jung", "강": "kang", "조": "cho", "윤": "yoon",
-    "임": "lim", "신": "shin", "유": "yoo", "오": "oh", "우": "woo", "구": "koo", "노": "noh", "류": "ryu", "문": "moon",
+    "임": "lim", "신": "shin", "유": "yoo", "오": "oh", "우": "woo", "구": "koo", "노": "noh",
+    "류": "ryu", "문": "moon",
     "권": "kwon",
 }  # fmt: skip
 
