@@ -56,6 +56,8 @@ _PART, _MOST_PARTS = re.compile(r"\S+"), 8
 _DATE = re.compile(
     r"(?:(?:19|20)\d\d[\-–/ ]+(?:19|20)\d\d|\d{4}[\-./]\d{1,2}[\-./]\d{1,2}|\d{1,2}[\-./]\d{1,2}[\-./]\d{4})(?!\d)"
 )
+# "invoice 2024-0417", "run 20241103-142233".
+_BY_YEAR = re.compile(r"(?:19|20)\d{2}(?:[01]\d[0-3]\d)?[\-_]\d{3,6}")
 _NORTH_AMERICA = re.compile(r"(?:1[ .\-]?)?(?:\(\d{3}\) ?|\d{3}[ .\-])\d{3}[ .\-]\d{4}|555[ .\-]\d{4}")
 _CALLED = re.compile(
     r"\b(?:call|phone|tel|telephone|mobile|cell|fax|reach|ring|whatsapp|number|dial|nummer|numéro|número|appelle|llámame)\b|電話|番号",
@@ -127,6 +129,8 @@ def _is_phone(written: str, named: bool) -> bool:
     if _has_shape(written):
         return True
     if _DATE.match(written) or not 7 <= digits <= 15 or not (named or digits < len(written) or digits >= 10):
+        return False
+    if not named and _BY_YEAR.fullmatch(written):
         return False
     return _valid_somewhere(written)
 

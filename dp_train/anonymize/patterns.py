@@ -11,16 +11,26 @@ import math
 import re
 from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from dp_train.anonymize.addresses import street_addresses
+from dp_train.anonymize.birth_dates import birth_dates
+from dp_train.anonymize.labelled import accounts, documents, plates
+from dp_train.anonymize.national_ids import national_ids
 from dp_train.anonymize.numbers import Place, cards, ibans, phones, social_security
+from dp_train.anonymize.secrets import HARDWARE, hardware_addresses, passwords, phrases, vendor_keys
 from dp_train.consent.names import is_free
 
 EMAIL, PHONE, URL, IP, CARD = "[EMAIL]", "[PHONE]", "[URL]", "[IP]", "[CARD]"
 IBAN, SSN, MEETING_ID, PASSCODE, SECRET = "[IBAN]", "[SSN]", "[MEETING_ID]", "[PASSCODE]", "[SECRET]"
+ADDRESS, BIRTH_DATE, ID, ACCOUNT, PLATE = "[ADDRESS]", "[BIRTH_DATE]", "[ID]", "[ACCOUNT]", "[PLATE]"
+PERSON = "[PERSON]"
 
-TOKENS: tuple[str, ...] = (EMAIL, PHONE, URL, IP, CARD, IBAN, SSN, MEETING_ID, PASSCODE, SECRET)
+TOKENS: tuple[str, ...] = (
+    *(EMAIL, PHONE, URL, IP, CARD, IBAN, SSN, MEETING_ID, PASSCODE, SECRET),
+    *(ADDRESS, BIRTH_DATE, ID, ACCOUNT, PLATE, PERSON),
+)
 """What each kind is replaced by."""
 
 
@@ -40,6 +50,8 @@ def find_patterns(text: str, covered: Sequence[tuple[int, int]] = ()) -> list[Pa
     """
     lowered = _without(text, covered).lower()
     code_word = any(map(lowered.__contains__, _CODES))
+    if not code_word and not lowered.isascii():
+        code_word = any(map(lowered.__contains__, _OTHER_CODES))
     long_word = _LONG_WORD.search(lowered) is not None
     if not (code_word or long_word or _SIGN.search(lowered)):
         return []
@@ -61,22 +73,15 @@ def find_patterns(text: str, covered: Sequence[tuple[int, int]] = ()) -> list[Pa
 _SIGN = re.compile(r"[\d@:=]|\.\w|-\w+-|-----")
 _INNER_DOT = re.compile(r"\.\w")
 _LONG_WORD = re.compile(r"[^\s]{16}")
-_CODES = (
-    "pass",
-    "pwd",
-    "pin",
-    "code",
-    "otp",
-    "kenn",
-    "contrase",
-    "clave",
-    "código",
-    "senha",
-    "lock",
-    "パス",
-    "暗証",
-    "bearer",
-)
+_CODES_TEXT = """
+    pass pwd pin code otp kenn contrase clave senha lock bearer phrase frase mnemo satz wachtw kodeord adgang salasana
+    heslo parol sandi palavra fras
+    """
+_OTHER_CODES_TEXT = """
+    código パス 暗証 фраз 助 恢复 lösen hasło jelsz şifre пароль κωδικ συνθημ סיסמ كلمة पासव পাসও รหัส mật 密 口令 비밀
+    암호
+    """
+_CODES, _OTHER_CODES = tuple(_CODES_TEXT.split()), tuple(_OTHER_CODES_TEXT.split())
 _CAMEL = re.compile(r"[a-z][A-Z]")
 _MEET_CODE = re.compile(r"[a-z]-[a-z]{4}-[a-z]")
 
@@ -254,6 +259,14 @@ def _may_hold_secret(seen: _Seen) -> bool:
     return seen.digits > 0 and any(map(seen.lowered.__contains__, _SECRET_WORDS))
 
 
+def _may_hold_hardware(seen: _Seen) -> bool:
+    """Eight pairs, three groups with dots, or a word for it."""
+    lowered = seen.lowered
+    if seen.digits < 4:
+        return False
+    return lowered.count(":") >= 7 or lowered.count("-") >= 7 or any(map(lowered.__contains__, HARDWARE)) or seen.dot
+
+
 def _may_hold_meeting(seen: _Seen) -> bool:
     return seen.digits >= 9 or ("-" in seen.text and _MEET_CODE.search(seen.lowered) is not None)
 
@@ -264,14 +277,19 @@ def _may_hold_passcode(seen: _Seen) -> bool:
     return seen.code_word and (bool(signs) or _CAMEL.search(seen.text) is not None)
 
 
-_KINDS: tuple[tuple[str, Callable[[_Seen], bool], Callable[[str], Iterator[Place]]], ...] = (
+_KINDS: tuple[tuple[str, Callable[[_Seen], bool], Callable[[str], Iterable[Place]]], ...] = (
     (SECRET, lambda seen: "-----begin" in seen.lowered, _private_keys),
     (URL, lambda seen: seen.dot or "://" in seen.lowered, _urls),
     (EMAIL, lambda seen: "@" in seen.lowered and seen.dot, _emails),
     (IBAN, lambda seen: seen.digits >= 7, ibans),
+    (SECRET, lambda seen: seen.long_word, vendor_keys),
     (SECRET, _may_hold_secret, _secrets),
-    (CARD, lambda seen: seen.digits >= 12, cards),
     (SSN, lambda seen: seen.digits >= 9, social_security),
+    (ACCOUNT, lambda seen: seen.digits >= 5, accounts),
+    (ID, lambda seen: seen.digits >= 4, documents),
+    (ID, lambda seen: seen.digits >= 6, national_ids),
+    (CARD, lambda seen: seen.digits >= 12, cards),
+    (IP, _may_hold_hardware, hardware_addresses),
     (
         IP,
         lambda seen: (
@@ -283,6 +301,11 @@ _KINDS: tuple[tuple[str, Callable[[_Seen], bool], Callable[[str], Iterator[Place
         _addresses,
     ),
     (MEETING_ID, _may_hold_meeting, _meetings),
+    (PASSCODE, lambda seen: seen.code_word, phrases),
+    (PASSCODE, lambda seen: seen.code_word, passwords),
     (PASSCODE, _may_hold_passcode, _passcodes),
+    (BIRTH_DATE, lambda seen: seen.digits >= 2, birth_dates),
+    (PLATE, lambda seen: seen.digits >= 2, plates),
+    (ADDRESS, lambda seen: seen.digits >= 1, street_addresses),
     (PHONE, lambda seen: seen.digits >= 7, phones),
 )

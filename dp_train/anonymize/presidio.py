@@ -1,7 +1,8 @@
-"""Presidio's pattern recognizers as one more finder; an extra, for identifiers that `patterns` does not know.
+"""Presidio as one more finder; an extra, for what `patterns` and the roster do not know.
 
-It runs offline: a blank spaCy pipeline cuts words, and no model of names is loaded (`SpacyRecognizer` is left out), so
-people are found by the roster alone, as without it. Slower than everything else here by far.
+Both run offline. `presidio_finder`: its pattern recognizers; a blank spaCy pipeline cuts words, and no model of names
+is loaded. `people_finder`: people who are not on the roster, by a spaCy model that is installed. Slower than everything
+else here by far.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from dp_train.anonymize.anonymizer import Finder
-from dp_train.anonymize.patterns import CARD, EMAIL, IBAN, IP, PHONE, SECRET, SSN, URL, PatternSpan
+from dp_train.anonymize.patterns import CARD, EMAIL, IBAN, IP, PERSON, PHONE, SECRET, SSN, URL, PatternSpan
 from dp_train.errors import ConfigError
 
 MIN_SCORE = 0.4
@@ -79,4 +80,53 @@ def presidio_finder() -> Finder:
     return presidio
 
 
-__all__ = ["presidio_finder"]
+# What a model takes for a person in chat and is none: single letters, numbers, words without a capital.
+_NAME = re.compile(r"[^\W\d_]*[A-ZÀ-ÖØ-ÞΑ-ΩА-ЯЁ\u0530-\uffff][^\W_]+")
+
+
+@cache
+def people_finder(model: str) -> Finder:
+    """A function from text to whom a spaCy model takes for a person; each becomes [PERSON], who it is is not told.
+
+    Nothing is fetched: the package of the model has to be installed. What it misses and takes by mistake is measured by
+    `scripts/bench_redaction.py --people MODEL`; a model knows one language.
+
+    Raises:
+      ConfigError: Presidio or the model is not installed.
+    """
+    try:
+        import spacy
+        from presidio_analyzer.nlp_engine import NerModelConfiguration, SpacyNlpEngine
+
+        pipeline = spacy.load(model, exclude=["lemmatizer", "parser"])
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"config: anonymize.people={model}, and Presidio is not installed; pip install 'dp_train[presidio]'"
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"config: anonymize.people={model}; expected an installed spaCy model; pip install its package"
+        ) from error
+
+    class Loaded(SpacyNlpEngine):  # type: ignore[misc]
+        """The one pipeline that was loaded above, so that nothing is fetched."""
+
+        def load(self) -> None:
+            self.nlp = {pipeline.lang: pipeline}
+
+    engine = Loaded(ner_model_configuration=NerModelConfiguration())
+    engine.load()
+
+    def people(text: str) -> list[PatternSpan]:
+        found = engine.process_text(text, pipeline.lang)
+        return [
+            PatternSpan(entity.start_char, entity.end_char, PERSON)
+            for entity in found.entities
+            if entity.label_ in ("PERSON", "PER") and "[" not in entity.text and _NAME.search(entity.text)
+        ]
+
+    people.__name__ = f"people:{model}"
+    return people
+
+
+__all__ = ["people_finder", "presidio_finder"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from functools import cache, lru_cache
 
 from dp_train.consent.name_forms import Form, forms_of
 from dp_train.consent.name_letters import fold
+from dp_train.consent.name_romanised import script_of
 
 _VOWEL_ENDS = "aeoyiаяеоийьαηοσ"
 _ENDINGS = {
@@ -14,7 +14,7 @@ _ENDINGS = {
         s es en n an in on e i u y a o om em ou ie ii iem owi owie ovi ovej ovy ova ove ovu ov ego iego emu
         iemu ej ą ę ach ami ech ih im oj ja jem lle lla llä lta ltä ssa ssä sta stä ksi na nä ta tä tta ttä
         nak nek nal nel val vel ban ben bol hoz hez höz rol tol t ot et at ert nin nun nın un ya ye yi yu da
-        de dan den tan ten la le lar ler as os us is ai ui ams ims
+        de dan den tan ten la le lar ler as os us is ai ui ams ims nya
         """,
     "CYRILLIC": "а у ом ем ём е и ы ою ею ой ей я ю ям ями ях ам ами ах ов ев ову еві ові ом ій ії ою єю ї є",
     "GREEK": "ς σ υ ου ο ον ω α ας η ης ε",
@@ -74,14 +74,18 @@ def declined_forms(person_id: str, name: str) -> tuple[Form, ...]:
             continue
         # "Time" need not be Tim's, nor "Very" Vera's.
         found.setdefault(key, form._replace(guarded=len(key) <= 3))
+    for key, form in list(found.items()):
+        for changed in _other_stems(key):
+            found.setdefault(changed, form._replace(words=(changed,)))
         if len(key) >= 4 and key[-1] in _VOWEL_ENDS:
             found.setdefault(key[:-1], form._replace(words=(key[:-1],), guarded=True))
     return tuple(found.values())
 
 
-def script_of(word: str) -> str:
-    """Name of the script of the first letter, as Unicode calls it."""
-    return "LATIN" if word[:1].isascii() else unicodedata.name(word[0], "LATIN").partition(" ")[0]
+def _other_stems(word: str) -> list[str]:
+    """Stems that change in the middle: Zdeněk → Zdeňk-ovi, Kubiec → Kubc-a, Mäkinen → Mäkis-en."""
+    stems_ = [word[:-2] + word[-1]] if word[-2:] in ("ek", "ec", "ok", "ец", "ек", "ок") and len(word) >= 5 else []
+    return stems_ + ([word[:-3] + "s"] if word.endswith("nen") and len(word) >= 6 else [])
 
 
 @cache

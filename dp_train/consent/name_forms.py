@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from dp_train.consent.name_letters import INVISIBLE, UNSPACED, fold, words
+from dp_train.consent.name_romanised import romanised_groups, without_schwas
 
 HONORIFICS = ("さん", "様", "くん", "君", "ちゃん", "氏", "先生", "씨", "님")
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]")
@@ -207,17 +208,10 @@ _NICKNAMES: dict[str, str] = {
     "wolfgang": "wolfi",
     "zachary": "zach zack",
 }
-# How alphabets that write a name letter by letter are romanised, and letters that people write as two.
-_ROMAN_TEXT = """
-    а:a б:b в:v г:g д:d е:e ж:zh з:z и:i й:y к:k л:l м:m н:n о:o п:p р:r с:s т:t у:u ф:f х:kh ц:ts ч:ch ш:sh щ:shch
-    ъ: ы:y ь: э:e ю:yu я:ya і:i ї:i є:ye ґ:g
-    α:a β:v γ:g δ:d ε:e ζ:z η:i θ:th ι:i κ:k λ:l μ:m ν:n ξ:x ο:o π:p ρ:r σ:s ς:s τ:t υ:y φ:f χ:ch ψ:ps ω:o
-    """
+# Letters that people write as two.
 _UMLAUTS_TEXT = "ä:ae ö:oe ü:ue ø:oe æ:ae å:aa đ:dj"
 _RINGS_TEXT = "å:aa"
-_ROMAN, _UMLAUTS, _RINGS = (
-    {ord(pair[0]): pair[2:] for pair in text.split()} for text in (_ROMAN_TEXT, _UMLAUTS_TEXT, _RINGS_TEXT)
-)
+_UMLAUTS, _RINGS = ({ord(pair[0]): pair[2:] for pair in text.split()} for text in (_UMLAUTS_TEXT, _RINGS_TEXT))
 
 
 class Form(NamedTuple):
@@ -304,10 +298,9 @@ def _spellings(groups: list[str]) -> Iterator[list[tuple[str, ...]]]:
     written = [group.casefold() for group in groups]
     umlauts = [group.translate(_UMLAUTS) for group in written]
     rings = [group.translate(_RINGS) for group in written]
-    # Folded between, for accented vowels of Greek; not before, for "й" is no accented "и".
-    latin = [fold(group.translate(_ROMAN)).translate(_ROMAN) for group in written]
+    latin = romanised_groups(written)
     seen: list[list[tuple[str, ...]]] = []
-    for spelling in (written, umlauts, rings, latin):
+    for spelling in (written, umlauts, rings, list(map(without_schwas, latin)) if latin != written else latin, latin):
         folded = [tuple(words(group)) for group in spelling]
         if folded not in seen and all(folded):
             seen.append(folded)

@@ -16,6 +16,8 @@ from typing import NamedTuple
 from dp_train.consent.name_cases import declined_begins, declined_forms, stems
 from dp_train.consent.name_forms import HONORIFICS, Form, forms_of, unspaced_forms
 from dp_train.consent.name_letters import INVISIBLE, PLAIN_WORD, WORD, fold, words
+from dp_train.consent.name_romanised import consonants
+from dp_train.consent.name_slips import by_consonants, typing_errors
 
 _GAP = re.compile(r"[\s.,'’_\-]{0,3}")
 _MONTHS = "jan april may june august march"
@@ -73,6 +75,9 @@ class NameIndex:
         self._whole = whole
         self._begins = frozenset().union(*(declined_begins(*person) for person in self._people))
         self._prefixed = not all(map(str.isascii, self._begins))
+        # What is mistyped, or written without the vowels that its script leaves out, tells a part of a name alone.
+        self._typed = [] if whole else [typing_errors(*person) for person in self._people]
+        self._consonants = [] if whole else list(filter(None, (by_consonants(*person) for person in self._people)))
         for forms in self._forms.values():
             if len(forms) > 1:
                 forms.sort(key=lambda form: -len(form.words))
@@ -148,12 +153,15 @@ class NameIndex:
         whole = [form for form in self._forms.get(word.folded, ()) if _matches(form, text, found, index)]
         if whole or text[word.start].islower():  # scripts without case have no lower one
             return whole
-        if word.folded[:3] not in self._begins and (word.folded.isascii() or not self._prefixed):
-            return []
-        for stem in (word.folded, *stems(word.folded)):
-            if stem in self._stems:
-                return self._stems[stem]
-        return []
+        if word.folded[:3] in self._begins or (self._prefixed and not word.folded.isascii()):
+            for stem in (word.folded, *stems(word.folded)):
+                if stem in self._stems:
+                    return self._stems[stem]
+        typed = [forms[word.folded] for forms in self._typed if word.folded in forms]
+        if typed or not self._consonants or not word.folded.isascii():
+            return typed
+        key = consonants(word.folded)
+        return [forms[key] for forms in self._consonants if key in forms]
 
     @cached_property
     def _stems(self) -> dict[str, list[Form]]:
@@ -169,6 +177,10 @@ class NameIndex:
         """Whether no word of the text can begin a name."""
         found = words(text)
         if not self._forms.keys().isdisjoint(found):
+            return False
+        if not text.islower() and not all(forms.keys().isdisjoint(found) for forms in self._typed):
+            return False
+        if self._consonants and not text.islower():
             return False
         if self._prefixed and not text.isascii():
             return False

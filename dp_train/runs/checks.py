@@ -121,6 +121,7 @@ def _paths(recipe: Recipe) -> None:
         "corpus.public": corpus.public,
         "corpus.evaluation": corpus.evaluation,
         "consent.events": consent.events,
+        "consent.directory": consent.directory,
     }
     for key, name in files.items():
         if name is not None and not os.access(name, os.R_OK):

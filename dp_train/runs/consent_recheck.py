@@ -19,7 +19,15 @@ from dp_train.conversations import Conversation
 from dp_train.errors import CheckpointError, ConsentError
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.inventory import refuse_if_someone_left
-from dp_train.runs.populations import Populations, as_of, asked, snapshot_now, still_pass, stored_snapshot
+from dp_train.runs.populations import (
+    Populations,
+    as_of,
+    asked,
+    directory_of,
+    snapshot_now,
+    still_pass,
+    stored_snapshot,
+)
 from dp_train.runs.project import key_path
 from dp_train.runs.recipe import Recipe
 
@@ -112,13 +120,13 @@ def change(config: Recipe, before: ConsentSnapshot, now: ConsentSnapshot, people
     Args:
       people: pseudonyms of who was in the run; who has no part in what passes any more, an erased person say, counts.
     """
-    key = PrincipalKey.load(key_path(config.consent.key))
+    key, directory = PrincipalKey.load(key_path(config.consent.key)), directory_of(config)
     turns = 0
     present: set[str] = set()
     gone: set[str] = set()
     for corpus, policy in asked(config):
-        first = gate(corpus, before, policy)
-        again = gate(first, now, policy)
+        first = gate(corpus, before, policy, directory=directory)
+        again = gate(first, now, policy, directory=directory)
         for conversation in first.conversations():
             present |= conversation.people
             gone |= _denying(conversation, now, policy)

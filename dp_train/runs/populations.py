@@ -14,7 +14,8 @@ from itertools import chain
 from pathlib import Path
 
 from dp_train.anonymize import Anonymizer
-from dp_train.anonymize.presidio import presidio_finder
+from dp_train.anonymize.presidio import people_finder, presidio_finder
+from dp_train.consent.directory import read_directory
 from dp_train.consent.events import ConsentEvent, Purpose
 from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples, ConsentPolicy, GateReport, gate
 from dp_train.consent.imports import events_of_file
@@ -73,11 +74,13 @@ def populations(config: Recipe, moment: ConsentSnapshot | None = None) -> Popula
     """
     corpora = _corpora(config)
     decided = moment or snapshot(config)
-    anonymizer = anonymizer_of(config)
+    anonymizer, directory = anonymizer_of(config), directory_of(config)
 
     def consented(name: str, purpose: Purpose, part: int | None = None) -> ConsentedCorpus:
         corpus = corpora[name] if part is None else _Part(corpora[name], part)
-        return gate(corpus, snapshot_of(config, name, decided), policy_of(config, purpose)).redact(anonymizer)
+        return gate(
+            corpus, snapshot_of(config, name, decided), policy_of(config, purpose), directory=directory
+        ).redact(anonymizer)
 
     if config.corpus.train_on is TrainOn.PUBLIC:
         learnt, public = (consented(PUBLIC, Purpose.PUBLISH, part) for part in (0, 1))
@@ -135,12 +138,14 @@ def still_pass(config: Recipe, gated: Populations, now: ConsentSnapshot) -> bool
     """Return whether everything that passed the gate passes it under a later snapshot."""
     if now.root == gated.decided.root:  # the same reasons and windows for everyone
         return True
-    read = _corpora(config)
+    read, directory = _corpora(config), directory_of(config)
     for name, corpus in ((PRIVATE, gated.private), (PUBLIC, gated.public), (EVALUATION, gated.evaluation)):
         answers = not config.consent.store or (
             corpus is not None and in_store(config, read.get(name, read[PUBLIC]))
         )  # train_on=public has no private one
-        if corpus is not None and answers and gate(corpus, now, corpus.policy).report.turns_removed:
+        if corpus is None or not answers:
+            continue
+        if gate(corpus, now, corpus.policy, directory=directory).report.turns_removed:
             return False
     return True
 
@@ -149,10 +154,17 @@ def anonymizer_of(config: Recipe) -> Anonymizer:
     """What replaces names and identifiers.
 
     Raises:
-      ConfigError: Presidio is asked for and not installed.
+      ConfigError: Presidio, or a model of people, is asked for and not installed.
     """
     finders = (presidio_finder(),) if config.anonymize.presidio else ()
+    if config.anonymize.people is not None:
+        finders = (*finders, people_finder(config.anonymize.people))
     return Anonymizer(names=config.anonymize.names, patterns=config.anonymize.patterns, finders=finders)
+
+
+def directory_of(config: Recipe) -> dict[str, str] | None:
+    """People of the organisation whose no counts wherever they are named, or None where no file of them was given."""
+    return None if config.consent.directory is None else read_directory(config.consent.directory)
 
 
 def asked(config: Recipe) -> Iterator[tuple[Corpus, ConsentPolicy]]:
@@ -308,7 +320,7 @@ def consented_examples(config: Recipe) -> ConsentedExamples:
     learnt = corpora.get(PRIVATE)
     if learnt is None:
         learnt, policy = _Part(corpora[PUBLIC], 0), policy_of(config, Purpose.PUBLISH)
-    return gate(learnt, look(config), policy).examples(config.task.spec().examples)
+    return gate(learnt, look(config), policy, directory=directory_of(config)).examples(config.task.spec().examples)
 
 
 def look(config: Recipe) -> ConsentSnapshot:

@@ -51,6 +51,9 @@ class ConsentConfig:
     """The file of consent events; the embedded corpus brings its own."""
     key: str = "runs/principal.key"
     """The file of the secret that makes pseudonyms; created where it is missing for the embedded corpus alone."""
+    directory: str | None = None
+    """A file of the organisation's people, `person_id` and `name` (CSV or JSON lines): the no of each of them counts
+    wherever their full name stands, on the roster or not."""
     as_of: str | None = None
     """The time that consent is asked about, ISO 8601 with an offset; null means now."""
     known_at: str | None = None
@@ -107,5 +110,8 @@ class AnonymizeConfig:
     """Whether names of people on the roster are replaced."""
     patterns: bool = True
     """Whether what looks like an address, a number or another identifier is replaced."""
+    people: str | None = None
+    """The package of an installed spaCy model, such as `en_core_web_sm`, that finds people who are not on the roster;
+    needs `pip install 'dp_train[presidio]'`, too."""
     presidio: bool = False
     """Whether what Presidio finds is replaced as well; needs `pip install 'dp_train[presidio]'`."""

@@ -253,6 +253,7 @@ def _card_facts(
     git = git_state()
     halves = config.anonymize
     kinds = {"names": halves.names, "patterns": halves.patterns, "what Presidio's patterns find": halves.presidio}
+    kinds[f"people whom {halves.people} finds"] = halves.people is not None
     replaced = [word for word, on in kinds.items() if on]
     return CardFacts(
         run=outcome.label,

@@ -26,6 +26,7 @@ class Way(NamedTuple):
     name: str = "Cy Cole"
     said: str = SAID
     links: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+    before: str = "hello there"
     open: bool = False
 
 
@@ -80,12 +81,29 @@ WAYS = [
     Way("tells it in other words", "the start slips into late spring", open=True),
     Way("names somebody of the directory by the first name alone", "Dee left", open=True),
     Way("names them by a nickname that does not follow from the name", "ask Sparky", open=True),
-    Way("names them with a typing error", "ask Coel", open=True),
+    Way("names them with a typing error", "ask Coel"),
+    Way("names them with a letter left out", "ask Hargreves", name="Cy Hargreaves"),
+    Way("names them by how a Korean name sounds", "ask Seoyeon", name="박서연"),
+    Way("names them by how an Indic name sounds", "ask Sunita", name="सुनीता चौहान"),
+    Way("names them by the consonants of an Arabic name", "ask Tarek", name="طارق منصور"),
+    Way(
+        "repeats what another, who agreed, said of them",
+        "so the operation went badly",
+        before="Cole's operation went badly",
+        open=True,
+    ),
+    Way(
+        "answers at length another's question about them",
+        "the doctors say that it will take until the end of June at least",
+        before="How is Cole?",
+        links={"reply_to": 0},
+        open=True,
+    ),
 ]
 
 
 def comes_out(way: Way) -> bool:
-    turns: list[Turn] = [says("ann", "hello there"), says("cy", way.said), says("ann", "fine")]
+    turns: list[Turn] = [says("ann", way.before), says("cy", way.said), says("ann", "fine")]
     turns.append(says("bob", way.text, **way.links))
     conversation = thread(*turns, roster={"ann": "Ann Archer", "bob": "Bob Brix", "cy": way.name})
     policy = ConsentPolicy(purpose=COMPOSE, max_removed_share=1.0)
