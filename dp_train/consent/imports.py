@@ -90,13 +90,30 @@ def import_events(
         people are those of another key, or ids of people come without one. StoreError: the store cannot be written;
         whole batches stay.
     """
+    received = datetime.now(UTC)
+    rows = read_rows(path, key, received=received)
+    return import_rows(
+        store, rows, key=key, received=received, quarantine=quarantine, dry_run=dry_run, progress=progress
+    )
+
+
+def import_rows(
+    store: ConsentStore,
+    rows: Iterable[tuple[int, ReadRow]],
+    *,
+    key: PrincipalKey | None,
+    received: datetime,
+    quarantine: str | os.PathLike[str] | None = None,
+    dry_run: bool = False,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Imported:
+    """Bring rows that were read into the store; guarantee, arguments and errors are those of `import_events`."""
     if key is not None and not dry_run:
         store.bind(key)
-    received = datetime.now(UTC)
     counts: Counter[str] = Counter()
     problems: Counter[str] = Counter()
     stopped: tuple[int, str] | None = None
-    source = read_rows(path, key, received=received)
+    source = iter(rows)
     with _Quarantine(quarantine) as refused:
         while batch := list(islice(source, BATCH)):
             for number, row in batch:
@@ -255,12 +272,16 @@ def _check_columns(names: Collection[object], path: Path) -> None:
 def _jsonl(path: Path) -> Iterator[object]:
     with path.open("rb") as lines:
         for line in lines:
-            if not line.strip():
-                continue
-            try:
-                yield json.loads(line, object_pairs_hook=_once)
-            except (ValueError, RecursionError):
-                yield DataError("not JSON in UTF-8; expected one JSON object a line")
+            if line.strip():
+                yield parsed_line(line)
+
+
+def parsed_line(line: bytes) -> object:
+    """The JSON value of a line; the DataError that says why it is none."""
+    try:
+        return json.loads(line, object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        return DataError("not JSON in UTF-8; expected one JSON object a line")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -319,4 +340,13 @@ def _parquet(path: Path) -> Iterator[object]:
         ) from error
 
 
-__all__ = ["BATCH", "COLUMNS", "Imported", "events_of_file", "import_events", "read_rows"]
+__all__ = [
+    "BATCH",
+    "COLUMNS",
+    "Imported",
+    "events_of_file",
+    "import_events",
+    "import_rows",
+    "parsed_line",
+    "read_rows",
+]
