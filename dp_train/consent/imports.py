@@ -16,11 +16,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dp_train.consent.events import ConsentEvent, denies
+from dp_train.consent.events import ConsentEvent, EventState, denies
+from dp_train.consent.facts import microseconds
 from dp_train.consent.near import near_ids
 from dp_train.consent.principals import PrincipalKey, normalised_id
 from dp_train.consent.rows import COLUMNS, Cells, ReadRow, hold_for, read_row, unknown_columns
-from dp_train.consent.store import LOCK, ConsentStore, Fate
+from dp_train.consent.store import LOCK, ConsentStore, Fate, Tombstones
+from dp_train.consent.tombstones import bring_in
 from dp_train.errors import DataError
 
 BATCH = 20_000
@@ -133,9 +135,11 @@ def import_rows(
                     (number, row, event)
                     for number, row in batch
                     for event in row.events
-                    if not stopped or denies(event)
+                    if event.event_state is not EventState.ERASED and (not stopped or denies(event))
                 ]
                 _store(store, wanted, received, refused, counts, problems)
+                buried = [e for _, row in batch for e in row.events if e.event_state is EventState.ERASED]
+                counts.update(fate.value for fate in (bring_in(store, buried, received=received) if buried else ()))
             progress(counts["rows"])
     done = Imported(
         **{name: counts[name] for name in ("rows", "new", "same", "held", "unread", "suppressed", "near")},
@@ -149,18 +153,38 @@ def import_rows(
 
 
 def events_of_file(path: str | os.PathLike[str], key: PrincipalKey | None) -> Iterator[ConsentEvent]:
-    """The events and holds of a file, for a run that takes no store, as a stream.
+    """The events and holds of a file, for a run that takes no store, as a stream; without whom its tombstones keep out.
 
     Raises:
       DataError: the file cannot be read, or whose a row is cannot.
     """
-    for number, row in read_rows(path, key, received=datetime.now(UTC)):
+    received = datetime.now(UTC)
+    since: dict[bytes, int] = {}
+    if _may_bury(Path(path)):
+        for _, row in read_rows(path, key, received=received):
+            since |= {
+                bytes.fromhex(event.evidence_ref): microseconds(event.event_time)
+                for event in row.events
+                if event.event_state is EventState.ERASED
+            }
+    erased = Tombstones(since)
+    for number, row in read_rows(path, key, received=received):
         if row.is_unread:
             raise DataError(
                 f"consent events {Path(path).name}, row {number}: whose it is cannot be read: {row.problem}; "
                 "mend the row: it may be a no"
             )
-        yield from row.events
+        kept = (event for event in row.events if event.event_state is not EventState.ERASED)
+        yield from (event for event in kept if not erased.keeps_out(event))
+
+
+def _may_bury(path: Path) -> bool:
+    """Whether a file may hold a tombstone; one that cannot be looked into may."""
+    try:
+        with path.open("rb") as lines:
+            return path.suffix == ".parquet" or any(EventState.ERASED.value.encode() in line for line in lines)
+    except OSError:
+        return True
 
 
 def read_rows(

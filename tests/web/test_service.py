@@ -53,9 +53,10 @@ def csrf(page: str) -> str:
 
 
 def test_events_come_in_as_an_array_or_as_lines_and_twice_changes_nothing(client: TestClient, service: Service) -> None:
-    done = client.post("/events", json=[row()], headers=BEARER)
+    same = row()
+    done = client.post("/events", json=[same], headers=BEARER)
     assert (done.status_code, done.json()["new"]) == (200, 1)
-    again = client.post("/events", content=json.dumps(row()) + "\n\n", headers=BEARER)
+    again = client.post("/events", content=json.dumps(same) + "\n\n", headers=BEARER)
     assert (again.status_code, again.json()["same"]) == (200, 1)
     assert says(service, "u-cy") == "granted"
 
