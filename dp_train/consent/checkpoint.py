@@ -27,6 +27,7 @@ from __future__ import annotations
 import hmac
 import json
 import marshal
+import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -192,5 +193,15 @@ def _event_rows(connection: sa.Connection) -> Iterator[list[tuple[Any, ...]]]:
     """All events in their order, as the driver gives them, some thousand in memory at a time."""
     query = f"SELECT {', '.join(_COLUMNS)} FROM {EVENTS.name} ORDER BY seq"
     found = connection.exec_driver_sql(query, execution_options={"stream_results": True})
-    while rows := found.fetchmany(FETCH):
-        yield [tuple(row) for row in rows]
+    if connection.dialect.name != "sqlite":
+        while rows := found.fetchmany(FETCH):
+            yield [tuple(row) for row in rows]
+        return
+    cursor: Any = found.cursor  # its rows are tuples already: half the time of a start
+    try:
+        while plain := cursor.fetchmany(FETCH):
+            yield plain
+    except sqlite3.Error as error:
+        raise sa.exc.DBAPIError.instance(
+            query, None, error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
+        ) from error
