@@ -36,10 +36,14 @@ STOREYS = {
     "audit": 4,
     "tracking": 5,
     "runs": 6,
-    "cli": 7,
+    "web": 7,
+    "cli": 8,
 }
 
 DOORS = {
+    "fastapi": {"web"},
+    "starlette": {"web"},
+    "uvicorn": {"web"},
     "opacus": {"engines"},
     "mlflow": {"tracking"},
     "hydra": {"cli"},

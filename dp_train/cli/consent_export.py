@@ -7,6 +7,7 @@ import os
 from argparse import Namespace
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dp_train.consent.notices import cited, keep, text_of
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.tables import audit_parts
+from dp_train.consent.tombstones import tombstones_out
 from dp_train.errors import ConfigError, DataError
 from dp_train.runs.inventory import missing_lines, policy_of
 from dp_train.runs.person import about, overdue
@@ -47,7 +49,7 @@ def _export(store: ConsentStore, options: Namespace) -> int:
     if options.person is not None:
         return _export_person(store, options, target)
     if not options.audit:
-        write_events(store.events(), target)
+        write_events(chain(store.events(), tombstones_out(store)), target)
         print(f"wrote {target}: events under pseudonyms, to be imported elsewhere with the same key")
         return 0
     try:

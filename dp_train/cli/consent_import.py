@@ -8,6 +8,7 @@ import sys
 import tempfile
 from argparse import Namespace
 from dataclasses import MISSING, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from dp_train.cli.load_config import compose
 from dp_train.cli.show import console, table
 from dp_train.consent.event_json import words_of, write_events
 from dp_train.consent.events import ConsentEvent
-from dp_train.consent.imports import Imported, import_events
+from dp_train.consent.imports import Imported, import_events, import_rows
 from dp_train.consent.principals import ID_RULE, PrincipalKey
-from dp_train.consent.rows import PERSON
+from dp_train.consent.rows import PERSON, read_row
 from dp_train.consent.store import ConsentStore
+from dp_train.consent.vendors import Vendor, read_mapping, vendor_rows
 from dp_train.errors import ConfigError, ConsentError, DataError
 from dp_train.runs.populations import embedded_events, principal_key
 from dp_train.runs.recipe import Recipe, StoreConfig
@@ -99,7 +101,11 @@ def _import(store: ConsentStore, path: Path, options: Namespace) -> int:
         if rows % 100_000 == 0:
             print(f"{rows:,} rows", file=sys.stderr)
 
-    done = import_events(store, path, options.quarantine, key=key, dry_run=options.dry_run, progress=progress)
+    words: dict[str, Any] = {"key": key, "dry_run": options.dry_run, "progress": progress}
+    if getattr(options, "format", None) is None:
+        done = import_events(store, path, options.quarantine, **words)
+    else:
+        done = _import_export(store, path, options, words)
     keep_heads(store.database)
     head = store.head()
     values = {
@@ -124,6 +130,16 @@ def _import(store: ConsentStore, path: Path, options: Namespace) -> int:
             "there on: mend the row and repeat, or set such rows aside with --quarantine PATH"
         )
     return SET_ASIDE if done.set_aside else 0
+
+
+def _import_export(store: ConsentStore, path: Path, options: Namespace, words: dict[str, Any]) -> Imported:
+    """The rows of another platform's export, by the officer's mapping."""
+    if options.mapping is None or words["key"] is None:
+        raise ConfigError(f"consent import: --format {options.format}; expected --mapping FILE and --key FILE with it")
+    received = datetime.now(UTC)
+    found = vendor_rows(Vendor(options.format), path, read_mapping(Path(options.mapping)), words["key"])
+    rows = ((number, read_row(values, words["key"], received=received)) for number, values in enumerate(found, 1))
+    return import_rows(store, rows, received=received, quarantine=options.quarantine, **words)
 
 
 def _explain(done: Imported) -> None:

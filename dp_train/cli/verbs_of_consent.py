@@ -23,6 +23,10 @@ def _consent_import(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="go on past rows whose person cannot be read; all that are no events are named there, with the reason",
     )
+    parser.add_argument(
+        "--format", choices=("fides", "onetrust", "transcend", "gpc"), help="the file is an export of that platform"
+    )
+    parser.add_argument("--mapping", metavar="FILE", help="what its purposes and ids are here; with --format")
     parser.add_argument("--dry-run", action="store_true", help="read everything, store nothing")
 
 

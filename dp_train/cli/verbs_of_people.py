@@ -56,6 +56,21 @@ def _consent_overdue(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uri", help="MLflow store of the runs (that of each run's configuration)")
 
 
+def _consent_serve(parser: argparse.ArgumentParser) -> None:
+    take_store("serve", parser)
+    parser.set_defaults(key="runs/principal.key")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8765, help="port (8765)")
+    parser.add_argument("--public-url", metavar="URL", help="https address of the proxy that people reach it by")
+    parser.add_argument(
+        "--token-file", metavar="FILE", default="runs/serve.token", help="token of systems, made where it is missing"
+    )
+    parser.add_argument("--rate", type=float, default=20.0, help="requests a second of one address (20)")
+    parser.add_argument("--signing-key", metavar="FILE", help="key of receipts (signing.key beside the principal key)")
+    parser.add_argument("--policy", metavar="FILE", help="rules of what follows (conf/withdrawal.yaml)")
+    parser.add_argument("--uri", help="MLflow store of the runs (that of each run's configuration)")
+
+
 _PURPOSES = ("train_meeting_summary", "train_chat_compose", "provide_feature", "publish")
 _WAYS = ("settings", "form", "letter", "email", "phone", "in_person", "gpc")
 
@@ -124,5 +139,11 @@ PEOPLE_VERBS: dict[str, Verb] = {
         module="consent_people",
         options=_consent_resolve,
         example='dp-train consent resolve u017 --reason "the source confirmed that it was a grant"',
+    ),
+    "consent serve": Verb(
+        summary="a small web service: events and opt-outs of systems, and a page on which a person opts out",
+        module="consent_serve",
+        options=_consent_serve,
+        example="dp-train consent serve --port 8765",
     ),
 }

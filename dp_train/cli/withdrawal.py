@@ -8,10 +8,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,27 +17,22 @@ from typing import Any
 from dp_train.cli.consent_people import bind_proven, officer_of, open_key, signing_key
 from dp_train.cli.withdrawal_answer import tell
 from dp_train.consent.events import Purpose
-from dp_train.consent.impact import Impact, RunImpact, assess
+from dp_train.consent.impact import assess
 from dp_train.consent.manifest import forget
 from dp_train.consent.near import near_ids
-from dp_train.consent.policy import Action
 from dp_train.consent.principals import normalised_id
 from dp_train.consent.signing import SigningKey
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.withdrawal import Withdrawal, erase, withdraw
 from dp_train.errors import ConfigError, ConsentError
-from dp_train.privacy.tables import purge
-from dp_train.runs.folder import read_config
-from dp_train.runs.inventory import PastRun, inventory, policy_of, snapshot_now
+from dp_train.runs.inventory import inventory, policy_of, snapshot_now
+from dp_train.runs.leaving import act_on, purge_starting_points, purge_tables
 from dp_train.runs.project import key_path
-from dp_train.store.database import Database, absolute_url, sqlite_file
+from dp_train.store.database import Database, absolute_url
 from dp_train.store.heads import keep_heads
 
 RUN_NOT_FOUND = 11
 """Exit code: all was done, and a run of these people, whose folder is not found, may hold the person."""
-STARTING_POINTS = Path("runs/starting_points")
-TABLES = Path("runs/units")
-REASON = "people whose data it has learnt from withdrew their consent"
 UNKNOWN = "nobody of this id is known here yet: it is kept as a standing objection, and no later grant of a sync counts"
 NEAR = "; an id that is known differs by one letter: is this one spelt right?"
 OWN_FILES = (
@@ -86,11 +79,11 @@ def run(options: Namespace) -> int:
         since = at if done is None else done.at
         runs = [each.run for each in found]
         impact = assess(runs, pseudonym, snapshot_now(store, key), policy, purposes=_purposes(options), since=since)
-        did = [] if asked else _apply(impact, found, datetime.now(UTC))
+        did = [] if asked else act_on(impact, found, datetime.now(UTC))
         if not asked:
-            did += _purge_tables(found, url)
+            did += purge_tables(found, url)
         if not asked and published and Purpose.PUBLISH in _purposes(options):
-            did += _purge_starting_points(found, url)
+            did += purge_starting_points(found, url)
         if options.does == "erase" and not asked:
             lists = sum(max(forget(each.folder.path, one) for one in ids) for each in found)
             did.append(f"taken out of the lists of people of {lists} runs")
@@ -133,70 +126,6 @@ def _write_receipt(path: Path, done: Withdrawal) -> None:
         ) from error
 
 
-def _apply(impact: Impact, found: Sequence[PastRun], now: datetime) -> list[str]:
-    """Tags, statuses; what was done, in words."""
-    by_name = {each.run.name: each for each in found}
-    did = []
-    for each in impact.runs:
-        if each.action is Action.NONE:
-            continue
-        where = by_name[each.run.name]
-        if each.action is Action.RETIRE and not each.run.retired:
-            where.folder.retire(REASON, now)
-            did.append(f"{each.run.name}: model retired")
-        did += _mark(each, where)
-    return did
-
-
-def _mark(impact: RunImpact, where: PastRun) -> list[str]:
-    if where.store is None or not where.versions:
-        return []
-    from dp_train.tracking.registry import ACT_BY, ACTION, mark, withdraw_aliases
-
-    did = []
-    for version in where.versions:
-        # What an earlier withdrawal asked for is never softened, nor put off.
-        before = version.tags.get(ACTION)
-        actions = [impact.action, *([Action(before)] if before in {action.value for action in Action} else [])]
-        action = max(actions, key=lambda action: action.severity)
-        dates = [date for date in (version.tags.get(ACT_BY), _date(impact.act_by)) if date]
-        mark(where.store, version, {ACTION: action.value, **({ACT_BY: min(dates)} if dates else {})})
-        did.append(f"{version.label}: tagged {action.value}")
-        if action is Action.RETIRE and version.aliases:
-            withdraw_aliases(where.store, version)
-            did.append(f"{version.label}: {', '.join(version.aliases)} no longer points at it")
-    return did
-
-
-def _everywhere(folders: set[Path], found: Sequence[PastRun], url: str) -> set[Path]:
-    """Each folder from where runs may have begun: the working folder, the store's, and those above the runs'."""
-    file = sqlite_file(url)
-    bases = {Path.cwd(), *(above for each in found for above in each.folder.path.resolve().parents)}
-    bases |= set() if file is None else {file.parent}
-    return {(base / folder).resolve() for base in bases for folder in folders}
-
-
-def _purge_starting_points(found: Sequence[PastRun], url: str) -> list[str]:
-    """Starting points keep no list of people, so all of them go; a run that needs one makes it anew."""
-    gone = 0
-    starts = [read_config(each.folder.config).get("start") or {} for each in found]
-    caches = {STARTING_POINTS, *(Path(start["cache"]) for start in starts if start.get("cache"))}
-    for cache in _everywhere(caches, found, url):
-        for folder in cache.glob("*"):
-            if (folder / "facts.json").is_file():
-                shutil.rmtree(folder)
-                gone += 1
-    return [f"{gone} cached starting points, made from published text, deleted"] if gone else []
-
-
-def _purge_tables(found: Sequence[PastRun], url: str) -> list[str]:
-    """Tables of tokens keep no list of people, so all of them go; a run that needs one makes it of who is left."""
-    corpora = [read_config(each.folder.config).get("corpus") or {} for each in found]
-    folders = {TABLES, *(Path(corpus["tables"]) for corpus in corpora if corpus.get("tables"))}
-    gone = sum(purge(folder) for folder in _everywhere(folders, found, url))
-    return [f"{gone} cached tables of tokenised rows deleted"] if gone else []
-
-
 def _agreed_to_publish(store: ConsentStore, pseudonym: str) -> bool:
     events = store.events(pseudonym=pseudonym)
     return any(event.event_state.grants and Purpose.PUBLISH in event.purpose for event in events)
@@ -215,7 +144,3 @@ def _moment(text: str | None) -> datetime:
     if at.tzinfo is None or at > now:
         raise ConfigError(f"consent: --at={text}; expected a time with an offset that is not to come")
     return at
-
-
-def _date(value: datetime | None) -> str | None:
-    return None if value is None else value.astimezone(UTC).isoformat(timespec="seconds")

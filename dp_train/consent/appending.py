@@ -176,7 +176,11 @@ class Batch:
 
 def bury(connection: sa.Connection, pseudonym: str, at: int, record_id: str, reason: str) -> None:
     """Write a tombstone into the chain and into the table that is asked."""
-    digest = tombstone_of(pseudonym)
+    bury_digest(connection, tombstone_of(pseudonym), at, record_id, reason)
+
+
+def bury_digest(connection: sa.Connection, digest: bytes, at: int, record_id: str, reason: str) -> None:
+    """`bury` somebody of whom only the tombstone's digest is known."""
     event = ConsentEvent(
         record_id=record_id,
         seq=0,

@@ -16,11 +16,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dp_train.consent.events import ConsentEvent, denies
+from dp_train.consent.events import ConsentEvent, EventState, denies
+from dp_train.consent.facts import microseconds
 from dp_train.consent.near import near_ids
 from dp_train.consent.principals import PrincipalKey, normalised_id
 from dp_train.consent.rows import COLUMNS, Cells, ReadRow, hold_for, read_row, unknown_columns
-from dp_train.consent.store import LOCK, ConsentStore, Fate
+from dp_train.consent.store import LOCK, ConsentStore, Fate, Tombstones
+from dp_train.consent.tombstones import bring_in
 from dp_train.errors import DataError
 
 BATCH = 20_000
@@ -90,13 +92,30 @@ def import_events(
         people are those of another key, or ids of people come without one. StoreError: the store cannot be written;
         whole batches stay.
     """
+    received = datetime.now(UTC)
+    rows = read_rows(path, key, received=received)
+    return import_rows(
+        store, rows, key=key, received=received, quarantine=quarantine, dry_run=dry_run, progress=progress
+    )
+
+
+def import_rows(
+    store: ConsentStore,
+    rows: Iterable[tuple[int, ReadRow]],
+    *,
+    key: PrincipalKey | None,
+    received: datetime,
+    quarantine: str | os.PathLike[str] | None = None,
+    dry_run: bool = False,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Imported:
+    """Bring rows that were read into the store; guarantee, arguments and errors are those of `import_events`."""
     if key is not None and not dry_run:
         store.bind(key)
-    received = datetime.now(UTC)
     counts: Counter[str] = Counter()
     problems: Counter[str] = Counter()
     stopped: tuple[int, str] | None = None
-    source = read_rows(path, key, received=received)
+    source = iter(rows)
     with _Quarantine(quarantine) as refused:
         while batch := list(islice(source, BATCH)):
             for number, row in batch:
@@ -116,9 +135,11 @@ def import_events(
                     (number, row, event)
                     for number, row in batch
                     for event in row.events
-                    if not stopped or denies(event)
+                    if event.event_state is not EventState.ERASED and (not stopped or denies(event))
                 ]
                 _store(store, wanted, received, refused, counts, problems)
+                buried = [e for _, row in batch for e in row.events if e.event_state is EventState.ERASED]
+                counts.update(fate.value for fate in (bring_in(store, buried, received=received) if buried else ()))
             progress(counts["rows"])
     done = Imported(
         **{name: counts[name] for name in ("rows", "new", "same", "held", "unread", "suppressed", "near")},
@@ -132,18 +153,38 @@ def import_events(
 
 
 def events_of_file(path: str | os.PathLike[str], key: PrincipalKey | None) -> Iterator[ConsentEvent]:
-    """The events and holds of a file, for a run that takes no store, as a stream.
+    """The events and holds of a file, for a run that takes no store, as a stream; without whom its tombstones keep out.
 
     Raises:
       DataError: the file cannot be read, or whose a row is cannot.
     """
-    for number, row in read_rows(path, key, received=datetime.now(UTC)):
+    received = datetime.now(UTC)
+    since: dict[bytes, int] = {}
+    if _may_bury(Path(path)):
+        for _, row in read_rows(path, key, received=received):
+            since |= {
+                bytes.fromhex(event.evidence_ref): microseconds(event.event_time)
+                for event in row.events
+                if event.event_state is EventState.ERASED
+            }
+    erased = Tombstones(since)
+    for number, row in read_rows(path, key, received=received):
         if row.is_unread:
             raise DataError(
                 f"consent events {Path(path).name}, row {number}: whose it is cannot be read: {row.problem}; "
                 "mend the row: it may be a no"
             )
-        yield from row.events
+        kept = (event for event in row.events if event.event_state is not EventState.ERASED)
+        yield from (event for event in kept if not erased.keeps_out(event))
+
+
+def _may_bury(path: Path) -> bool:
+    """Whether a file may hold a tombstone; one that cannot be looked into may."""
+    try:
+        with path.open("rb") as lines:
+            return path.suffix == ".parquet" or any(EventState.ERASED.value.encode() in line for line in lines)
+    except OSError:
+        return True
 
 
 def read_rows(
@@ -255,12 +296,16 @@ def _check_columns(names: Collection[object], path: Path) -> None:
 def _jsonl(path: Path) -> Iterator[object]:
     with path.open("rb") as lines:
         for line in lines:
-            if not line.strip():
-                continue
-            try:
-                yield json.loads(line, object_pairs_hook=_once)
-            except (ValueError, RecursionError):
-                yield DataError("not JSON in UTF-8; expected one JSON object a line")
+            if line.strip():
+                yield parsed_line(line)
+
+
+def parsed_line(line: bytes) -> object:
+    """The JSON value of a line; the DataError that says why it is none."""
+    try:
+        return json.loads(line, object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        return DataError("not JSON in UTF-8; expected one JSON object a line")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -319,4 +364,13 @@ def _parquet(path: Path) -> Iterator[object]:
         ) from error
 
 
-__all__ = ["BATCH", "COLUMNS", "Imported", "events_of_file", "import_events", "read_rows"]
+__all__ = [
+    "BATCH",
+    "COLUMNS",
+    "Imported",
+    "events_of_file",
+    "import_events",
+    "import_rows",
+    "parsed_line",
+    "read_rows",
+]

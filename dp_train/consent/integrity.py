@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from dp_train.consent.events import EventState
 from dp_train.consent.principals import PrincipalKey
-from dp_train.consent.stored import Head, Names, stream, terms_in
+from dp_train.consent.stored import Names, hash_of, stream, terms_in
 from dp_train.consent.tables import (
     COLUMNS,
     EVENTS,
@@ -44,10 +44,10 @@ def check_key(connection: sa.Connection, key: PrincipalKey) -> bool:
     return known is not None
 
 
-def links_of(connection: sa.Connection) -> Iterator[tuple[Link, int]]:
+def links_of(connection: sa.Connection, *, after: int = 0) -> Iterator[tuple[Link, int]]:
     names = Names(connection)
-    previous = GENESIS
-    query = sa.select(EVENTS.c.seq, EVENTS.c.event_hash, *COLUMNS).order_by(EVENTS.c.seq)
+    previous = hash_of(connection, after) if after else GENESIS
+    query = sa.select(EVENTS.c.seq, EVENTS.c.event_hash, *COLUMNS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq)
     for seq, digest, *values in stream(connection, query):
         row = Row(*values)
         found = bytes(digest).hex()
@@ -61,6 +61,11 @@ def links_of(connection: sa.Connection) -> Iterator[tuple[Link, int]]:
 def verify_store(connection: sa.Connection, expected_head: str | None = None) -> Verified:
     """The chain, and what stands beside it: links, tombstones, and that nobody was unlinked without an erasure."""
     found = verify_chain((link for link, _ in links_of(connection)), expected_head=expected_head)
+    return verify_beside(connection, found)
+
+
+def verify_beside(connection: sa.Connection, found: Verified) -> Verified:
+    """What stands beside a chain that was walked: links, tombstones, and nobody unlinked without an erasure."""
     if found.broken is not None:
         return found
     for pseudonym, number, salt in stream(connection, sa.select(LINKS.c.pseudonym, LINKS.c.number, LINKS.c.salt)):
@@ -77,21 +82,6 @@ def verify_store(connection: sa.Connection, expected_head: str | None = None) ->
     if _unlinked(connection) > len(buried):
         return Verified(0, found.head, Broken(0, "the link of a person was taken out, and no erasure says so"))
     return found
-
-
-def whole_head(connection: sa.Connection) -> Head:
-    """The head of a store that verifies.
-
-    Raises:
-      StoreError: it does not.
-    """
-    found = verify_store(connection)
-    if found.broken is not None:
-        raise StoreError(
-            f"consent chain: {found.broken.reason}; nothing is decided by a store that was changed: see "
-            "dp-train consent verify, and restore it from a backup that verifies"
-        )
-    return Head(found.rows, found.head)
 
 
 def _unlinked(connection: sa.Connection) -> int:

@@ -126,8 +126,14 @@ def _event(given: dict[str, Any], key: PrincipalKey | None, received: datetime) 
     else:
         given.setdefault("pii_principal_id", None)
     event = parse_event(given)
-    if event.event_state in (EventState.RESOLVED, EventState.ERASED):
+    if event.event_state is EventState.RESOLVED:
         raise DataError("event_state is a word of the store alone; expected what a person or an organisation said")
+    if event.event_state is EventState.ERASED and not (
+        event.pii_principal_id is None
+        and event.entity_role is EntityRole.CONTROLLER
+        and is_pseudonym(event.evidence_ref)
+    ):
+        raise DataError("event_state is a word of the store alone; expected a tombstone as consent export writes it")
     if event.entity_id is not None and not is_pseudonym(event.entity_id):
         raise DataError("entity_id is not a pseudonym; expected the 64 hex digits of PrincipalKey.pseudonym")
     try:

@@ -6,7 +6,8 @@ file of its own); `principal_links` maps the pseudonym and a salt to it. The cha
 would bring back. Destroying the key severs everyone. Events that are read again, and snapshots, carry pseudonyms as
 files of events do, so gate, registry and units know one kind of id; events of a person who was erased are in neither.
 
-**Whole or not at all.** A snapshot walks the chain before it decides; a store that was edited decides nothing.
+**Whole or not at all.** A snapshot verifies the chain before it decides: the part that was verified before by its
+fingerprint, the rest by walking it (`checkpoint`). A store that was edited decides nothing.
 
 **Appending.** Every writer takes the lock `LOCK`. One event, or a few with other rows beside them:
 
@@ -32,11 +33,12 @@ import sqlalchemy as sa
 
 from dp_train.consent.appending import Batch, Fate, bury
 from dp_train.consent.cells import pack_cells
+from dp_train.consent.checkpoint import Checkpoints, whole_head
 from dp_train.consent.decisions import END, visible
 from dp_train.consent.events import ConsentEvent, EventState, denies, renews
 from dp_train.consent.facts import microseconds, moment
 from dp_train.consent.identities import join, same_person
-from dp_train.consent.integrity import check_key, links_of, refuse_old, verify_store, whole_head
+from dp_train.consent.integrity import check_key, links_of, refuse_old, verify_store
 from dp_train.consent.principals import ID_RULE, PrincipalKey
 from dp_train.consent.rules import ConsentRules
 from dp_train.consent.snapshot import ConsentSnapshot, freeze, organisation_cells, organisation_key
@@ -320,9 +322,11 @@ class ConsentStore:
         """
         rules = rules or ConsentRules()
         at, known = microseconds(as_of), END if known_at is None else microseconds(known_at)
+        checkpoints = Checkpoints.of(self.database, self.store_id)
+        verified = checkpoints.read()
         with self.database.reading() as connection:
             check_key(connection, key)
-            head = whole_head(connection)
+            head, made = whole_head(connection, verified, checkpoints.key)
             last = head.seq
             last = last if upto is None else min(upto, last)
             facts = StoredFacts(connection, rules, last)
@@ -344,6 +348,7 @@ class ConsentStore:
             if last != head.seq:
                 head = Head(last, hash_of(connection, last))
             set_aside = rows_set_aside(connection)
+        checkpoints.write(made)
         moment_known = moment(max(at, facts.last_recorded) if known_at is None else known)
         return freeze(
             as_of=as_of,
@@ -364,13 +369,17 @@ class ConsentStore:
             yield from links_of(connection)
 
     def check(self) -> Head:
-        """The head of the chain, once all of it verified.
+        """The head of the chain, once all of it verified; see `checkpoint`.
 
         Raises:
           StoreError: it does not; names the first row.
         """
+        checkpoints = Checkpoints.of(self.database, self.store_id)
+        known = checkpoints.read()
         with self.database.reading() as connection:
-            return whole_head(connection)
+            head, made = whole_head(connection, known, checkpoints.key)
+        checkpoints.write(made)
+        return head
 
     def verify(self, *, expected_head: str | None = None) -> Verified:
         """Walk the chain; names the first event that was changed, moved, taken out or given to another person.

@@ -20,7 +20,7 @@ from dp_train.corpora.spec import PRIVATE, PUBLIC, TrainOn
 from dp_train.errors import DataError
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units, build_units
-from dp_train.runs.populations import anonymizer_of, policy_of, snapshot_of
+from dp_train.runs.populations import anonymizer_of, directory_of, policy_of, snapshot_of
 from dp_train.runs.prepare import Parts, make_model, make_scaling, make_trainer
 from dp_train.training.callbacks import Callback
 from dp_train.training.trainer import Trainer
@@ -143,7 +143,8 @@ def _pairs(
 def _consented(parts: Parts, corpus: Corpus, population: str, purpose: Purpose) -> ConsentedCorpus:
     """What of them passes the gate, as of the snapshot of the audit, anonymised as the run's text is."""
     decided = snapshot_of(parts.recipe, population, parts.data.populations.decided)
-    return gate(corpus, decided, policy_of(parts.recipe, purpose)).redact(anonymizer_of(parts.recipe))
+    policy, directory = policy_of(parts.recipe, purpose), directory_of(parts.recipe)
+    return gate(corpus, decided, policy, directory=directory).redact(anonymizer_of(parts.recipe))
 
 
 def _units(parts: Parts, corpus: ConsentedCorpus) -> Units:

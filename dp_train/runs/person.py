@@ -49,7 +49,13 @@ def about(
     Raises:
       StoreError: the chain is broken. CheckpointError: a list of people cannot be read.
     """
-    pseudonym = key.pseudonym(person_id)
+    return about_pseudonym(url, store, key, key.pseudonym(person_id), uri=uri)
+
+
+def about_pseudonym(
+    url: str, store: ConsentStore, key: PrincipalKey, pseudonym: str, *, uri: str | None = None
+) -> dict[str, Any]:
+    """Return `about` of a person who is given as their pseudonym."""
     ids = store.same_person(pseudonym)
     found = inventory(url, uri=uri, registry_for=ids)
     snapshot = snapshot_now(store, key)
@@ -165,4 +171,4 @@ def _first_erasure(store: ConsentStore, now: datetime) -> datetime:
     return min((datetime.fromtimestamp(since / 1e6, UTC) for since in store.tombstones().since.values()), default=now)
 
 
-__all__ = ["Overdue", "about", "overdue"]
+__all__ = ["Overdue", "about", "about_pseudonym", "overdue"]

@@ -78,9 +78,9 @@ def populations(config: Recipe, moment: ConsentSnapshot | None = None) -> Popula
 
     def consented(name: str, purpose: Purpose, part: int | None = None) -> ConsentedCorpus:
         corpus = corpora[name] if part is None else _Part(corpora[name], part)
-        return gate(
-            corpus, snapshot_of(config, name, decided), policy_of(config, purpose), directory=directory
-        ).redact(anonymizer)
+        return gate(corpus, snapshot_of(config, name, decided), policy_of(config, purpose), directory=directory).redact(
+            anonymizer
+        )
 
     if config.corpus.train_on is TrainOn.PUBLIC:
         learnt, public = (consented(PUBLIC, Purpose.PUBLISH, part) for part in (0, 1))

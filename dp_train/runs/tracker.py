@@ -12,6 +12,7 @@ from typing import Protocol
 
 from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.runs.folder import RunFolder
+from dp_train.runs.heads import head_tags
 from dp_train.runs.names import TrackerName
 from dp_train.runs.prepare import Parts, metric_of, model_spec
 from dp_train.runs.recipe import Recipe, recipe_values
@@ -120,7 +121,11 @@ class MlflowTracker:
                 if recipe.corpus.research_only:
                     run.set_tags({"dp_train.research_only": WARNING})
                 _describe(folder)
-            yield MlflowRecord(run, recipe.tracking.log_private_statistics)
+            try:
+                run.set_tags(head_tags(folder))
+                yield MlflowRecord(run, recipe.tracking.log_private_statistics)
+            finally:
+                run.set_tags(head_tags(folder))  # the ledger's is there only now
 
 
 def open_store(config: Recipe) -> TrackingStore | None:

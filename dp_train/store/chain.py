@@ -55,15 +55,22 @@ def row_hash(prev_hash: str, seq: int, body: bytes, key: bytes = b"") -> str:
     return hmac.digest(key, said, "sha256").hex() if key else hashlib.sha256(said).hexdigest()
 
 
-def verify_chain(links: Iterable[Link], *, expected_head: str | None = None, key: bytes = b"") -> Verified:
-    """Walk a chain from its first row and stop at the first that does not hold.
+def verify_chain(
+    links: Iterable[Link],
+    *,
+    expected_head: str | None = None,
+    key: bytes = b"",
+    after: tuple[int, str] = (0, GENESIS),
+) -> Verified:
+    """Walk a chain and stop at the first row that does not hold.
 
     Args:
-      links: in order of `seq`, which counts from 1 without a gap. Read as a stream.
+      links: in order of `seq`, which counts on from `after` without a gap. Read as a stream.
+      after: how many rows hold already, and the hash of the last of them.
       expected_head: a last hash that was kept elsewhere; the chain must pass through it.
       key: under which its hashes were made; none for plain SHA-256.
     """
-    previous, rows, passed = GENESIS, 0, expected_head in (None, GENESIS)
+    (rows, previous), passed = after, expected_head in (None, GENESIS)
     for link in links:
         if link.seq != rows + 1:
             return Verified(rows, previous, Broken(rows + 1, f"row {rows + 1} is missing, row {link.seq} follows"))
