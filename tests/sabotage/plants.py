@@ -20,13 +20,17 @@ from dp_train.privacy.plan import Unit
 from dp_train.privacy.sampling import PoissonSampler
 from dp_train.training import batches, run_state
 from dp_train.training.batches import Packing
+from dp_train.training.callbacks import Callback, Result, RunStart, StepEnd
 
 SELF_CHECK, PLAN = "the self-check, before data is read", "the plan, before data is read"
-NOISE, OPTIMIZER, DRAW, STILL = (
+ENCODING = "two encodings of a sample, before ε is spent"
+NOISE, OPTIMIZER, DRAW, STILL, COMPANY, HELD = (
     "the look at the noise",
     "the look at the optimizer",
     "the look at the draw",
     "the digests of what no noise reaches",
+    "the look at a unit alone",
+    "the hold on weights around callbacks",
 )
 
 
@@ -39,6 +43,7 @@ class Run:
     patch: pytest.MonkeyPatch
     unit: Unit = Unit.USER
     schedule: Callable[[int, int], float] = field(default=lambda step, steps: 1.0)
+    callbacks: list[Callback] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -248,6 +253,88 @@ def _by_the_crowd(norms: Tensor, clip: float) -> Tensor:
     return clip_factors(norms.mean().expand_as(norms) if len(norms) > 8 else norms, clip)
 
 
+def _late(wrong: Callable[[Tensor, nn.Module, Mapping[str, Tensor]], Tensor]) -> Callable[[Run], None]:
+    """From the first release of the run on."""
+
+    def plant(run: Run) -> None:
+        begun = [False]
+
+        def change(engine: Engine, optimizer: torch.optim.Optimizer, step: int) -> StepRecord:
+            begun[0] = True
+            return engine.release(step)
+
+        _alter(run, change)
+        _losses(lambda losses, model, inputs: wrong(losses, model, inputs) if begun[0] else losses)(run)
+
+    return plant
+
+
+def _by_the_crowd_late(run: Run) -> None:
+    """Norms of a microbatch become their mean once the run has begun."""
+    begun = [False]
+
+    def change(engine: Engine, optimizer: torch.optim.Optimizer, step: int) -> StepRecord:
+        begun[0] = True
+        return engine.release(step)
+
+    honest = UnitClip.norms
+
+    def norms(self: UnitClip, squares: Mapping[int, Tensor], losses: Tensor | None) -> Tensor:
+        found = honest(self, squares, losses)
+        return found.mean().expand_as(found).clone() if begun[0] else found
+
+    _alter(run, change)
+    run.patch.setattr(UnitClip, "norms", norms)
+
+
+def _encoding(after: int) -> Callable[[Run], None]:
+    """From the `after`-th text on, each text's tokens are turned by how many different texts came before."""
+
+    def plant(run: Run) -> None:
+        honest = type(run.task).encode
+
+        def encode(self: Any, example: Any) -> Any:
+            row = honest(self, example)
+            seen = self.__dict__.setdefault("seen", {})
+            turn = seen.setdefault(example.target, len(seen)) if len(seen) >= after else seen.setdefault("", 0)
+            seen.setdefault(example.target, 0)
+            if not turn:
+                return row
+            place = turn % len(row.input_ids)
+            ids = row.input_ids[place:] + row.input_ids[:place]
+            learnt = [label for label in row.labels if label >= 0]
+            labels = row.labels[: len(row.labels) - len(learnt)] + tuple([learnt[0]] * len(learnt))
+            return replace(row, input_ids=ids, labels=labels)
+
+        run.patch.setattr(type(run.task), "encode", encode)
+
+    return plant
+
+
+class _Writes(Callback):
+    """Moves the model's weights at one moment."""
+
+    def __init__(self, model: nn.Module, at: str) -> None:
+        self._model, self._at = model, at
+
+    def _write(self, at: str) -> None:
+        if at == self._at:
+            next(p for p in self._model.parameters() if p.requires_grad).data.view(-1)[-1] += 1e-3
+
+    def on_start(self, run: RunStart) -> None:
+        self._write("start")
+
+    def on_step(self, step: StepEnd) -> None:
+        self._write("step")
+
+    def on_end(self, result: Result) -> None:
+        self._write("end")
+
+
+def _callback(at: str) -> Callable[[Run], None]:
+    return lambda run: run.callbacks.append(_Writes(run.model, at))
+
+
 def _learns(where: str, *, late: bool) -> Callable[[Run], None]:
     def plant(run: Run) -> None:
         begun = [not late]
@@ -290,6 +377,11 @@ def _per_example(run: Run) -> None:
     run.unit = Unit.EXAMPLE
 
 
+def _one_unit_at_a_time(engine: EngineName, packing: Packing) -> bool:
+    """The reference has no company in its microbatches."""
+    return engine is EngineName.NAIVE
+
+
 PLANTS = [
     Plant("noise × 0.5", NOISE, _noise(lambda draw, tensor, std, step, index: draw(tensor, 0.5 * std, step))),
     Plant("noise × 0.9", NOISE, _noise(lambda draw, tensor, std, step, index: draw(tensor, 0.9 * std, step))),
@@ -314,14 +406,14 @@ PLANTS = [
         "batch-mean clipping",
         SELF_CHECK,
         _factors(lambda norms, clip: clip_factors(norms.mean().expand_as(norms), clip)),
-        not_on=lambda engine, packing: engine is EngineName.NAIVE,  # which takes one unit at a time
+        not_on=_one_unit_at_a_time,
     ),
     Plant("the embedding left out of the norm, for all engines", SELF_CHECK, _without_the_embedding),
     Plant(
         "batch-mean clipping from nine units on",
         SELF_CHECK,
         _factors(_by_the_crowd),
-        not_on=lambda engine, packing: engine is EngineName.NAIVE,
+        not_on=_one_unit_at_a_time,
     ),
     Plant("per-example ε sold as per-user", PLAN, _per_example),
     Plant(
@@ -337,6 +429,16 @@ PLANTS = [
     Plant("a batch left out where one loss is large", SELF_CHECK, _losses(_left_out)),
     Plant("mean loss from nine rows on", SELF_CHECK, _losses(_mean_of_many)),
     Plant("gradients that hold others', from nine rows on", SELF_CHECK, _losses(_others_gradient)),
+    Plant("clip at a quantile of the batch, in the run alone", COMPANY, _late(_quantile), not_on=_one_unit_at_a_time),
+    Plant("mean loss from nine rows on, in the run alone", COMPANY, _late(_mean_of_many), not_on=_one_unit_at_a_time),
+    Plant(
+        "gradients that hold others', in the run alone", COMPANY, _late(_others_gradient), not_on=_one_unit_at_a_time
+    ),
+    Plant("batch-mean clipping, in the run alone", COMPANY, _by_the_crowd_late, not_on=_one_unit_at_a_time),
+    Plant("a task that numbers texts as it meets them", ENCODING, _encoding(0)),
+    Plant("a callback writes weights when the run starts", HELD, _callback("start")),
+    Plant("a callback writes weights after a step", HELD, _callback("step")),
+    Plant("a callback writes weights when the run has ended", HELD, _callback("end")),
     Plant("a buffer learns in forward", SELF_CHECK, _learns("memory", late=False)),
     Plant("a buffer learns in forward, in the run alone", STILL, _learns("memory", late=True)),
     Plant("a frozen tensor learns in forward, in the run alone", STILL, _learns("frozen", late=True)),
