@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dp_train.anonymize import Anonymizer as Anonymizer
+    from dp_train.consent.event_json import read_events as read_events
     from dp_train.consent.events import ConsentEvent as ConsentEvent
     from dp_train.consent.events import Purpose as Purpose
-    from dp_train.consent.events import read_events as read_events
     from dp_train.consent.gate import ConsentedCorpus as ConsentedCorpus
     from dp_train.consent.gate import ConsentPolicy as ConsentPolicy
     from dp_train.consent.gate import gate as gate
@@ -107,7 +107,7 @@ _HOMES = {
     "inventory": "runs.inventory",
     "prepare": "runs.prepare",
     "read_csv": "corpora.readers",
-    "read_events": "consent.events",
+    "read_events": "consent.event_json",
     "read_jsonl": "corpora.readers",
     "read_parquet": "corpora.readers",
     "run": "runs.run",

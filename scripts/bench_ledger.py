@@ -20,7 +20,9 @@ from pathlib import Path
 from dp_accounting.pld import PLDAccountant
 
 from dp_train.privacy.composition import event_from_json
-from dp_train.privacy.ledger.ledger import Ledger, Request, _line, _reserve_row
+from dp_train.privacy.ledger.ledger import Ledger
+from dp_train.privacy.ledger.requests import Request, line_of, reserve_row
+from dp_train.privacy.ledger.rows import Rows
 from dp_train.privacy.plan import PrivacyPlan
 
 PEOPLE = "7c1e" * 8
@@ -46,9 +48,10 @@ def timed(what: str) -> Iterator[None]:
 
 def fill(ledger: Ledger, runs: list[PrivacyPlan]) -> None:
     """Write a line a run, each in a procedure of its own, as runs that came one after the other."""
-    lines = [_line(Request(plan=plan), PEOPLE, secrets.token_hex(8)) for plan in runs]
-    with ledger._database.writing("ledger") as connection:
-        ledger._append(connection, ledger._book(connection), [_reserve_row(line) for line in lines])
+    lines = [line_of(Request(plan=plan), PEOPLE, secrets.token_hex(8)) for plan in runs]
+    rows = Rows(ledger.database)
+    with rows.writing() as connection:
+        rows.append(connection, rows.read(connection), [reserve_row(line) for line in lines])
 
 
 def one_by_one(ledger: Ledger, interval: float, delta: float) -> float:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dp_train.anonymize.patterns import REGIONS, TOKENS, PatternSpan, find_patterns
+from dp_train.anonymize.numbers import REGIONS
+from dp_train.anonymize.patterns import TOKENS, PatternSpan, find_patterns
 from dp_train.consent.name_letters import fold
 from dp_train.consent.names import NameIndex, is_free
 from dp_train.conversations import Conversation

@@ -1,4 +1,4 @@
-"""`dp-train consent …`: status, snapshot, verify and export of the consent store."""
+"""`dp-train consent …`: status, snapshot and verify of the consent store."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from typing import Any
 
 from dp_train.cli.consent_import import config_of, print_values
 from dp_train.cli.show import console, table
-from dp_train.consent.events import write_events
-from dp_train.consent.kantara import read_controller, receipt_of
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.proofs import prove, verify_proof
 from dp_train.consent.signing import read_signed, verified
 from dp_train.consent.snapshot import readable
 from dp_train.consent.store import ConsentStore
-from dp_train.consent.tables import audit_parts
 from dp_train.errors import ConfigError, ConsentError, StoreError
 from dp_train.runs.populations import as_of, stored_snapshot
 from dp_train.runs.recipe import Recipe
@@ -40,7 +37,7 @@ def run(options: Namespace) -> int:
     database = Database(absolute_url(options.store, Path.cwd()))
     try:
         store = ConsentStore(database)
-        verbs = {"status": _status, "verify": _verify, "export": _export}
+        verbs = {"status": _status, "verify": _verify}
         return verbs[options.does](store, options)
     finally:
         database.close()
@@ -49,7 +46,7 @@ def run(options: Namespace) -> int:
 def _status(store: ConsentStore, options: Namespace) -> int:
     head = store.head()
     if options.person is not None:
-        pseudonym = _key(options).pseudonym(options.person)
+        pseudonym = given_key(options).pseudonym(options.person)
         rows: list[dict[str, Any]] = [
             {
                 "event_time": event.event_time.isoformat(),
@@ -171,7 +168,7 @@ def _verify_proof(options: Namespace) -> int:
         ) from error
     if options.root is not None and options.root != found.root:
         raise ConsentError("consent proof: is for another root than --root; ask for a proof of that snapshot")
-    if options.person is not None and _key(options).pseudonym(options.person) != found.pseudonym:
+    if options.person is not None and given_key(options).pseudonym(options.person) != found.pseudonym:
         raise ConsentError("consent proof: is about somebody else than --person; ask for a proof of that person")
     decisions = [f"{purpose}: {reason} ({kinds})" for purpose, kinds, reason in readable(found.cells)]
     values: dict[str, Any] = {
@@ -184,52 +181,8 @@ def _verify_proof(options: Namespace) -> int:
     return print_values(options, values, title="the proof holds")
 
 
-def _export(store: ConsentStore, options: Namespace) -> int:
-    target = Path(options.file)
-    if target.exists():
-        raise ConfigError(f"consent export: {target} exists already; choose a new file")
-    if options.receipts is not None:
-        return _export_receipts(store, options, target)
-    if not options.audit:
-        write_events(store.events(), target)
-        print(f"wrote {target}: events under pseudonyms, to be imported elsewhere with the same key")
-        return 0
-    try:
-        with target.open("x", encoding="utf-8") as out:
-            for link, _ in store.links():
-                own, terms = audit_parts(link.body)
-                line: dict[str, Any] = {
-                    "seq": link.seq,
-                    "prev_hash": link.prev_hash,
-                    "event_hash": link.row_hash,
-                    "event": own,
-                    "terms": terms,
-                }
-                out.write(json.dumps(line, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise ConfigError(f"consent export: {target}: {error.strerror}; choose a folder that can be written") from error
-    print(f"wrote {target}: the chain as it stands, without pseudonyms")
-    return 0
-
-
-def _export_receipts(store: ConsentStore, options: Namespace, target: Path) -> int:
-    controller = read_controller(options.receipts)
-    pseudonym = None if options.person is None else _key(options).pseudonym(options.person)
-    receipts = (receipt_of(event, controller) for event in store.events(pseudonym=pseudonym))
-    written = 0
-    try:
-        with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-            for receipt in receipts:
-                if receipt is not None:
-                    out.write(json.dumps(receipt, ensure_ascii=False) + "\n")
-                    written += 1
-    except OSError as error:
-        raise ConfigError(f"consent export: {target}: {error.strerror}; choose a folder that can be written") from error
-    print(f"wrote {target}: {written} receipts of consent; what was refused or withdrawn has no form in them")
-    return 0
-
-
-def _key(options: Namespace) -> PrincipalKey:
+def given_key(options: Namespace) -> PrincipalKey:
+    """Load the key of `--key`, which the pseudonyms were made under."""
     if options.key is None:
         raise ConfigError("consent: no key was given; give --key FILE, the key that the events were made under")
     return PrincipalKey.load(options.key)

@@ -13,7 +13,8 @@ from typing import Any
 
 from dp_train.cli.load_config import compose
 from dp_train.cli.show import console, table
-from dp_train.consent.events import ConsentEvent, words_of, write_events
+from dp_train.consent.event_json import words_of, write_events
+from dp_train.consent.events import ConsentEvent
 from dp_train.consent.imports import Imported, import_events
 from dp_train.consent.principals import ID_RULE, PrincipalKey
 from dp_train.consent.rows import PERSON

@@ -70,7 +70,14 @@ def _consent_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--receipts", metavar="CONTROLLER", help="Kantara v1.1 receipts of what was agreed to; YAML of the controller"
     )
-    parser.add_argument("--person", metavar="PERSON", help="receipts of one person; needs --key")
+    parser.add_argument("--person", metavar="PERSON", help="everything about one person; with --receipts those alone")
+    parser.add_argument("--uri", help="MLflow store of the runs (that of each run's configuration)")
+
+
+def _consent_notice(parser: argparse.ArgumentParser) -> None:
+    take_store("notice", parser)
+    parser.add_argument("file", metavar="FILE", nargs="?", help="a text to keep; none: list the notices of the events")
+    parser.add_argument("--sha256", metavar="HASH", help="print the text with this hash")
 
 
 def _consent_backup(parser: argparse.ArgumentParser, does: str = "backup") -> None:
@@ -147,9 +154,15 @@ CONSENT_VERBS: dict[str, Verb] = {
         example="dp-train consent report --kind transparency",
     ),
     "consent export": Verb(
-        summary="the events as a file to import elsewhere, or the chain for an auditor",
-        module="consent",
+        summary="the events to import elsewhere, the chain for an auditor, or everything about one person",
+        module="consent_export",
         options=_consent_export,
-        example="dp-train consent export audit.jsonl --audit",
+        example="dp-train consent export audit.jsonl --audit; dp-train consent export person.json --person u017",
+    ),
+    "consent notice": Verb(
+        summary="keep the text that people agreed to, print it by its hash, or list the notices that events name",
+        module="consent_export",
+        options=_consent_notice,
+        example="dp-train consent notice notice-v2.md",
     ),
 }

@@ -49,6 +49,13 @@ def _consent_resolve(parser: argparse.ArgumentParser) -> None:
     _entered(parser)
 
 
+def _consent_overdue(parser: argparse.ArgumentParser) -> None:
+    take_store("overdue", parser)
+    parser.set_defaults(key="runs/principal.key")
+    parser.add_argument("--policy", metavar="FILE", help="rules of what follows (conf/withdrawal.yaml)")
+    parser.add_argument("--uri", help="MLflow store of the runs (that of each run's configuration)")
+
+
 _PURPOSES = ("train_meeting_summary", "train_chat_compose", "provide_feature", "publish")
 _WAYS = ("settings", "form", "letter", "email", "phone", "in_person", "gpc")
 
@@ -93,6 +100,12 @@ PEOPLE_VERBS: dict[str, Verb] = {
         module="withdrawal",
         options=_consent_erase,
         example="dp-train consent erase prv-00017",
+    ),
+    "consent overdue": Verb(
+        summary="models of people who left whose action was due by now; exit code 12 where there is one",
+        module="consent_export",
+        options=_consent_overdue,
+        example="dp-train consent overdue",
     ),
     "consent opt-out": Verb(
         summary="a no of a whole organisation, or of everybody in a list, with signed receipts",

@@ -11,23 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from dp_train.consent.decisions import (
-    AGES,
-    ALL_KINDS,
-    ALL_PURPOSES,
-    END,
-    GPC,
-    KINDS,
-    MALFORMED,
-    PURPOSES,
-    REQUIRED_PROCESSING,
-    ROLES,
-    STATES,
-    ConsentRules,
-    Fact,
-    Judge,
-    PlaceLimits,
-)
+from dp_train.consent.decisions import AGES, END, GPC, MALFORMED, ROLES, STATES, Fact, Judge
 from dp_train.consent.events import (
     SCHEMA_VERSION,
     CollectionMethod,
@@ -35,6 +19,15 @@ from dp_train.consent.events import (
     EntityRole,
     LawfulBasis,
     renews,
+)
+from dp_train.consent.rules import (
+    ALL_KINDS,
+    ALL_PURPOSES,
+    KINDS,
+    PURPOSES,
+    REQUIRED_PROCESSING,
+    ConsentRules,
+    PlaceLimits,
 )
 from dp_train.errors import ConsentError
 

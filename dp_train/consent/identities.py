@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, MutableMapping
 
 from dp_train.consent.cells import pack_cells, unpack_cells
-from dp_train.consent.decisions import KINDS, PURPOSES, REASONS, Outcome, Reason
+from dp_train.consent.decisions import REASONS, Outcome, Reason
+from dp_train.consent.rules import KINDS, PURPOSES
 
 Link = tuple[bytes, bytes]
 """Two pseudonyms of one person."""

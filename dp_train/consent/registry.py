@@ -11,23 +11,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from dp_train.consent.cells import pack_cells
-from dp_train.consent.decisions import (
-    ALL_KINDS,
-    BEGIN,
-    END,
-    PURPOSES,
-    ConsentRules,
-    Decision,
-    Fact,
-    Judge,
-    Outcome,
-    Reason,
-    visible,
-)
+from dp_train.consent.decisions import BEGIN, END, Decision, Fact, Judge, Outcome, Reason, visible
 from dp_train.consent.events import ConsentEvent, EventState, Purpose
 from dp_train.consent.facts import Vocabulary, fact_of, microseconds, moment, optional_microseconds, terms_of
 from dp_train.consent.identities import join, same_person
 from dp_train.consent.principals import PrincipalKey
+from dp_train.consent.rules import ALL_KINDS, PURPOSES, ConsentRules
 from dp_train.consent.snapshot import ConsentSnapshot, decide, freeze, organisation_cells, organisation_key
 from dp_train.conversations import ContentKind
 

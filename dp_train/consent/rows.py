@@ -20,16 +20,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dp_train.consent.events import (
-    FIELDS,
-    CollectionMethod,
-    ConsentEvent,
-    EntityRole,
-    EventState,
-    Purpose,
-    is_pseudonym,
-    parse_event,
-)
+from dp_train.consent.event_json import FIELDS, parse_event
+from dp_train.consent.events import CollectionMethod, ConsentEvent, EntityRole, EventState, Purpose, is_pseudonym
 from dp_train.consent.kantara import MARK, event_fields
 from dp_train.consent.principals import PrincipalKey, normalised_id
 from dp_train.consent.tables import check_terms, check_text, terms_text

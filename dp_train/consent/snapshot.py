@@ -10,22 +10,13 @@ from struct import error as struct_error
 from typing import NoReturn, final
 
 from dp_train.consent.cells import CELL, pack_cells, unpack_cells
-from dp_train.consent.decisions import (
-    DECISIONS,
-    KINDS,
-    PURPOSES,
-    REASONS,
-    Decision,
-    Fact,
-    Judge,
-    Limits,
-    Reason,
-)
+from dp_train.consent.decisions import DECISIONS, REASONS, Decision, Fact, Judge, Reason
 from dp_train.consent.events import Purpose
 from dp_train.consent.facts import microseconds
 from dp_train.consent.identities import groups_of
 from dp_train.consent.merkle import merkle_root
 from dp_train.consent.principals import PrincipalKey, normalised_id
+from dp_train.consent.rules import KINDS, PURPOSES, Limits
 from dp_train.conversations import ContentKind
 from dp_train.errors import ConsentError
 

@@ -32,12 +32,13 @@ import sqlalchemy as sa
 
 from dp_train.consent.appending import Batch, Fate, bury
 from dp_train.consent.cells import pack_cells
-from dp_train.consent.decisions import END, ConsentRules, visible
+from dp_train.consent.decisions import END, visible
 from dp_train.consent.events import ConsentEvent, EventState, denies, renews
 from dp_train.consent.facts import microseconds, moment
 from dp_train.consent.identities import join, same_person
 from dp_train.consent.integrity import check_key, links_of, refuse_old, verify_store, whole_head
 from dp_train.consent.principals import ID_RULE, PrincipalKey
+from dp_train.consent.rules import ConsentRules
 from dp_train.consent.snapshot import ConsentSnapshot, freeze, organisation_cells, organisation_key
 from dp_train.consent.stored import (
     FETCH,

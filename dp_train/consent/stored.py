@@ -11,9 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dp_train.consent.decisions import BEGIN, ConsentRules, Fact
+from dp_train.consent.decisions import BEGIN, Fact
 from dp_train.consent.events import EventState
 from dp_train.consent.facts import Terms, Vocabulary, fact_of, terms_of
+from dp_train.consent.rules import ConsentRules
 from dp_train.consent.tables import (
     COLUMNS,
     EVENTS,

@@ -27,12 +27,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from dp_train.consent.events import (
-    TERMS,
-    ConsentEvent,
-    event_from,
-    plain_values,
-)
+from dp_train.consent.event_json import TERMS, event_from, plain_values
+from dp_train.consent.events import ConsentEvent
 from dp_train.consent.facts import microseconds, moment, optional_microseconds
 from dp_train.errors import DataError
 from dp_train.store.chain import canonical

@@ -27,6 +27,7 @@ from dp_train.consent.policy import WithdrawalPolicy
 from dp_train.consent.signing import SigningKey
 from dp_train.consent.store import LOCK, ConsentStore
 from dp_train.consent.tables import LINKS
+from dp_train.store.database import find_rows
 
 METADATA = sa.MetaData()
 RECEIPTS = sa.Table(
@@ -218,6 +219,15 @@ def withdrawals(store: ConsentStore) -> Iterator[ConsentEvent]:
             yield event
 
 
+def receipts_of(store: ConsentStore, record_ids: Collection[str]) -> list[dict[str, Any]]:
+    """Return the signed receipts of some events; an event that has none is left out."""
+    with store.database.reading() as connection:
+        if not sa.inspect(connection).has_table(RECEIPTS.name):
+            return []
+        found = find_rows(connection, (RECEIPTS.c.receipt,), RECEIPTS.c.record_id, record_ids)
+        return [json.loads(text) for (text,) in found]
+
+
 def _withdraw(
     store: ConsentStore, connection: sa.Connection, pseudonym: str, no: _No, key: SigningKey, policy: WithdrawalPolicy
 ) -> Withdrawal:
@@ -302,4 +312,15 @@ def _receipt(
     return receipt
 
 
-__all__ = ["RECEIPTS", "Officer", "Withdrawal", "erase", "link", "opt_out", "resolve", "withdraw", "withdrawals"]
+__all__ = [
+    "RECEIPTS",
+    "Officer",
+    "Withdrawal",
+    "erase",
+    "link",
+    "opt_out",
+    "receipts_of",
+    "resolve",
+    "withdraw",
+    "withdrawals",
+]

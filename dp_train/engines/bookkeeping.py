@@ -1,6 +1,7 @@
 """Book-keeping DP-SGD (Bu et al. 2022, arXiv 2210.00038): one backward pass, without ordinary weight gradients.
 
-1. hooks keep each layer's input and output gradient (`bookkeeping_hooks`, rules in `bookkeeping_rules`);
+1. hooks keep each layer's input and output gradient (`bookkeeping_hooks`, rules in `bookkeeping_rules`), joined by
+   parameter (`bookkeeping_pass`);
 2. each unit's norm comes from them, by Gram matrices or small per-unit gradients (`bookkeeping_factors`);
 3. the clipped sum is one weighted product a layer (`bookkeeping_clip`);
 4. once a step the sum is noised, divided and written to ``p.grad``.
@@ -21,7 +22,8 @@ from dp_train.engines.base import Clipping, EngineName, MicroBatch, RowLosses, S
 from dp_train.engines.bookkeeping_check import agrees_with_autograd, refuse_uses_outside_layers
 from dp_train.engines.bookkeeping_clip import BookkeepingOptimizer
 from dp_train.engines.bookkeeping_factors import UnitGradient, UnitRows
-from dp_train.engines.bookkeeping_hooks import BookkeepingHooks, Pass
+from dp_train.engines.bookkeeping_hooks import BookkeepingHooks
+from dp_train.engines.bookkeeping_pass import Pass
 from dp_train.engines.noise import NoiseSource
 from dp_train.engines.scaling import Scaling
 from dp_train.engines.units import StepSum, UnitClip, check_losses, row_weights, trainable_parameters

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from dp_train.engines.base import MicroBatch, RowLosses
 from dp_train.engines.bookkeeping_factors import UnitRows
-from dp_train.engines.bookkeeping_hooks import BookkeepingHooks, Pass
+from dp_train.engines.bookkeeping_hooks import BookkeepingHooks
+from dp_train.engines.bookkeeping_pass import Pass
 from dp_train.engines.units import check_losses, row_weights
 from dp_train.errors import ModelError
 

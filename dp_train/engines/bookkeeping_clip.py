@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from dp_train.engines.base import Clipping
 from dp_train.engines.bookkeeping_factors import UnitGradient, UnitRows
-from dp_train.engines.bookkeeping_hooks import BookkeepingHooks, Pass
+from dp_train.engines.bookkeeping_hooks import BookkeepingHooks
+from dp_train.engines.bookkeeping_pass import Pass
 from dp_train.engines.units import UnitClip
 from dp_train.errors import ConfigError
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from dp_train.anonymize import Anonymizer
 from dp_train.anonymize.presidio import presidio_finder
-from dp_train.consent.decisions import JurisdictionRule, Limits
 from dp_train.consent.events import ConsentEvent, Purpose
 from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples, ConsentPolicy, GateReport, gate
 from dp_train.consent.imports import events_of_file
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry, ConsentRules, ConsentSnapshot
+from dp_train.consent.rules import JurisdictionRule, Limits
 from dp_train.consent.store import ConsentStore, Tombstones
 from dp_train.consent.withdrawal import withdrawals
 from dp_train.conversations import Conversation, Corpus

@@ -17,8 +17,9 @@ from dp_train.consent.manifest import manifest_of, write_manifest
 from dp_train.consent.principals import PrincipalKey
 from dp_train.corpora.spec import TrainOn
 from dp_train.errors import ConsentError, DpTrainError
-from dp_train.privacy.ledger.ledger import Ledger, Request, Reservation
+from dp_train.privacy.ledger.ledger import Ledger, Reservation
 from dp_train.privacy.ledger.lines import RunFacts, State
+from dp_train.privacy.ledger.requests import Request
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.rounding import rounded_up
 from dp_train.runs.folder import RunFolder

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from small_runs import Run
 
 from dp_train.cli.load_config import compose
-from dp_train.consent.decisions import ConsentRules, JurisdictionRule, Limits
 from dp_train.consent.events import Purpose
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry
+from dp_train.consent.rules import ConsentRules, JurisdictionRule, Limits
 from dp_train.conversations import ContentKind
 from dp_train.corpora.synthetic import HISTORY_END, Population, SyntheticCorpus
 from dp_train.runs.populations import rules

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -278,7 +278,7 @@ def test_nothing_that_was_written_leads_to_an_erased_person(trained: Path, worki
     assert said
     pseudonym = PrincipalKey.load("runs/principal.key").pseudonym(person_id)
     asked(cli, "promote", str(the_run()))
-    from dp_train.consent.events import write_events
+    from dp_train.consent.event_json import write_events
 
     write_events(corpus.consent_events(PrincipalKey.load("runs/principal.key")), "given.jsonl")
     asked(cli, "consent", "import", "given.jsonl")
@@ -344,3 +344,72 @@ def test_a_withdrawal_in_a_folder_below_deletes_the_tables_and_signs_with_the_ke
     assert cli("consent", "opt-out", "--people", "ids.txt", "--receipts", "people.jsonl").code == 0
     assert (working / "runs/signing.pub").exists()
     assert not Path("runs").exists()
+
+
+def test_one_file_holds_everything_about_one_person_and_nothing_of_another(working: Path, cli: Run) -> None:
+    assert cli("consent", "import", "--embedded", *SMALL).code == 0
+    one, other = members()[:2]
+    key = PrincipalKey.load("runs/principal.key")
+    assert cli("consent", "link", one, "mail-of-one").code == 0
+    assert cli("consent", "export", "before.json", "--person", one).code == 0
+    before = json.loads(Path("before.json").read_text())
+    assert Path("before.json").stat().st_mode & 0o777 == 0o600
+    assert before["pseudonyms"] == sorted([key.pseudonym(one), key.pseudonym("mail-of-one")])
+    assert {event["event_state"] for event in before["events"]} >= {"ConsentGiven", "IdentitiesLinked"}
+    assert before["answers_today"]["train_chat_compose"] == "granted"
+    (run,) = before["runs"]
+    assert run["run"] == str(the_run())
+    assert run["epsilon"] == pytest.approx(json.loads((the_run() / "result.json").read_text())["epsilon"])
+    assert before["spent_by_all_runs"]["epsilon"] >= run["epsilon"]
+    assert key.pseudonym(other) not in Path("before.json").read_text()
+    # A no of the other id is theirs as well, and its receipt is in the file.
+    asked(cli, "consent", "withdraw", "mail-of-one")
+    assert cli("consent", "export", "after.json", "--person", one).code == 0
+    after = json.loads(Path("after.json").read_text())
+    assert after["answers_today"]["train_chat_compose"] != "granted"
+    assert len(after["receipts"]) == 1
+    again = cli("consent", "export", "after.json", "--person", one)
+    assert (again.code, "exists already" in again.err) == (2, True)
+    asked(cli, "consent", "erase", one)
+    assert cli("consent", "export", "erased.json", "--person", one).code == 0
+    erased = json.loads(Path("erased.json").read_text())
+    assert (erased["events"], erased["runs"], erased["erased_since"] is not None) == ([], [], True)
+    unknown = cli("consent", "export", "unknown.json", "--person", "person-of-nowhere")
+    assert (unknown.code, Path("unknown.json").exists()) == (2, False)
+    assert "person-of-nowhere" not in unknown.err
+
+
+def test_an_action_is_overdue_once_its_date_has_passed_and_until_the_model_is_out_of_use(
+    working: Path, cli: Run
+) -> None:
+    assert cli("consent", "overdue").code == 0
+    first, second, third = members()[:3]
+    asked(cli, "consent", "withdraw", first, "--policy", "policy.yaml")
+    assert cli("consent", "overdue", "--policy", "policy.yaml").code == 0  # 90 days are left
+    early = (datetime.now(UTC) - timedelta(days=91)).isoformat()
+    asked(cli, "consent", "withdraw", second, "--policy", "policy.yaml", "--at", early)
+    late = cli("consent", "overdue", "--policy", "policy.yaml", "--json")
+    assert late.code == 12
+    (run,) = json.loads(late.out)["runs"]
+    assert (run["run"], run["people_left"]) == (str(the_run()), 2)
+    asked(cli, "consent", "withdraw", third, "--policy", "policy.yaml")  # three: the model is retired
+    assert cli("consent", "overdue", "--policy", "policy.yaml").code == 0
+
+
+def test_a_notice_is_found_by_the_hash_that_events_carry(working: Path, cli: Run) -> None:
+    assert cli("consent", "import", "--embedded", *SMALL).code == 0
+    named = asked(cli, "consent", "notice")
+    assert {(each["notice_id"], each["version"]) for each in named} >= {("conversation-features", 2)}
+    assert not any(each["kept"] for each in named)
+    # The embedded corpus hashes "id version": the text whose hash its events carry.
+    Path("notice.txt").write_text("conversation-features 2")
+    kept = cli("consent", "notice", "notice.txt")
+    assert kept.code == 0
+    (digest,) = [each["sha256"] for each in asked(cli, "consent", "notice") if each["kept"]]
+    assert digest in kept.out
+    assert "0 events" not in kept.out
+    shown = cli("consent", "notice", "--sha256", digest)
+    assert shown.out == "conversation-features 2\n"
+    assert cli("consent", "notice", "--sha256", "0" * 64).code == 3
+    Path("empty.txt").write_text(" \n")
+    assert cli("consent", "notice", "empty.txt").code == 3

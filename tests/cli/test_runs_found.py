@@ -105,6 +105,8 @@ def test_a_run_whose_folder_is_gone_is_said_with_a_code_and_the_versions_that_ca
         told = cli("consent", "impact", person)
         assert "1 run of these people: folder not found, model unknown" in told.out
         assert "folder not found" in cli("ls", "runs").out
+        overdue = asked(cli, "consent", "overdue", code=12)  # whether its people left cannot be read
+        assert [each["run"] for each in overdue["runs_not_found"]] == [note["reservation"]]
         # A folder with another run in its place is not taken for it.
         shutil.copytree("../out_of_sight", RUN)
         other = json.loads((RUN / "ledger.json").read_text())

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dp_train.consent.decisions import ConsentRules, Reason
+from dp_train.consent.decisions import Reason
 from dp_train.consent.events import AgeBand, CollectionMethod, ConsentEvent, EntityRole, EventState, Purpose
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry
+from dp_train.consent.rules import ConsentRules
 from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Turn
 

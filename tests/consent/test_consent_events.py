@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import KEY, day, event
 
+from dp_train.consent.event_json import read_events, write_events
 from dp_train.consent.events import (
     AgeBand,
     CollectionMethod,
@@ -21,8 +22,6 @@ from dp_train.consent.events import (
     PiiType,
     Processing,
     Purpose,
-    read_events,
-    write_events,
 )
 from dp_train.conversations import ContentKind
 from dp_train.errors import DataError

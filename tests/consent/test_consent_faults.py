@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 from records import AS_OF, CHAT, COMPANY, COMPOSE, KEY, ORG, RULES, Listed, day, event, says, thread
 
-from dp_train.consent.events import EventState, write_events
+from dp_train.consent.event_json import write_events
+from dp_train.consent.events import EventState
 from dp_train.consent.gate import ConsentPolicy, gate
 from dp_train.consent.imports import import_events
 from dp_train.consent.store import ConsentStore, Fate

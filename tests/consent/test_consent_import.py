@@ -18,7 +18,8 @@ from records import AS_OF, CHAT, COMPANY, COMPOSE, KEY, RULES, day, event
 
 from dp_train.consent import imports
 from dp_train.consent.decisions import Reason
-from dp_train.consent.events import EventState, Purpose, to_json, write_events
+from dp_train.consent.event_json import to_json, write_events
+from dp_train.consent.events import EventState, Purpose
 from dp_train.consent.imports import events_of_file, import_events
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import AS_OF, CHAT, COMPANY, COMPOSE, KEY, ORG, RULES, SUMMARY, TRANSCRIPT, day, event, renewal
 
-from dp_train.consent.events import CollectionMethod, ConsentEvent, EventState, to_json
+from dp_train.consent.event_json import to_json
+from dp_train.consent.events import CollectionMethod, ConsentEvent, EventState
 from dp_train.consent.imports import events_of_file, import_events
 from dp_train.consent.principals import normalised_id
 from dp_train.consent.registry import ConsentRegistry

@@ -11,7 +11,8 @@ from records import AS_OF, CHAT, COMPANY, COMPOSE, KEY, ORG, RULES, TRANSCRIPT, 
 
 from dp_train.cli.main import main
 from dp_train.consent.decisions import Reason
-from dp_train.consent.events import ConsentEvent, EventState, Purpose, parse_event
+from dp_train.consent.event_json import parse_event
+from dp_train.consent.events import ConsentEvent, EventState, Purpose
 from dp_train.consent.imports import import_events
 from dp_train.consent.kantara import event_fields, read_controller, receipt_of
 from dp_train.consent.registry import ConsentRegistry

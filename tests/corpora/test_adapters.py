@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from dp_train.consent.decisions import ConsentRules
 from dp_train.consent.events import LawfulBasis, Purpose
 from dp_train.consent.gate import ConsentPolicy, gate
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry
+from dp_train.consent.rules import ConsentRules
 from dp_train.conversations import Conversation
 from dp_train.corpora.adapters import benchmark
 from dp_train.corpora.adapters.benchmark import BenchmarkCorpus

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dp_train.consent.decisions import Reason
-from dp_train.consent.events import Purpose, read_events
+from dp_train.consent.event_json import read_events
+from dp_train.consent.events import Purpose
 from dp_train.consent.gate import ConsentPolicy, gate
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry

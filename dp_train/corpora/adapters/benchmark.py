@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dp_train.consent.decisions import ConsentRules
 from dp_train.consent.events import CollectionMethod, ConsentEvent, EntityRole, EventState, LawfulBasis, Purpose
 from dp_train.consent.principals import PrincipalKey
+from dp_train.consent.rules import ConsentRules
 from dp_train.conversations import ContentKind, Conversation
 from dp_train.corpora.synthetic import Population
 

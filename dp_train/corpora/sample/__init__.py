@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from dp_train.atomic import write_text
-from dp_train.consent.events import write_events
+from dp_train.consent.event_json import write_events
 from dp_train.consent.principals import PrincipalKey
 from dp_train.conversations import Conversation, ConversationKind
 from dp_train.corpora.readers import write_jsonl

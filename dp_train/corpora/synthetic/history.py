@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from dp_train.consent.decisions import ConsentRules
 from dp_train.consent.events import AgeBand, CollectionMethod, ConsentEvent, EntityRole, EventState, Purpose
 from dp_train.consent.principals import PrincipalKey
+from dp_train.consent.rules import ConsentRules
 from dp_train.conversations import ContentKind
 from dp_train.corpora.synthetic.dice import Dice
 from dp_train.corpora.synthetic.people import BLOCK, COMPANY_SIZES, Block, Company, Population

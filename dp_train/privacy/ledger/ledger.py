@@ -12,15 +12,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-
-from dp_train.errors import BudgetError, PrivacyError, StoreError
+from dp_train.errors import BudgetError, PrivacyError
 from dp_train.privacy.composition import Price, compose, event_from_json, event_json
-from dp_train.privacy.ledger.budget import Standing, admits, standing, standing_with, what_fits
+from dp_train.privacy.ledger.budget import Standing, admits, standing, standing_with
 from dp_train.privacy.ledger.lines import (
     Book,
     Budget,
@@ -28,44 +25,16 @@ from dp_train.privacy.ledger.lines import (
     RunEnd,
     RunFacts,
     State,
-    bounds_people,
     facts_values,
     price_values,
-    read_book,
 )
+from dp_train.privacy.ledger.refusal import check_fits, population_name
+from dp_train.privacy.ledger.requests import Request, line_of, price_of, reserve_row
+from dp_train.privacy.ledger.rows import Rows
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.relations import strictest
-from dp_train.store.chain import GENESIS, Broken, Link, Verified, canonical, row_hash, verify_chain
-from dp_train.store.chain_key import key_path, open_key, read_key
+from dp_train.store.chain import Broken, Verified
 from dp_train.store.database import Database
-
-_LOCK = "ledger"
-_METADATA = sa.MetaData()
-_ROWS = sa.Table(
-    "ledger",
-    _METADATA,
-    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("prev_hash", sa.String(64), nullable=False),
-    sa.Column("row_hash", sa.String(64), nullable=False),
-    sa.Column("body", sa.Text, nullable=False),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One run that is to be reserved.
-
-    Attributes:
-      plan: calibrated, or without privacy.
-      facts: what else its line keeps.
-      reservation: its id; drawn, unless a run folder keeps one so that a crash between its note and the row is mended.
-      event: what it costs, where that is more than `plan.event()`: a declared choice among several such runs.
-    """
-
-    plan: PrivacyPlan
-    facts: RunFacts = field(default_factory=RunFacts)
-    reservation: str = field(default_factory=lambda: secrets.token_hex(8))
-    event: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +122,7 @@ class Ledger:
     """
 
     def __init__(self, database: Database, *, key: Path | None = None) -> None:
-        self._database = database
-        self._key_path = key or key_path(database.url)
-        database.create(_METADATA)
+        self._rows = Rows(database, key=key)
 
     @classmethod
     def open(cls, url: str) -> Ledger:
@@ -171,11 +138,11 @@ class Ledger:
     @property
     def database(self) -> Database:
         """Where it lies."""
-        return self._database
+        return self._rows.database
 
     def close(self) -> None:
         """Give the connections back."""
-        self._database.close()
+        self._rows.database.close()
 
     def declare(
         self, population: str, *, epsilon: float, delta: float, label: str | None = None, reason: str | None = None
@@ -190,17 +157,17 @@ class Ledger:
         if not 1e-11 <= delta < 0.1:
             raise BudgetError(f"ledger: budget delta={delta!r}; expected a value in [1e-11, 0.1)")
         reason = (reason or "").strip() or None
-        with self._database.writing(_LOCK) as connection:
-            book = self._book(connection)
+        with self._rows.writing() as connection:
+            book = self._rows.read(connection)
             old = book.budget(population)
             if old and (epsilon > old.epsilon or delta > old.delta) and not reason:
                 raise BudgetError(
-                    f"ledger: the budget of {_named(book, population)} is ε={old.epsilon:g}, δ={old.delta:g}; "
+                    f"ledger: the budget of {population_name(book, population)} is ε={old.epsilon:g}, δ={old.delta:g}; "
                     f"ε={epsilon:g}, δ={delta:g} is more; give a reason for it (--reason)"
                 )
             budget = Budget(epsilon=float(epsilon), delta=float(delta), label=label, reason=reason)
             values = {"epsilon": budget.epsilon, "delta": budget.delta, "label": label, "reason": reason}
-            self._append(connection, book, [{"kind": "declare", "population": population, **values}])
+            self._rows.append(connection, book, [{"kind": "declare", "population": population, **values}])
         return budget
 
     def reserve(self, plan: PrivacyPlan, population: str, *, facts: RunFacts | None = None) -> Reservation:
@@ -218,18 +185,18 @@ class Ledger:
           BudgetError: together they would pass the population's budget; says what is left and what would fit.
         """
         procedure = secrets.token_hex(8)
-        lines = [_line(request, population, procedure) for request in requests]
+        lines = [line_of(request, population, procedure) for request in requests]
         book = self.book()
         checked = book.head
-        self._check(book, population, requests, lines)  # the long part, outside the lock
-        with self._database.writing(_LOCK) as connection:
-            now = self._book(connection)
+        check_fits(book, population, requests, lines)  # the long part, outside the lock
+        with self._rows.writing() as connection:
+            now = self._rows.read(connection)
             if now.head != checked:  # somebody wrote in the meantime
-                self._check(now, population, requests, lines)
+                check_fits(now, population, requests, lines)
             taken = [line.reservation for line in lines if line.reservation in now.lines]
             if taken:
                 raise BudgetError(f"ledger: reservation {taken[0]} exists already; every run has one of its own")
-            hashes = self._append(connection, now, [_reserve_row(line) for line in lines])
+            hashes = self._rows.append(connection, now, [reserve_row(line) for line in lines])
         return [
             Reservation(self, line.reservation, population, request.plan, head)
             for line, request, head in zip(lines, requests, hashes, strict=True)
@@ -244,8 +211,8 @@ class Ledger:
         Raises:
           BudgetError: the line is of another plan, or the rest of it would pass the budget.
         """
-        with self._database.writing(_LOCK) as connection:
-            book = self._book(connection)
+        with self._rows.writing() as connection:
+            book = self._rows.read(connection)
             line = book.lines.get(identifier)
             if line is None:
                 return None
@@ -257,18 +224,18 @@ class Ledger:
             head, at_least = line.row_hash, line.planned_steps if line.begun else 0
             if line.state is State.ABORTED:
                 at_least = line.steps
-                price = _price_of(line.full_event, line) if line.bounded else None
+                price = price_of(line.full_event, line) if line.bounded else None
                 whole = replace(line, state=State.OPEN, event=line.full_event, steps=line.planned_steps, price=price)
                 others = [other for other in book.of(line.population) if other.reservation != identifier]
                 budget = book.budget(line.population)
                 if budget and not admits(budget, [whole if o is line else o for o in book.of(line.population)]):
                     left = _stand_of(book, line.population, others)
                     raise BudgetError(
-                        f"ledger: {_named(book, line.population)}: the rest of the run does not fit any more; others "
-                        f"spent ε={left.spent:.3g} of {budget.epsilon:g}; what ran stays charged"
+                        f"ledger: {population_name(book, line.population)}: the rest of the run does not fit any more; "
+                        f"others spent ε={left.spent:.3g} of {budget.epsilon:g}; what ran stays charged"
                     )
                 row = {"kind": "reopen", "reservation": identifier, "price": price_values(price)}
-                (head,) = self._append(connection, book, [row])
+                (head,) = self._rows.append(connection, book, [row])
         return Reservation(self, identifier, line.population, plan, head, at_least)
 
     def begin(
@@ -280,8 +247,8 @@ class Ledger:
         before: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Note that the run of a line begins; what `Reservation.begin` calls."""
-        with self._database.writing(_LOCK) as connection:
-            book = self._book(connection)
+        with self._rows.writing() as connection:
+            book = self._rows.read(connection)
             line = book.lines.get(reservation.identifier)
             if line is None or line.state is not State.OPEN:
                 raise BudgetError(
@@ -302,7 +269,7 @@ class Ledger:
             if not line.begun:
                 facts = {} if reservation.facts is None else {"facts": facts_values(reservation.facts)}
                 row = {"kind": "begin", "reservation": line.reservation, "identity": identity, **facts}
-                self._append(connection, book, [{**row, "before": [dict(values) for values in before]}])
+                self._rows.append(connection, book, [{**row, "before": [dict(values) for values in before]}])
 
     def settle(self, reservation: Reservation, state: State, steps: int, end: RunEnd | None = None) -> str:
         """Close a line; what `Reservation.commit` and `abort` call.
@@ -310,8 +277,8 @@ class Ledger:
         Raises:
           PrivacyError: there is no such line, it says something else already, or more steps ran than were reserved.
         """
-        with self._database.writing(_LOCK) as connection:
-            book = self._book(connection)
+        with self._rows.writing() as connection:
+            book = self._rows.read(connection)
             line = book.lines.get(reservation.identifier)
             if line is None or not 0 <= steps <= line.planned_steps:
                 raise PrivacyError(
@@ -330,7 +297,7 @@ class Ledger:
                 event = event_json(reservation.plan.event(0))
             price = None
             if line.bounded:
-                price = line.price if event == line.full_event else _price_of(event, line)
+                price = line.price if event == line.full_event else price_of(event, line)
             row = {
                 "kind": "settle",
                 "reservation": line.reservation,
@@ -341,7 +308,7 @@ class Ledger:
                 "weights": list(end.weights) if end else [],
                 "withheld": bool(end and end.withheld),
             }
-            return self._append(connection, book, [row])[0]
+            return self._rows.append(connection, book, [row])[0]
 
     def book(self, *, until: str | None = None) -> Book:
         """All that the rows say, or those up to the one whose hash is `until`.
@@ -349,8 +316,7 @@ class Ledger:
         Raises:
           StoreError: the chain is broken, or holds no such row.
         """
-        with self._database.reading() as connection:
-            return self._book(connection, until)
+        return self._rows.book(until=until)
 
     def standing(self, population: str) -> Standing:
         """Where a population stands."""
@@ -359,7 +325,7 @@ class Ledger:
     def preview(self, requests: Sequence[Request], population: str) -> tuple[Standing, Standing, bool]:
         """Where a population stands, where it would with these runs, and whether they fit; writes nothing."""
         book = self.book()
-        lines = [_line(request, population, "preview") for request in requests]
+        lines = [line_of(request, population, "preview") for request in requests]
         budget = book.budget(population)
         admitted = budget is None or admits(budget, [*book.of(population), *lines])
         return standing(book, population), standing_with(book, population, lines), admitted
@@ -386,148 +352,12 @@ class Ledger:
         Args:
           expected_head: a hash that was kept elsewhere (run folder, card): the chain must pass through it.
         """
-        with self._database.reading() as connection:
-            links = self._links(connection)
-            found = verify_chain(links, expected_head=expected_head, key=self._key(bool(links)))
-            if found.broken is not None:
-                return found
-            rows = connection.execute(sa.select(_ROWS.c.seq, _ROWS.c.row_hash, _ROWS.c.body).order_by(_ROWS.c.seq))
-            book = read_book(((row.seq, row.row_hash, row.body) for row in rows), head=found.head)
+        found, book = self._rows.verify(expected_head=expected_head)
         for line in book.lines.values():
-            if line.price is not None and not _same(line.price, _price_of(line.event, line)):
+            if line.price is not None and not _same(line.price, price_of(line.event, line)):
                 reason = f"row {line.first_row} (reservation {line.reservation}): its event does not give its ε"
                 return Verified(line.first_row - 1, found.head, Broken(line.first_row, reason))
         return found
-
-    def _check(self, book: Book, population: str, requests: Sequence[Request], lines: Sequence[Line]) -> None:
-        budget = book.budget(population)
-        if budget is None or not any(line.bounded for line in lines):
-            return
-        before = book.of(population)
-        if admits(budget, [*before, *lines]):
-            return
-        stands = standing(book, population)
-        needs = compose(
-            [event_from_json(line.event) for line in lines if line.bounded],
-            strictest(line.relation for line in lines),
-            budget.delta,
-        )
-        left = f"ε={_floor(budget.epsilon - stands.spent)} of {budget.epsilon:g} (δ={budget.delta:g}) is left"
-        head = f"ledger: {_named(book, population)}: "
-        what = "the run needs" if len(requests) == 1 else f"the {len(requests)} runs together need"
-        rest = "; ask for a larger budget (dp-train ledger declare … --reason)"
-        fits = "; declare fewer runs, or more noise"
-        if len(requests) == 1 and requests[0].event is None:
-            plan = requests[0].plan
-
-            def admitted(changed: PrivacyPlan) -> bool:
-                line = _line(Request(plan=changed), population, lines[0].procedure, priced=False)
-                return admits(budget, [*before, line])
-
-            found = what_fits(plan, admitted)
-            options = [f"trainer.steps={found.steps}"] if found.steps else []
-            if found.noise_multiplier is not None and found.epsilon is not None:
-                options += [f"noise_multiplier={found.noise_multiplier:g} (ε={_floor(found.epsilon)})"]
-            fits = f"; what fits: {' or '.join(options)}" if options else "; nothing like it fits any more"
-        raise BudgetError(f"{head}{what} ε={needs.epsilon:.3g} and {left}, by {_way(before, stands)}{fits}{rest}")
-
-    def _book(self, connection: sa.Connection, until: str | None = None) -> Book:
-        rows = connection.execute(sa.select(_ROWS).order_by(_ROWS.c.seq)).all()
-        links = [Link(row.seq, row.prev_hash, row.row_hash, row.body.encode()) for row in rows]
-        found = verify_chain(links, key=self._key(bool(rows)))
-        if found.broken is not None:
-            raise StoreError(
-                f"ledger: {found.broken.reason}; nothing is read from a broken ledger or written to it: "
-                "see dp-train ledger verify, and restore the store from a backup"
-            )
-        last = next((row.seq for row in rows if row.row_hash == until), None)
-        if until is not None and last is None:
-            raise StoreError(
-                f"ledger: no row has the hash {until[:12]}; its end was cut off, or it is another ledger: "
-                "see dp-train ledger verify --expect"
-            )
-        kept = rows[:last]
-        return read_book(((row.seq, row.row_hash, row.body) for row in kept), head=until or found.head)
-
-    def _key(self, needed: bool) -> bytes:
-        """The key of the chain's hashes, which lies outside the database.
-
-        Raises:
-          StoreError: there are rows, and the key that they were made under is missing.
-        """
-        key = read_key(self._key_path)
-        if key is None and needed:
-            raise StoreError(
-                f"ledger: its key {self._key_path} is missing, so nobody can tell whether its rows are true; restore "
-                "it, or name it in DP_TRAIN_LEDGER_KEY; a ledger of an older version has none: begin a new store"
-            )
-        return key or b""
-
-    def _links(self, connection: sa.Connection) -> list[Link]:
-        rows = connection.execute(sa.select(_ROWS).order_by(_ROWS.c.seq))
-        return [Link(row.seq, row.prev_hash, row.row_hash, row.body.encode()) for row in rows]
-
-    def _append(self, connection: sa.Connection, book: Book, bodies: Sequence[Mapping[str, Any]]) -> list[str]:
-        previous, hashes = book.head or GENESIS, []
-        recorded_at = datetime.now(UTC).isoformat(timespec="seconds")
-        key = open_key(self._key_path) if not book.rows else self._key(True)
-        for seq, body in enumerate(bodies, start=book.rows + 1):
-            text = canonical({**body, "recorded_at": recorded_at})
-            found = row_hash(previous, seq, text, key)
-            connection.execute(_ROWS.insert().values(seq=seq, prev_hash=previous, row_hash=found, body=text.decode()))
-            hashes.append(found)
-            previous = found
-        return hashes
-
-
-def _line(request: Request, population: str, procedure: str, *, priced: bool = True) -> Line:
-    """The line that a request would begin."""
-    plan = request.plan
-    event = event_json(plan.event() if request.event is None else request.event)
-    price: Price | None = None
-    if bounds_people(plan):
-        price = Price(epsilon=0.0, accountant="none", interval=None)
-        if priced:
-            price = compose([event_from_json(event)], plan.neighboring_relation, plan.delta)
-    return Line(
-        reservation=request.reservation,
-        population=population,
-        procedure=procedure,
-        state=State.OPEN,
-        steps=plan.steps,
-        planned_steps=plan.steps,
-        event=event,
-        full_event=event,
-        relation=plan.neighboring_relation,
-        delta=plan.delta,
-        price=price,
-        plan=plan.describe(),
-        plan_digest=plan.digest,
-        facts=request.facts,
-        first_row=0,
-        row_hash="",
-        recorded_at="",
-    )
-
-
-def _reserve_row(line: Line) -> dict[str, Any]:
-    return {
-        "kind": "reserve",
-        "reservation": line.reservation,
-        "population": line.population,
-        "procedure": line.procedure,
-        "event": line.full_event,
-        "relation": line.relation.value,
-        "delta": line.delta,
-        "price": price_values(line.price),
-        "plan": dict(line.plan),
-        "plan_digest": line.plan_digest,
-        "facts": facts_values(line.facts),
-    }
-
-
-def _price_of(event: str, line: Line) -> Price:
-    return compose([event_from_json(event)], line.relation, line.delta)
 
 
 def _same(stored: Price, found: Price) -> bool:
@@ -547,20 +377,4 @@ def _stand_of(book: Book, population: str, lines: Sequence[Line]) -> Standing:
     return standing(some, population)
 
 
-def _named(book: Book, population: str) -> str:
-    label = book.label(population)
-    return f"population {population[:12]}" + (f' ("{label}")' if label else "")
-
-
-def _way(before: Sequence[Line], stands: Standing) -> str:
-    if stands.together and not before:
-        return "exact composition"
-    return "a filter for runs chosen one after the other"
-
-
-def _floor(value: float) -> str:
-    """Three decimals, never more than there is."""
-    return f"{max(0, int(value * 1000) / 1000):g}"
-
-
-__all__ = ["Ledger", "Request", "Reservation"]
+__all__ = ["Ledger", "Reservation"]

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from dp_accounting.pld import PLDAccountant
 
 from dp_train.errors import BudgetError, PrivacyError, StoreError
-from dp_train.privacy.ledger.ledger import Ledger, Request
+from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import RunFacts, State
+from dp_train.privacy.ledger.requests import Request
 from dp_train.privacy.plan import PrivacyPlan, Unit
 
 PEOPLE = "7c1e" * 8
@@ -284,7 +285,7 @@ def test_an_end_that_was_cut_off_is_found_by_a_head_kept_elsewhere(ledger: Ledge
 def test_an_epsilon_that_its_event_does_not_give_is_found_though_the_chain_holds(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dp_train.privacy.ledger import ledger as module
+    from dp_train.privacy.ledger import requests as module
 
     true = module.compose
     monkeypatch.setattr(module, "compose", lambda *words: replace(true(*words), epsilon=0.5))
