@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import resource
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -30,7 +29,6 @@ from dp_train.models.weights import (
 )
 from dp_train.privacy.monitor import RunMonitor
 from dp_train.privacy.sampling import Sampler
-from dp_train.privacy.steady_encoding import check_encoding, copied, sample_of
 from dp_train.privacy.units import Units
 from dp_train.training.averaging import WeightAverage
 from dp_train.training.callbacks import Result, RunStart, RunStatus
@@ -41,6 +39,7 @@ from dp_train.training.method import Setup
 from dp_train.training.phases import Phase, as_phase, compose_claims, phases_of, record_phases
 from dp_train.training.public_probe import try_engine
 from dp_train.training.seeds import Seeds
+from dp_train.training.twin import twin_of
 from dp_train.training.watch import RunWatch
 
 
@@ -288,7 +287,7 @@ def open_run(setup: Setup, units: Units, charge: Charge, seeds: Seeds | None) ->
     """
     trainable = setup.trainable()
     units.check_encoding(setup.task.encode)
-    twin = _twin(setup, units)
+    twin = twin_of(setup, units)
     saved = setup.execution.checkpoint.load() if setup.execution.checkpoint else None
     start_weights = ""
     if saved is None:
@@ -341,17 +340,6 @@ def open_run(setup: Setup, units: Units, charge: Charge, seeds: Seeds | None) ->
     if setup.execution.self_check and setup.plan.private and not state.finished:
         try_engine(setup)
     return state
-
-
-def _twin(setup: Setup, units: Units) -> Setup:
-    """The setup of a private run with a copy of its task, after a sample of the units was encoded by both."""
-    if not setup.plan.private:
-        return setup
-    task = copied(setup.task)
-    if not units.tabled:  # a table was checked when it was written
-        sample = [secrets.choice(units[unit]) for unit in sample_of(len(units))]
-        check_encoding(setup.task.encode, task.encode, sample)
-    return replace(setup, task=task)
 
 
 def _refuse_second_noise(setup: Setup, saved: TrainState) -> None:
