@@ -1,123 +1,39 @@
-"""The bugs that are planted, each with who has to notice it (docs/privacy.md has the table).
-
-They change code of this process: plant them within `planted` alone, which takes them out again, and never where a run
-that counts goes on beside it.
-"""
+"""The bugs that are planted, each with who has to notice it (docs/privacy.md has the table)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dp_train.audit.planting import (
+    COMPANY,
+    DRAW,
+    ENCODING,
+    HELD,
+    NOISE,
+    OPTIMIZER,
+    PLAN,
+    SELF_CHECK,
+    STILL,
+    Change,
+    Plant,
+    Run,
+    alter_engine,
+)
 from dp_train.engines import units as engine_units
 from dp_train.engines.base import Engine, EngineName, MicroBatch, StepRecord
-from dp_train.engines.build import build_engine
 from dp_train.engines.noise import SeededNoise
 from dp_train.engines.units import StepSum, UnitClip, clip_factors
 from dp_train.privacy.plan import Unit
 from dp_train.privacy.sampling import PoissonSampler
-from dp_train.training import batches, run_state
+from dp_train.training import batches
 from dp_train.training.batches import Packing
-
-SELF_CHECK, PLAN = "the self-check, before data is read", "the plan, before data is read"
-NOISE, OPTIMIZER, DRAW, STILL = (
-    "the look at the noise",
-    "the look at the optimizer",
-    "the look at the draw",
-    "the digests of what no noise reaches",
-)
-
-
-class Patch(Protocol):
-    """Replaces attributes; pytest's `monkeypatch` is one, `Patches` another."""
-
-    def setattr(self, target: Any, name: str, value: object) -> None: ...
-
-
-class Patches:
-    """Replaces attributes until `undo`."""
-
-    def __init__(self) -> None:
-        self._held: list[tuple[Any, str, object]] = []
-
-    def setattr(self, target: Any, name: str, value: object) -> None:
-        """Replace an attribute of a module or class, and remember what it was."""
-        self._held.append((target, name, target.__dict__[name]))
-        setattr(target, name, value)
-
-    def undo(self) -> None:
-        """Put everything back, the last first."""
-        while self._held:
-            target, name, value = self._held.pop()
-            setattr(target, name, value)
-
-
-@dataclass
-class Run:
-    """What a plant may change."""
-
-    model: nn.Module
-    task: Any
-    patch: Patch
-    unit: Unit = Unit.USER
-    schedule: Callable[[int, int], float] = field(default=lambda step, steps: 1.0)
-
-
-@dataclass(frozen=True)
-class Plant:
-    """A bug, how it is planted, and who notices."""
-
-    name: str
-    by: str
-    plant: Callable[[Run], None]
-    not_on: Callable[[EngineName, Packing], bool] = lambda engine, packing: False
-    """Where it is no bug."""
-
-
-@contextmanager
-def planted(plant: Plant | None, model: nn.Module, task: Any) -> Iterator[Run]:
-    """Plant a bug, or none, and take it out again on every way out."""
-    patches = Patches()
-    run = Run(model, task, patches)
-    try:
-        if plant is not None:
-            plant.plant(run)
-        yield run
-    finally:
-        patches.undo()
-
-
-class AlteredEngine:
-    """The run's engine, not that of the self-check, with what it does altered."""
-
-    def __init__(self, engine: Engine, optimizer: torch.optim.Optimizer, change: Change) -> None:
-        self._engine, self._optimizer, self._change = engine, optimizer, change
-        self.name = engine.name
-
-    def accumulate(self, batch: MicroBatch) -> None:
-        self._engine.accumulate(batch)
-
-    def release(self, step: int) -> StepRecord:
-        return self._change(self._engine, self._optimizer, step)
-
-    def detach(self) -> None:
-        self._engine.detach()
-
-
-Change = Callable[[Engine, torch.optim.Optimizer, int], StepRecord]
-
-
-def _alter(run: Run, change: Change) -> None:
-    def build(name: EngineName, *, optimizer: torch.optim.Optimizer, **rest: Any) -> AlteredEngine:
-        return AlteredEngine(build_engine(name, optimizer=optimizer, **rest), optimizer, change)
-
-    run.patch.setattr(run_state, "build_engine", build)
+from dp_train.training.callbacks import Callback, Result, RunStart, StepEnd
 
 
 def _noise(alter: Callable[[Callable[..., None], Tensor, float, int, int], None]) -> Callable[[Run], None]:
@@ -230,7 +146,7 @@ def _rate_by_loss(run: Run) -> None:
         losses.append(record.loss_sum)
         return record
 
-    _alter(run, change)
+    alter_engine(run, change)
     run.schedule = lambda step, steps: 1.0 if not losses else losses[-1] / 10
 
 
@@ -289,6 +205,88 @@ def _by_the_crowd(norms: Tensor, clip: float) -> Tensor:
     return clip_factors(norms.mean().expand_as(norms) if len(norms) > 8 else norms, clip)
 
 
+def _late(wrong: Callable[[Tensor, nn.Module, Mapping[str, Tensor]], Tensor]) -> Callable[[Run], None]:
+    """From the first release of the run on."""
+
+    def plant(run: Run) -> None:
+        begun = [False]
+
+        def change(engine: Engine, optimizer: torch.optim.Optimizer, step: int) -> StepRecord:
+            begun[0] = True
+            return engine.release(step)
+
+        alter_engine(run, change)
+        _losses(lambda losses, model, inputs: wrong(losses, model, inputs) if begun[0] else losses)(run)
+
+    return plant
+
+
+def _by_the_crowd_late(run: Run) -> None:
+    """Norms of a microbatch become their mean once the run has begun."""
+    begun = [False]
+
+    def change(engine: Engine, optimizer: torch.optim.Optimizer, step: int) -> StepRecord:
+        begun[0] = True
+        return engine.release(step)
+
+    honest = UnitClip.norms
+
+    def norms(self: UnitClip, squares: Mapping[int, Tensor], losses: Tensor | None) -> Tensor:
+        found = honest(self, squares, losses)
+        return found.mean().expand_as(found).clone() if begun[0] else found
+
+    alter_engine(run, change)
+    run.patch.setattr(UnitClip, "norms", norms)
+
+
+def _encoding(after: int) -> Callable[[Run], None]:
+    """From the `after`-th text on, each text's tokens are turned by how many different texts came before."""
+
+    def plant(run: Run) -> None:
+        honest = type(run.task).encode
+
+        def encode(self: Any, example: Any) -> Any:
+            row = honest(self, example)
+            seen = self.__dict__.setdefault("seen", {})
+            turn = seen.setdefault(example.target, len(seen)) if len(seen) >= after else seen.setdefault("", 0)
+            seen.setdefault(example.target, 0)
+            if not turn:
+                return row
+            place = turn % len(row.input_ids)
+            ids = row.input_ids[place:] + row.input_ids[:place]
+            learnt = [label for label in row.labels if label >= 0]
+            labels = row.labels[: len(row.labels) - len(learnt)] + tuple([learnt[0]] * len(learnt))
+            return replace(row, input_ids=ids, labels=labels)
+
+        run.patch.setattr(type(run.task), "encode", encode)
+
+    return plant
+
+
+class _Writes(Callback):
+    """Moves the model's weights at one moment."""
+
+    def __init__(self, model: nn.Module, at: str) -> None:
+        self._model, self._at = model, at
+
+    def _write(self, at: str) -> None:
+        if at == self._at:
+            next(p for p in self._model.parameters() if p.requires_grad).data.view(-1)[-1] += 1e-3
+
+    def on_start(self, run: RunStart) -> None:
+        self._write("start")
+
+    def on_step(self, step: StepEnd) -> None:
+        self._write("step")
+
+    def on_end(self, result: Result) -> None:
+        self._write("end")
+
+
+def _callback(at: str) -> Callable[[Run], None]:
+    return lambda run: run.callbacks.append(_Writes(run.model, at))
+
+
 def _learns(where: str, *, late: bool) -> Callable[[Run], None]:
     def plant(run: Run) -> None:
         begun = [not late]
@@ -302,7 +300,7 @@ def _learns(where: str, *, late: bool) -> Callable[[Run], None]:
                 getattr(model, where).data.add_(losses.detach().mean())
             return losses
 
-        _alter(run, change)
+        alter_engine(run, change)
         _losses(wrong)(run)
 
     return plant
@@ -316,19 +314,24 @@ def _others(run: Run) -> None:
 def _rows_as_units(run: Run) -> None:
     honest = batches._microbatch
 
-    def split(*arguments: Any) -> MicroBatch:
-        batch = honest(*arguments)
+    def split(inputs: Any, counts: Any, device: torch.device, names: Any) -> MicroBatch:
+        batch = honest(inputs, counts, device, names)
         return replace(batch, units=torch.arange(len(batch.units)), num_units=len(batch.units))
 
     run.patch.setattr(batches, "_microbatch", split)
 
 
 def _altered(change: Change) -> Callable[[Run], None]:
-    return lambda run: _alter(run, change)
+    return lambda run: alter_engine(run, change)
 
 
 def _per_example(run: Run) -> None:
     run.unit = Unit.EXAMPLE
+
+
+def _one_unit_at_a_time(engine: EngineName, packing: Packing) -> bool:
+    """The reference has no company in its microbatches."""
+    return engine is EngineName.NAIVE
 
 
 PLANTS = [
@@ -355,14 +358,14 @@ PLANTS = [
         "batch-mean clipping",
         SELF_CHECK,
         _factors(lambda norms, clip: clip_factors(norms.mean().expand_as(norms), clip)),
-        not_on=lambda engine, packing: engine is EngineName.NAIVE,  # which takes one unit at a time
+        not_on=_one_unit_at_a_time,
     ),
     Plant("the embedding left out of the norm, for all engines", SELF_CHECK, _without_the_embedding),
     Plant(
         "batch-mean clipping from nine units on",
         SELF_CHECK,
         _factors(_by_the_crowd),
-        not_on=lambda engine, packing: engine is EngineName.NAIVE,
+        not_on=_one_unit_at_a_time,
     ),
     Plant("per-example ε sold as per-user", PLAN, _per_example),
     Plant(
@@ -378,6 +381,16 @@ PLANTS = [
     Plant("a batch left out where one loss is large", SELF_CHECK, _losses(_left_out)),
     Plant("mean loss from nine rows on", SELF_CHECK, _losses(_mean_of_many)),
     Plant("gradients that hold others', from nine rows on", SELF_CHECK, _losses(_others_gradient)),
+    Plant("clip at a quantile of the batch, in the run alone", COMPANY, _late(_quantile), not_on=_one_unit_at_a_time),
+    Plant("mean loss from nine rows on, in the run alone", COMPANY, _late(_mean_of_many), not_on=_one_unit_at_a_time),
+    Plant(
+        "gradients that hold others', in the run alone", COMPANY, _late(_others_gradient), not_on=_one_unit_at_a_time
+    ),
+    Plant("batch-mean clipping, in the run alone", COMPANY, _by_the_crowd_late, not_on=_one_unit_at_a_time),
+    Plant("a task that numbers texts as it meets them", ENCODING, _encoding(0)),
+    Plant("a callback writes weights when the run starts", HELD, _callback("start")),
+    Plant("a callback writes weights after a step", HELD, _callback("step")),
+    Plant("a callback writes weights when the run has ended", HELD, _callback("end")),
     Plant("a buffer learns in forward", SELF_CHECK, _learns("memory", late=False)),
     Plant("a buffer learns in forward, in the run alone", STILL, _learns("memory", late=True)),
     Plant("a frozen tensor learns in forward, in the run alone", STILL, _learns("frozen", late=True)),

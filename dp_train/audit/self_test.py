@@ -18,7 +18,8 @@ import torch
 from dp_train.audit.checks import Conformance
 from dp_train.audit.conformance import conformance
 from dp_train.audit.letters import PLAN, LetterModel, LetterTask, units_of
-from dp_train.audit.plants import PLANTS, Plant, Run, planted
+from dp_train.audit.planting import Plant, Run, planted
+from dp_train.audit.plants import PLANTS
 from dp_train.audit.subject import Neighbours, Subject
 from dp_train.engines.base import EngineName
 from dp_train.privacy.plan import PrivacyPlan
@@ -92,7 +93,7 @@ def letter_subject(run: Run) -> Subject:
             optimizer=adamw(lr=0.01),
             method=Method(engine=_ENGINE, schedule=run.schedule),
             execution=Execution(
-                callbacks=callbacks,
+                callbacks=[*callbacks, *run.callbacks],
                 checkpoint=None if checkpoint is None else CheckpointFolder(checkpoint),
                 self_check=self_check,
             ),

@@ -6,14 +6,14 @@ import json
 import math
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
+from dp_train.cli.ledger_values import finite, line_row, line_values, standing_values
 from dp_train.cli.show import console, table
 from dp_train.consent.principals import PrincipalKey
 from dp_train.errors import ConfigError, StoreError
 from dp_train.privacy.ledger.budget import Standing, standing
 from dp_train.privacy.ledger.ledger import Ledger
-from dp_train.privacy.ledger.lines import Book, Line
+from dp_train.privacy.ledger.lines import Book
 from dp_train.privacy.rounding import rounded_up
 from dp_train.runs.heads import check_start
 from dp_train.runs.inventory import inventory
@@ -49,7 +49,7 @@ def _show(ledger: Ledger, options: Namespace) -> int:
     book = ledger.book()
     stands = [standing(book, population) for population in book.populations]
     if options.json:
-        print(json.dumps({"head": book.head, "populations": [_values(stand) for stand in stands]}, indent=2))
+        print(json.dumps({"head": book.head, "populations": [standing_values(stand) for stand in stands]}, indent=2))
         return 0
     out = console()
     if not stands:
@@ -59,7 +59,7 @@ def _show(ledger: Ledger, options: Namespace) -> int:
         out.print(f"[bold]population {named}[/]", highlight=False)
         for line in _sentences(stand):
             out.print(line, markup=False)
-        out.print(table(("row", "reservation", "run", "state", "steps", "ε", "δ"), map(_row, stand.lines)))
+        out.print(table(("row", "reservation", "run", "state", "steps", "ε", "δ"), map(line_row, stand.lines)))
     out.print(f"last hash: {book.head}")
     return 0
 
@@ -106,57 +106,6 @@ def _sentences(stand: Standing) -> list[str]:
     return lines
 
 
-def _row(line: Line) -> tuple[str, ...]:
-    return (
-        str(line.first_row),
-        line.reservation,
-        line.facts.run,
-        line.state.value,
-        f"{line.steps} of {line.planned_steps}",
-        "refuted" if line.refuted else rounded_up(line.price.epsilon) if line.price else "no bound",
-        f"{line.delta:g}" if line.price else "",
-    )
-
-
-def _values(stand: Standing) -> dict[str, Any]:
-    budget = stand.budget
-    return {
-        "population": stand.population,
-        "label": stand.label,
-        "budget": None if budget is None else {"epsilon": budget.epsilon, "delta": budget.delta},
-        "delta": stand.delta,
-        "spent": _finite(stand.spent),
-        "left": stand.left,
-        "declared_together": stand.together,
-        "budget_raised_after_first_run": stand.raised,
-        "epsilon_as_if_declared_together": _finite(stand.declared.epsilon),
-        "epsilon_by_filter": None if stand.adaptive is None else _finite(stand.adaptive),
-        "joined_populations": stand.joined,
-        "open": stand.open_lines,
-        "runs_without_bound": stand.without_bound,
-        "runs": [_line_values(line) for line in stand.lines],
-    }
-
-
-def _line_values(line: Line) -> dict[str, Any]:
-    return {
-        "row": line.first_row,
-        "reservation": line.reservation,
-        "procedure": line.procedure,
-        "run": line.facts.run,
-        "state": line.state.value,
-        "steps": line.steps,
-        "planned_steps": line.planned_steps,
-        "epsilon": None if line.price is None or line.refuted else _finite(line.price.epsilon),
-        "refuted": line.refuted,
-        "delta": line.delta,
-        "relation": line.relation.value,
-        "plan": dict(line.plan),
-        "event": json.loads(line.event),
-        "recorded_at": line.recorded_at,
-    }
-
-
 def _declare(ledger: Ledger, options: Namespace) -> int:
     population = _population(ledger.book(), options)
     budget = ledger.declare(
@@ -164,7 +113,7 @@ def _declare(ledger: Ledger, options: Namespace) -> int:
     )
     stand = ledger.standing(population)
     if options.json:
-        print(json.dumps(_values(stand), indent=2))
+        print(json.dumps(standing_values(stand), indent=2))
         return 0
     console().print(
         f"population {population[:12]}: budget ε={budget.epsilon:g}, δ={budget.delta:g} per person; "
@@ -189,7 +138,7 @@ def _recompute(ledger: Ledger, options: Namespace) -> int:
     population = _population(ledger.book(), options)
     found = ledger.recompute(population, accountant=options.accountant)
     if options.json:
-        values = {name: _finite(epsilon) for name, epsilon in found.items()}
+        values = {name: finite(epsilon) for name, epsilon in found.items()}
         print(json.dumps({"population": population, "accountant": options.accountant, "epsilon": values}, indent=2))
         return 0
     delta = ledger.standing(population).delta
@@ -213,11 +162,11 @@ def _person(ledger: Ledger, options: Namespace) -> int:
         path, inside = found.get(line.reservation, ("folder not found", None if line.begun else False))
         rows.append((line, path, {True: "yes", False: "no", None: "unknown"}[inside]))
     if options.json:
-        runs = [{"run": path, "in_it": inside, **_line_values(line)} for line, path, inside in rows]
-        print(json.dumps({"population": key.population_id, "spent": _finite(stand.spent), "runs": runs}, indent=2))
+        runs = [{"run": path, "in_it": inside, **line_values(line)} for line, path, inside in rows]
+        print(json.dumps({"population": key.population_id, "spent": finite(stand.spent), "runs": runs}, indent=2))
         return 0
     out = console()
-    shown = [(line.reservation, inside, _row(line)[5], path) for line, path, inside in rows]
+    shown = [(line.reservation, inside, line_row(line)[5], path) for line, path, inside in rows]
     out.print(table(("reservation", "in it", "ε", "run folder"), shown))
     for sentence in _sentences(stand):
         out.print(sentence, markup=False)
@@ -247,7 +196,3 @@ def _key(options: Namespace) -> PrincipalKey:
             "corpus makes it; give the one of your consent events by --key"
         )
     return PrincipalKey.load(path)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -53,7 +53,7 @@ class NaiveEngine:
         self._sum.tally.count(loss.detach().reshape(1), norm, self._clip_norm)
         for index, gradient in held.items():
             if factors[index] > 0:  # 0 · NaN is NaN
-                self._sum.add(index, gradient.float() * factors[index])
+                self._sum.add(index, gradient.float() * factors[index][0])
 
     def _stretched(self, index: int, gradient: Tensor) -> Tensor:
         scale = None if self._scaling is None else self._scaling.scales.get(self._sum.parameters[index])

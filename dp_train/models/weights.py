@@ -2,7 +2,8 @@
 
 A copy, a `load_state_dict` and a peft wrapper keep the contents of a tensor, so they keep its mark. Values that were
 rounded to bfloat16 on the way (an export, a cast) are known by a second mark. What cannot be known is a tensor whose
-values were changed outside a run: adapters merged by hand, a weight average. `has_known_origin` is then False.
+values were changed outside a run: adapters merged by hand, a weight average, a scalar that was rounded on the way.
+`has_known_origin` is then False.
 """
 
 from __future__ import annotations
@@ -28,19 +29,30 @@ class TensorMark:
     Attributes:
       exact: of its values in float32.
       rounded: of its values in bfloat16.
-      constant: whether all its values are equal, as of a norm's first weights: then the digests name nothing.
+      constant: whether all its values are equal, as of a scalar or a norm's first weights.
+      usual: whether they are all 0, 1 or −1, which fresh layers hold: then the digests name nothing.
       size: how many values it has.
     """
 
     exact: str
     rounded: str
     constant: bool
+    usual: bool
     size: int
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Public names by which the tensor is found again; none if it is constant."""
-        return () if self.constant else (self.exact[:_NAME], self.rounded[:_NAME])
+        """Public names by which the tensor is found again.
+
+        | values | names |
+        |---|---|
+        | differ | the exact and the rounded ones |
+        | one number | the exact one: rounded to bfloat16 there are too few numbers to tell runs apart |
+        | 0, 1 or −1 alone, or whole numbers that are equal | none |
+        """
+        if self.usual:
+            return ()
+        return (self.exact[:_NAME],) if self.constant else (self.exact[:_NAME], self.rounded[:_NAME])
 
 
 Marks = Mapping[str, TensorMark]
@@ -102,20 +114,21 @@ def declare_names(names: Iterable[str]) -> None:
 
 
 def has_known_origin(marks: Marks, *, elsewhere: frozenset[str] = frozenset()) -> bool:
-    """Return whether every tensor was built, declared or trained where it was recorded.
+    """Return whether every tensor was built, declared or trained where it was recorded, or holds what fresh ones do.
 
     Args:
       elsewhere: marks that a ledger knows.
     """
     known = _KNOWN | elsewhere
-    return all(mark.constant or not known.isdisjoint(mark.names) for mark in marks.values())
+    return all(mark.usual or not known.isdisjoint(mark.names) for mark in marks.values())
 
 
 def _mark(tensor: Tensor) -> TensorMark:
     values = tensor.to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype).contiguous().flatten()
     rounded = values.to(torch.bfloat16).view(torch.int16) if tensor.is_floating_point() else values
     constant = bool((values == values[0]).all()) if len(values) else True
-    return TensorMark(exact=_digest(values), rounded=_digest(rounded), constant=constant, size=len(values))
+    usual = constant and (not tensor.is_floating_point() or len(values) == 0 or abs(float(values[0])) in (0.0, 1.0))
+    return TensorMark(exact=_digest(values), rounded=_digest(rounded), constant=constant, usual=usual, size=len(values))
 
 
 def _digest(values: Tensor) -> str:

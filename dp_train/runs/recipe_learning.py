@@ -122,7 +122,8 @@ class TrainerConfig:
     more people than `population`. A cap at the mean plus four standard deviations costs next to nothing. No Rényi
     filter knows it: with a budget, such a run is admitted first, or with others."""
     microbatch_rows: int = 64
-    """Rows of a forward pass where rows are not packed; bounds memory and changes nothing else."""
+    """Rows of a forward pass where rows are not packed; bounds memory. Sums are rounded otherwise,
+    and with dropout other masks are drawn: it is then a part of what the run is, and cannot change on resume."""
     pack: bool | None = None
     """Whether several rows of a person share a sequence, which changes speed and nothing else; null packs where the
     model is a decoder and the task can."""

@@ -48,6 +48,8 @@ from dp_train.training.phases import Phase
 
 FORMAT = 4
 
+_CODE = "code of "
+
 _REPLACED = ("start weights", "start of scaling", "phases before")
 """Parts of where a run began: a checkpoint brings them along, so that what the caller holds does not matter."""
 
@@ -71,6 +73,7 @@ class Identity:
         """
         names = sorted({*self.parts, *resumed.parts}.difference(_REPLACED))
         other = [name for name in names if self.parts.get(name) != resumed.parts.get(name)]
+        other = [name for name in other if name.removeprefix(_CODE) == name or name.removeprefix(_CODE) not in other]
         if other:
             raise CheckpointError(
                 f"checkpoint: {path} is of a run with another {', another '.join(other)}; the same noise under both "

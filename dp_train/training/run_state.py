@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import resource
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -30,7 +28,6 @@ from dp_train.models.weights import (
 )
 from dp_train.privacy.monitor import RunMonitor
 from dp_train.privacy.sampling import Sampler
-from dp_train.privacy.steady_encoding import check_encoding, copied, sample_of
 from dp_train.privacy.units import Units
 from dp_train.training.averaging import WeightAverage
 from dp_train.training.callbacks import Result, RunStart, RunStatus
@@ -38,25 +35,12 @@ from dp_train.training.charge import Charge
 from dp_train.training.checkpoint import TrainState
 from dp_train.training.identity import Identity, identify
 from dp_train.training.method import Setup
+from dp_train.training.observers import Averaged, Observer, Scaled
 from dp_train.training.phases import Phase, as_phase, compose_claims, phases_of, record_phases
 from dp_train.training.public_probe import try_engine
 from dp_train.training.seeds import Seeds
+from dp_train.training.twin import twin_of
 from dp_train.training.watch import RunWatch
-
-
-class Observer(Protocol):
-    """Follows the tensors of a run from inside the loop; everything that it sees but for releases is private.
-
-    Scaling and the weight average are observers, and so is what watches a run for departures from its plan.
-    """
-
-    def after_release(self, record: StepRecord) -> None:
-        """``p.grad`` holds the noisy gradient of the step, as the optimizer will read it."""
-        return
-
-    def after_update(self, record: StepRecord) -> None:
-        """The optimizer has stepped: the trainable parameters are what the step leaves."""
-        return
 
 
 @dataclass(kw_only=True)
@@ -104,9 +88,9 @@ class RunState:
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))
         if self.setup.scaling is not None:
-            self.observers.append(_Scaled(self.setup.scaling))
+            self.observers.append(Scaled(self.setup.scaling))
         if self.average is not None:
-            self.observers.append(_Averaged(self.average))
+            self.observers.append(Averaged(self.average))
 
     @property
     def seconds(self) -> float:
@@ -288,7 +272,7 @@ def open_run(setup: Setup, units: Units, charge: Charge, seeds: Seeds | None) ->
     """
     trainable = setup.trainable()
     units.check_encoding(setup.task.encode)
-    twin = _twin(setup, units)
+    twin = twin_of(setup, units)
     saved = setup.execution.checkpoint.load() if setup.execution.checkpoint else None
     start_weights = ""
     if saved is None:
@@ -343,17 +327,6 @@ def open_run(setup: Setup, units: Units, charge: Charge, seeds: Seeds | None) ->
     return state
 
 
-def _twin(setup: Setup, units: Units) -> Setup:
-    """The setup of a private run with a copy of its task, after a sample of the units was encoded by both."""
-    if not setup.plan.private:
-        return setup
-    task = copied(setup.task)
-    if not units.tabled:  # a table was checked when it was written
-        sample = [secrets.choice(units[unit]) for unit in sample_of(len(units))]
-        check_encoding(setup.task.encode, task.encode, sample)
-    return replace(setup, task=task)
-
-
 def _refuse_second_noise(setup: Setup, saved: TrainState) -> None:
     assert setup.execution.checkpoint is not None
     if setup.method.noise is NoiseKind.SECURE and not saved.finished:
@@ -384,26 +357,6 @@ def _restore(
 def peak_rss_bytes() -> int:
     """Most memory that the process held so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-class _Scaled(Observer):
-    """Lets the scaling learn from releases."""
-
-    def __init__(self, scaling: Any) -> None:
-        self._scaling = scaling
-
-    def after_release(self, record: StepRecord) -> None:
-        self._scaling.observe()
-
-
-class _Averaged(Observer):
-    """Takes the weights into the average after each step."""
-
-    def __init__(self, average: WeightAverage) -> None:
-        self._average = average
-
-    def after_update(self, record: StepRecord) -> None:
-        self._average.take()
 
 
 __all__ = ["Observer", "RunState", "open_run", "peak_rss_bytes"]

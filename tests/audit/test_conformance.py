@@ -14,7 +14,8 @@ from dp_train.audit.checks import Check, Conformance, timed
 from dp_train.audit.differencing import Differ
 from dp_train.audit.letters import PLAN, LetterModel, LetterTask, units_of
 from dp_train.audit.null_batches import lagged_p, product_p, shape_p, size_p, whitened
-from dp_train.audit.plants import PLANTS, Patches, Plant, Run, planted
+from dp_train.audit.planting import Patches, Plant, Run, planted
+from dp_train.audit.plants import PLANTS
 from dp_train.audit.self_test import NO_BUG, Caught, audited, letter_subject, self_test
 from dp_train.audit.subject import Neighbours
 from dp_train.engines.correlated_noise import planned_noise

@@ -11,7 +11,8 @@ import pytest
 from small_runs import SMALL, Run
 
 from dp_train.audit.letters import LetterModel, LetterTask
-from dp_train.audit.plants import PLANTS, planted
+from dp_train.audit.planting import planted
+from dp_train.audit.plants import PLANTS
 from dp_train.cli.main import main
 
 FEW = ["--canaries", "400"]
@@ -172,7 +173,7 @@ def test_the_self_test_prints_who_catches_what_and_fails_if_a_bug_is_missed(
     cli: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dp_train.audit import self_test
-    from dp_train.audit.plants import Plant
+    from dp_train.audit.planting import Plant
 
     harmless = Plant("a harmless change", "nobody", lambda run: None)
     chosen = [plant for plant in PLANTS if plant.name in ("noise × 0.5", "rate × 2")]

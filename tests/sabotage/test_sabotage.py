@@ -7,12 +7,25 @@ from pathlib import Path
 import pytest
 import torch
 from cases import CASES, Case, units_of
-from plants import DRAW, NOISE, OPTIMIZER, PLAN, PLANTS, SELF_CHECK, STILL, Plant, Run
+from plants import (
+    COMPANY,
+    DRAW,
+    ENCODING,
+    HELD,
+    NOISE,
+    OPTIMIZER,
+    PLAN,
+    PLANTS,
+    SELF_CHECK,
+    STILL,
+    Plant,
+    Run,
+)
 from sabotage_table import NOTICED, table
 
 from dp_train.engines.base import EngineName
 from dp_train.errors import ModelError, PlanError
-from dp_train.training.method import Method
+from dp_train.training.method import Execution, Method
 from dp_train.training.optimizers import adamw, sgd
 from dp_train.training.trainer import Trainer
 
@@ -31,6 +44,8 @@ SAYS = {
     "a step drew others": DRAW,
     "the rows that entered": DRAW,
     "which no noise reaches": STILL,
+    "in company was not what it is alone": COMPANY,
+    "while callbacks looked at them": HELD,
 }
 
 
@@ -44,11 +59,12 @@ def who_notices(case: Case, plant: Plant | None, patch: pytest.MonkeyPatch) -> s
     units = units_of(task.purpose, run.unit, case.plan.rows_per_unit)
     make = adamw(lr=0.01) if case.engine is EngineName.BOOKKEEPING else sgd(lr=0.1, momentum=0.5)
     method = Method(engine=case.engine, packing=case.packing, schedule=run.schedule)
-    trainer = Trainer(model, task, case.plan, optimizer=make, method=method)
+    execution = Execution(callbacks=run.callbacks)
+    trainer = Trainer(model, task, case.plan, optimizer=make, method=method, execution=execution)
     try:
         claim = trainer.fit(units).epsilon
-    except PlanError:
-        return {PLAN}
+    except PlanError as error:
+        return {ENCODING if str(error).startswith("task: encode") else PLAN}
     except ModelError as error:
         return {SELF_CHECK if str(error).startswith("self-check: ") else "the engine"}
     if plant is None:

@@ -158,3 +158,37 @@ def test_start_weights_that_nobody_declared_are_said(units_of: UnitsOf, short: P
     with torch.no_grad():
         declared.output.weight[0, 0] += 1
     assert UNKNOWN in fit(declared, units, short).describe()
+
+
+class Tempered(LetterModel):
+    """Letters of which one number is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requires_grad_(requires_grad=False)
+        self.temperature = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits: Tensor = super().forward(ids) * self.temperature
+        return logits
+
+
+def test_a_trained_scalar_is_known_by_its_value(
+    units_of: UnitsOf, short: PrivacyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, units, first = Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}"), units_of(20), Tempered()
+    assert not fit(first, units, short, ledger).earlier
+    monkeypatch.setattr(phases, "_LEARNT", {})
+    second = Tempered()
+    second.load_state_dict(first.state_dict())
+    assert len(fit(second, units, short, ledger).earlier) == 1
+    ledger.close()
+
+
+def test_a_scalar_that_nobody_declared_is_said(units_of: UnitsOf, short: PrivacyPlan) -> None:
+    model, units = Tempered(), units_of(20)
+    declare_origin(model)
+    assert UNKNOWN not in fit(deepcopy(model), units, short).describe()
+    with torch.no_grad():
+        model.temperature.fill_(0.3712)
+    assert UNKNOWN in fit(model, units, short).describe()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dp_train.errors import BudgetError, PrivacyError
-from dp_train.privacy.composition import Price, compose, event_from_json, event_json
+from dp_train.privacy.composition import event_json
 from dp_train.privacy.ledger.budget import Standing, admits_all, standing, standing_with
 from dp_train.privacy.ledger.lines import (
     Book,
@@ -30,12 +30,12 @@ from dp_train.privacy.ledger.lines import (
     price_values,
 )
 from dp_train.privacy.ledger.people import rows_to_enter, rows_to_link
+from dp_train.privacy.ledger.recomputing import first_mispriced, recomputed
 from dp_train.privacy.ledger.refusal import check_fits, check_fits_together, population_name
 from dp_train.privacy.ledger.requests import Request, line_of, price_of, reserve_row
 from dp_train.privacy.ledger.rows import Rows
 from dp_train.privacy.plan import PrivacyPlan
-from dp_train.privacy.relations import strictest
-from dp_train.store.chain import Broken, Verified
+from dp_train.store.chain import Verified
 from dp_train.store.database import Database
 
 
@@ -373,19 +373,7 @@ class Ledger:
 
     def recompute(self, population: str, *, accountant: str = "pld") -> Mapping[str, float]:
         """ε of every line from its stored event, by reservation, and "together": by "pld" or by "rdp"."""
-        from dp_train.privacy.composition import renyi_epsilon
-
-        book = self.book()
-        stands = standing(book, population)
-
-        def priced(lines: Sequence[Line]) -> float:
-            events = [event_from_json(line.event) for line in lines]
-            if accountant == "rdp":
-                return renyi_epsilon(events, stands.delta)
-            return compose(events, strictest(line.relation for line in lines), stands.delta).epsilon
-
-        bounded = [line for line in stands.lines if line.bounded]
-        return {**{line.reservation: priced([line]) for line in bounded}, "together": priced(bounded)}
+        return recomputed(self.book(), population, accountant=accountant)
 
     def verify(self, *, expected_head: str | None = None) -> Verified:
         """Walk the chain, then derive every line's ε again from its stored event; stops at the first that differs.
@@ -394,18 +382,8 @@ class Ledger:
           expected_head: a hash that was kept elsewhere (run folder, card): the chain must pass through it.
         """
         found, book = self._rows.verify(expected_head=expected_head)
-        for line in book.lines.values():
-            if line.price is not None and not _same(line.price, price_of(line.event, line)):
-                reason = f"row {line.first_row} (reservation {line.reservation}): its event does not give its ε"
-                return Verified(line.first_row - 1, found.head, Broken(line.first_row, reason))
-        return found
-
-
-def _same(stored: Price, found: Price) -> bool:
-    """Equal but for the last digits, in which two versions of a library may differ."""
-    if stored.epsilon == found.epsilon:
-        return True
-    return abs(stored.epsilon - found.epsilon) <= 1e-3 + 1e-3 * abs(found.epsilon)
+        broken = first_mispriced(book)
+        return found if broken is None else Verified(broken.seq - 1, found.head, broken)
 
 
 def _chooses(line: Line) -> bool:

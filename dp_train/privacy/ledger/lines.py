@@ -2,8 +2,9 @@
 
 A row is a JSON body in a hash chain. Nine kinds there are: `declare` sets a budget, `reserve` makes a line, `begin`
 says that its run started and on whom, `settle` closes it with what ran, `reopen` continues an interrupted one, `refute`
-says that an audit refuted its claim; `people` names a block of digests of a population's people, `same` says that two of
-them are one person, and `join` that two populations share people (`people`). Nothing is ever updated; the state is a fold.
+says that an audit refuted its claim; `people` names a block of digests of a population's people, `same` says that two
+of them are one person, and `join` that two populations share people (`people`). Nothing is ever updated; the state is
+a fold.
 """
 
 from __future__ import annotations

@@ -1,18 +1,19 @@
-"""A task small enough to train in milliseconds: predict the next letter, one embedding and one linear layer."""
+"""A task small enough to train in milliseconds: predict the next letter; and people who write."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dp_train.consent.events import Purpose
+from dp_train.consent.events import AgeBand, ConsentEvent, EntityRole, EventState, Purpose
 from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples
-from dp_train.conversations import Conversation, Example
+from dp_train.consent.principals import PrincipalKey
+from dp_train.conversations import ContentKind, Conversation, ConversationKind, Example, Turn
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.tasks.base import Row, Sample, Task
 from dp_train.training.method import Execution, Method
@@ -42,7 +43,7 @@ class LetterTask:
     higher_is_better = False
 
     def examples(self, corpus: ConsentedCorpus) -> ConsentedExamples:
-        return corpus.examples(_own_words)
+        return corpus.examples(own_words)
 
     def encode(self, example: Example) -> Row:
         ids = tuple(ord(letter) % LETTERS for letter in example.target[:12])
@@ -68,18 +69,64 @@ class LetterTask:
         return []
 
 
-def _own_words(conversation: Conversation) -> Iterable[Example]:
+def own_words(conversation: Conversation, *, prompt: str = "") -> Iterable[Example]:
     for index, turn in enumerate(conversation.turns):
         if len(turn.text) > 3:
             yield Example(
                 example_id=f"{conversation.conversation_id}/{index}",
-                prompt="",
+                prompt=prompt,
                 target=turn.text,
                 owners=frozenset({turn.person_id}),
             )
 
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+KEY = PrincipalKey(b"k" * 32)
+WORDS = ["plan", "ship", "review", "budget", "release", "agenda", "ticket", "deploy", "invoice", "roadmap"]
+
+
+def _few_words(person: int, turn: int) -> str:
+    return f"{WORDS[person % 10]} {WORDS[(person // 10 + turn) % 10]} {person}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ChatOf:
+    """Two messages each of `people` people, all different; `text` gives what a person says in a turn."""
+
+    people: int
+    name: str = "chat"
+    text: Callable[[int, int], str] = _few_words
+
+    def conversations(self) -> Iterator[Conversation]:
+        for person in range(self.people):
+            texts = [self.text(person, turn) for turn in range(2)]
+            yield Conversation(
+                conversation_id=f"c{person:04d}",
+                org_id="org",
+                created_at=NOW,
+                kind=ConversationKind.THREAD,
+                turns=tuple(Turn(person_id=f"u{person:04d}", text=text, kind=ContentKind.CHAT) for text in texts),
+                roster={f"u{person:04d}": f"Xu{person}"},
+            )
+
+
+def consent_events(people: int, purpose: Purpose) -> Iterator[ConsentEvent]:
+    for number in range(-1, people):
+        yield ConsentEvent(
+            record_id=f"r{number}",
+            seq=number + 1,
+            pii_principal_id=None if number < 0 else KEY.pseudonym(f"u{number:04d}"),
+            org_id="org",
+            entity_role=EntityRole.ORG_ADMIN if number < 0 else EntityRole.SELF,
+            purpose=frozenset({purpose}),
+            content_kind=frozenset({ContentKind.CHAT}),
+            event_state=EventState.GIVEN,
+            event_time=NOW - timedelta(days=30),
+            recorded_time=NOW - timedelta(days=30),
+            notice_id="notice",
+            notice_version=1,
+            age_band=AgeBand.ADULT,
+        )
 
 
 def trainer_of(
