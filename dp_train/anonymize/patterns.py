@@ -287,8 +287,8 @@ _KINDS: tuple[tuple[str, Callable[[_Seen], bool], Callable[[str], Iterable[Place
     (SSN, lambda seen: seen.digits >= 9, social_security),
     (ACCOUNT, lambda seen: seen.digits >= 5, accounts),
     (ID, lambda seen: seen.digits >= 4, documents),
-    (ID, lambda seen: seen.digits >= 6, national_ids),
     (CARD, lambda seen: seen.digits >= 12, cards),
+    (ID, lambda seen: seen.digits >= 6, national_ids),
     (IP, _may_hold_hardware, hardware_addresses),
     (
         IP,
