@@ -1,6 +1,6 @@
 """The texts that people agreed to, kept beside the events that name them by hash.
 
-An event carries `notice_id`, `notice_version` and `notice_sha256`: which text somebody read, not the text. Here the
+An event carries `notice_id`, `notice_version` and `notice_sha256`: which text a person read, not the text. Here the
 text itself is kept, in the consent database, so that years later an officer can show what a hash stood for.
 
     keep(database, text)              # returns its SHA-256
