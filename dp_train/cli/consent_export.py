@@ -76,9 +76,8 @@ def _export_receipts(store: ConsentStore, options: Namespace, target: Path) -> i
     pseudonym = None if options.person is None else given_key(options).pseudonym(options.person)
     made = (receipt_of(event, controller) for event in store.events(pseudonym=pseudonym))
     lines = (json.dumps(receipt, ensure_ascii=False) for receipt in made if receipt is not None)
-    print(
-        f"wrote {target}: {_write_private(target, lines)} receipts of consent; what was refused or withdrawn has no form in them"
-    )
+    written = _write_private(target, lines)
+    print(f"wrote {target}: {written} receipts of consent; what was refused or withdrawn has no form in them")
     return 0
 
 
