@@ -21,13 +21,14 @@ from dp_train.consent.store import ConsentStore
 from dp_train.consent.tables import audit_parts
 from dp_train.consent.tombstones import tombstones_out
 from dp_train.errors import ConfigError, DataError
+from dp_train.runs.heads import check_start
 from dp_train.runs.inventory import missing_lines, policy_of
 from dp_train.runs.person import about, overdue
 from dp_train.runs.project import key_path
 from dp_train.store.database import Database, absolute_url
 
 OVERDUE = 12
-"""Exit code: an action that a policy asked for was due by now, or nobody can tell."""
+"""Exit code: an action that a policy asked for was due by now, or a run of these people is not found."""
 
 
 def run(options: Namespace) -> int:
@@ -35,6 +36,8 @@ def run(options: Namespace) -> int:
     database = Database(absolute_url(options.store, Path.cwd()))
     try:
         store = ConsentStore(database)
+        if options.does == "overdue":
+            check_start(database)  # an older copy knows less of who left
         return {"export": _export, "notice": _notice, "overdue": _overdue}[options.does](store, options)
     finally:
         database.close()
@@ -74,9 +77,9 @@ def _export_receipts(store: ConsentStore, options: Namespace, target: Path) -> i
     controller = read_controller(options.receipts)
     pseudonym = None if options.person is None else given_key(options).pseudonym(options.person)
     made = (receipt_of(event, controller) for event in store.events(pseudonym=pseudonym))
-    receipts = [receipt for receipt in made if receipt is not None]
-    _write_private(target, (json.dumps(receipt, ensure_ascii=False) for receipt in receipts))
-    print(f"wrote {target}: {len(receipts)} receipts of consent; what was refused or withdrawn has no form in them")
+    lines = (json.dumps(receipt, ensure_ascii=False) for receipt in made if receipt is not None)
+    written = _write_private(target, lines)
+    print(f"wrote {target}: {written} receipts of consent; what was refused or withdrawn has no form in them")
     return 0
 
 
@@ -102,13 +105,17 @@ def _export_person(store: ConsentStore, options: Namespace, target: Path) -> int
     return 0
 
 
-def _write_private(target: Path, lines: Iterable[str]) -> None:
-    """Write a new file that only its owner reads."""
+def _write_private(target: Path, lines: Iterable[str]) -> int:
+    """Write a new file that only its owner reads, line by line; return how many."""
+    written = 0
     try:
         with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-            out.writelines(f"{line}\n" for line in lines)
+            for line in lines:
+                out.write(f"{line}\n")
+                written += 1
     except OSError as error:
         raise ConfigError(f"consent export: {target}: {error.strerror}; choose a folder that can be written") from error
+    return written
 
 
 def _notice(store: ConsentStore, options: Namespace) -> int:
@@ -148,7 +155,7 @@ def _overdue(store: ConsentStore, options: Namespace) -> int:
     found = overdue(
         absolute_url(options.store, Path.cwd()),
         store,
-        PrincipalKey.load(key_path(options.key or "runs/principal.key")),
+        PrincipalKey.load(key_path(options.key)),
         policy_of(options.policy),
         now=datetime.now(UTC),
         uri=options.uri,

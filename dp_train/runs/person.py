@@ -15,7 +15,7 @@ from typing import Any
 
 from dp_train.consent.decisions import Reason
 from dp_train.consent.event_json import to_json
-from dp_train.consent.events import Purpose, denies
+from dp_train.consent.events import EventState, Purpose, denies, renews
 from dp_train.consent.impact import NOT_UNLEARNT, RunImpact, gone, judge
 from dp_train.consent.policy import Action, WithdrawalPolicy
 from dp_train.consent.principals import PrincipalKey
@@ -25,6 +25,7 @@ from dp_train.consent.withdrawal import receipts_of
 from dp_train.privacy.ledger.budget import standing
 from dp_train.runs.inventory import Inventory, MissingRun, PastRun, inventory, snapshot_now
 
+_NO_DATE = datetime.min.replace(tzinfo=UTC)
 TYPE = "dp_train person 1"
 CONTENT = (
     "conversations are not kept by dp_train and are not in this file: they lie in the files of the corpus, which "
@@ -85,9 +86,8 @@ def _answers(snapshot: ConsentSnapshot, ids: set[str]) -> dict[str, str]:
     answers = {}
     for purpose in Purpose:
         reasons = {snapshot.says(each, purpose) for each in ids}
-        reasons = (
-            reasons - {Reason.NO_RECORD} or reasons
-        )  # an id that never spoke of it says nothing beside one that did
+        spoken = reasons - {Reason.NO_RECORD}  # an id without a record says nothing beside one that has some
+        reasons = spoken or reasons
         answers[purpose.value] = " and ".join(sorted(reason.value for reason in reasons))
     return answers
 
@@ -122,7 +122,7 @@ def _spent(found: Inventory, population: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overdue:
-    """What was due by now. `runs`: its action still open; `missing`: runs of which nobody can tell."""
+    """What was due by now. `runs`: its action still open; `missing`: runs whose people are unknown."""
 
     runs: tuple[RunImpact, ...]
     missing: tuple[MissingRun, ...]
@@ -133,8 +133,10 @@ def overdue(
 ) -> Overdue:
     """Return the runs whose people left, whose model is still in use, and whose action was due before `now`.
 
-    Retiring the model ends every action. The date counts from the first of the people who left: never too late. Of
-    people who were erased no date is kept beside the run; theirs is that of the earliest erasure in the store.
+    Retiring the model ends every action. The date counts from the first of the people who left: never too late, also
+    where a no is repeated. Who agrees no more by no event of their own (an organisation's no, a rule, a changed notice)
+    has no date, so theirs is the start of the run. Of people who were erased no date is kept beside the run; theirs is
+    that of the earliest erasure in the store.
 
     Args:
       url: of the store. uri: MLflow store to ask instead of that of each run.
@@ -148,7 +150,10 @@ def overdue(
         left = gone(manifest, snapshot)
         if not left and not manifest.erased:
             continue
-        since = min(_left_since(store, left, now), _first_erasure(store, now) if manifest.erased else now)
+        line = found.line(each.folder)
+        began = _NO_DATE if line is None else datetime.fromisoformat(line.recorded_at)
+        dates = [_left_since(store, person, manifest.purpose, now) or began for person in left]
+        since = min([*dates, *([_first_erasure(store, now)] if manifest.erased else [])])
         impact = judge(each.run, len(left) + manifest.erased, policy, since=since)
         if impact.action is not Action.NONE and impact.act_by is not None and impact.act_by <= now:
             late.append(impact)
@@ -156,15 +161,25 @@ def overdue(
     return Overdue(runs=tuple(late), missing=found.missing_of(key.population_id))
 
 
-def _left_since(store: ConsentStore, people: set[str], now: datetime) -> datetime:
-    """When the first of some people left: their newest no, or the end of their grant."""
-    dates = [now]
-    for person in people:
-        events = [event for each in store.same_person(person) for event in store.events(pseudonym=each)]
-        nos = [event.event_time for event in events if denies(event)]
-        ends = [event.expires_at for event in events if event.expires_at is not None and event.expires_at <= now]
-        dates += [max(nos)] if nos else [min(ends)] if ends else []
-    return min(dates)
+def _left_since(store: ConsentStore, person: str, purpose: Purpose, now: datetime) -> datetime | None:
+    """When a person left a purpose: the first no that no grant has lifted since, or the end of their last grant.
+
+    A lasting no is lifted by the person's own hand alone (`renews`); a hold that was decided about counts no more.
+    """
+    events = [event for each in store.same_person(person) for event in store.events(pseudonym=each)]
+    events = sorted(
+        (event for event in events if not event.purpose or purpose in event.purpose), key=lambda event: event.event_time
+    )
+    resolved = max((e.event_time for e in events if e.event_state is EventState.RESOLVED), default=_NO_DATE)
+    since, lasting, ends = None, False, None
+    for event in events:
+        if event.event_state is EventState.HELD and event.event_time <= resolved:
+            continue
+        if denies(event):
+            since, lasting = since or event.event_time, lasting or event.event_state.lasts
+        elif event.event_state.grants and (not lasting or renews(event)):
+            since, lasting, ends = None, False, event.expires_at
+    return since or (ends if ends is not None and ends <= now else None)
 
 
 def _first_erasure(store: ConsentStore, now: datetime) -> datetime:

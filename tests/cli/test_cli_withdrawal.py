@@ -392,6 +392,9 @@ def test_an_action_is_overdue_once_its_date_has_passed_and_until_the_model_is_ou
     assert late.code == 12
     (run,) = json.loads(late.out)["runs"]
     assert (run["run"], run["people_left"]) == (str(the_run()), 2)
+    # A no that is said again, for one purpose or for all, moves no date.
+    asked(cli, "consent", "withdraw", second, "--policy", "policy.yaml", "--purpose", "train_chat_compose")
+    assert cli("consent", "overdue", "--policy", "policy.yaml").code == 12
     asked(cli, "consent", "withdraw", third, "--policy", "policy.yaml")  # three: the model is retired
     assert cli("consent", "overdue", "--policy", "policy.yaml").code == 0
 

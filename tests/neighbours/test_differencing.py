@@ -33,7 +33,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from dp_train.cli.load_config import compose
-from dp_train.consent.events import to_json
+from dp_train.consent.event_json import to_json
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Turn
 from dp_train.corpora.rows import to_row
 from dp_train.models.tokenizer import train_tokenizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from letters import LetterModel, LetterTask, trainer_of
@@ -33,9 +34,9 @@ class Altered:
         SeededNoise(bytes(range(32))).add(tensor, altered, step=self.step(step), index=self.index(index))
 
 
-def claim(units: Units, plan: PrivacyPlan, **how: object) -> EpsilonClaim:
-    settings = {"optimizer": sgd(lr=0.01), "engine": EngineName.NAIVE} | how
-    return trainer_of(LetterModel(), LetterTask(), plan, **settings).fit(units).epsilon  # type: ignore[arg-type]
+def claim(units: Units, plan: PrivacyPlan, **how: Any) -> EpsilonClaim:
+    settings: dict[str, Any] = {"optimizer": sgd(lr=0.01), "engine": EngineName.NAIVE} | how
+    return trainer_of(LetterModel(), LetterTask(), plan, **settings).fit(units).epsilon
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, noise: Altered) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -313,8 +314,8 @@ def test_a_run_that_differs_from_its_plan_has_no_epsilon(
 
     honest = build.build_engine
 
-    def weaker(name: EngineName, *, plan: PrivacyPlan, **rest: object) -> object:
-        return honest(name, plan=plan.replace(noise_multiplier=plan.calibrated_noise_multiplier / 2), **rest)  # type: ignore[arg-type]
+    def weaker(name: EngineName, *, plan: PrivacyPlan, **rest: Any) -> object:
+        return honest(name, plan=plan.replace(noise_multiplier=plan.calibrated_noise_multiplier / 2), **rest)
 
     monkeypatch.setattr("dp_train.training.run_state.build_engine", weaker)
     _, result = train(units_of(20), plan)
