@@ -165,8 +165,8 @@ class UnitTables:
 
     def _write(self, folder: Path, key: str, root: str, selected: Selected, read: Callable[[int], Example]) -> None:
         """Beside, then by one rename: no reader ever sees a half of it."""
-        sample = [read(selected.examples[row]) for row in sample_of(len(selected.examples))]
-        check_encoding(self._encode, copied(self._encode), sample)
+        sample = [selected.examples[row] for row in sample_of(len(selected.examples))]
+        check_encoding(copied(self._encode), copied(self._encode), sample, read)
         with whole_folder(folder, mode=0o700) as part:
             cohort = hashlib.sha256()
             _write_rows(part / _ROWS, self._encoded(selected, read, cohort))
