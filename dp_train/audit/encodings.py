@@ -35,7 +35,7 @@ def encodings(subject: Subject, random: np.random.Generator) -> Check:
     public = subject.public.whole
     chosen = random.choice(len(public), min(_TEXTS, len(public)), replace=False).tolist()
     texts = made_up([public[unit][0] for unit in chosen], random)
-    check_encoding(copied(task).encode, copied(task).encode, texts)
+    check_encoding(copied(task).encode, copied(task).encode, texts, lambda text: text)
     return Check(
         name=NAME, compared=f"{len(texts)} made-up texts encoded in one order and, by a copy, in the opposite one"
     )
