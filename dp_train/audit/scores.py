@@ -59,7 +59,11 @@ def sampled_gaussian_scores(
         log_weights = binom.logpmf(counts, contributions, sample_rate)
     shifts = amplitude * counts
     scores = np.zeros(seen.shape[1])
-    for row in seen:  # (m,)
+    if contributions == 1:
+        for row in seen:  # (m,)
+            scores += _log_mixture((amplitude * row - amplitude**2 / 2) / noise_multiplier**2, sample_rate)
+        return scores
+    for row in seen:
         exponents = (row[:, None] * shifts - shifts**2 / 2) / noise_multiplier**2  # (m, k + 1)
         scores += logsumexp(exponents + log_weights, axis=1)
     return scores

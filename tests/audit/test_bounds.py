@@ -13,8 +13,9 @@ from scipy.stats import binom, norm
 from dp_train.audit import Claim, LowerBound, f_dp, steinke, tightest, two_run, verdict
 from dp_train.audit.bounds import guess_counts, refutes_curve, steinke_epsilon
 from dp_train.errors import ConfigError, DataError
+from dp_train.privacy.accounting import loss_distribution
 from dp_train.privacy.plan import PrivacyPlan
-from dp_train.privacy.trade_off import TradeOff
+from dp_train.privacy.trade_off import TradeOff, _deltas
 
 TRIALS = 200
 
@@ -98,6 +99,17 @@ def test_the_kept_lines_are_the_largest_everywhere(deltas: list[float], chance: 
     logs = np.linspace(-3, 3, len(deltas))
     largest = max((chance - delta) * math.exp(-log) for log, delta in zip(logs, deltas, strict=True))
     assert TradeOff.of(1.0, logs, np.array(deltas)).least(chance) == pytest.approx(max(0.0, largest), abs=1e-9)
+
+
+@pytest.mark.parametrize(("rate", "sigma", "steps"), [(1.0, 1.0, 1), (0.1, 0.7, 40), (0.01, 2.0, 500)])
+def test_the_curve_is_that_of_the_accountant_in_both_directions(rate: float, sigma: float, steps: int) -> None:
+    plan = PrivacyPlan(sample_rate=rate, expected_units=10, steps=steps, delta=1e-5, noise_multiplier=sigma)
+    loss = loss_distribution([plan.event()], plan.neighboring_relation, 1e-5, coarseness=10.0)
+    assert loss is not None
+    epsilons = np.concatenate([[0.0], np.geomspace(1e-3, 30, 60)])
+    for direction in (loss._pmf_remove, loss._pmf_add):
+        slowly = direction.get_delta_for_epsilon(epsilons.tolist())
+        assert _deltas(direction, epsilons) == pytest.approx(slowly, rel=1e-9, abs=1e-15)
 
 
 @given(st.integers(1, 40), st.data())
