@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
@@ -69,11 +69,11 @@ def test_f_dp_stays_below_the_truth_of_the_gaussian_mechanism_and_comes_close_to
     plan = gaussian(0.8)
     truth, claim = plan.epsilon(), Claim.of(plan)
     random, found = np.random.default_rng(3), []
-    for _ in range(TRIALS):
+    for _ in range(TRIALS // 2):
         included = random.random(500) < 0.5
         scores = included - 0.5 + 0.8 * random.standard_normal(500)
         found.append(f_dp(scores, included, claim=claim, guesses=150, centre=0.0).epsilon)
-    assert by_chance(sum(epsilon > truth for epsilon in found))
+    assert by_chance(sum(epsilon > truth for epsilon in found), len(found))
     assert np.median(found) > 0.45 * truth
 
 
@@ -144,6 +144,7 @@ def test_members_handed_in_first_gain_nothing_from_equal_scores() -> None:
     assert steinke(np.round(np.random.default_rng(6).random(1000)), included, delta=1e-6).epsilon < 0.5
 
 
+@settings(max_examples=30)
 @given(st.permutations(range(64)))
 def test_order_does_not_matter_where_scores_differ(order: list[int]) -> None:
     scores = np.random.default_rng(7).standard_normal(64)

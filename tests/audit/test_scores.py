@@ -98,11 +98,12 @@ def test_the_noise_that_is_there_is_seen(bands: int, scale: float) -> None:
     assert seen_noise(simulate(plan, included, seed=6, noise_scale=scale), plan) == pytest.approx(scale * 0.7, rel=0.08)
 
 
-def test_the_table_is_reproduced_and_half_the_noise_is_refuted_at_every_claim() -> None:
+def test_the_table_is_reproduced_at_its_ends_and_half_the_noise_is_refuted_there() -> None:
+    # All of it, with medians of seeds: scripts/audit_table.py.
     by_any, by_family = bounds_of_table(8.0, 1.0, seed=0)
-    assert 2.2 < by_any < by_family < 8
-    assert by_family > 3.6
-    for epsilon in (1.0, 2.0, 4.0, 8.0):
+    assert 2.4 < by_any < by_family < 8
+    assert by_family > 3.8
+    for epsilon in (1.0, 8.0):
         assert bounds_of_table(epsilon, 0.5, seed=1)[1] > epsilon
 
 
