@@ -25,7 +25,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -60,7 +60,6 @@ from dp_train.consent.tables import (
     COLUMNS,
     EVENTS,
     FACTS,
-    IMPORTS,
     KEYS,
     LINKS,
     METADATA,
@@ -190,15 +189,8 @@ class ConsentStore:
             links = [(one, other) for one, other, _ in identity_links(connection, None)]
         return {name.hex() for name in same_person(bytes.fromhex(pseudonym), links)}
 
-    def note_import(self, *, rows: int, held: int, unread: int, stopped: bool) -> None:
-        """Keep the counts of an import, which every snapshot carries on."""
-        with self.database.writing(LOCK) as connection:
-            number = connection.execute(sa.select(sa.func.max(IMPORTS.c.number))).scalar() or 0
-            now = microseconds(datetime.now(UTC))
-            insert_rows(connection, IMPORTS, [(number + 1, now, rows, held, unread, int(stopped))])
-
     def set_aside(self) -> int:
-        """Rows of all imports whose person could not be read: they count for nobody."""
+        """Different rows of all imports whose person could not be read: they count for nobody."""
         with self.database.reading() as connection:
             return rows_set_aside(connection)
 

@@ -100,9 +100,11 @@ IMPORTS = sa.Table(
     sa.Column("ended_time", _NUMBER, nullable=False),
     sa.Column("rows", _NUMBER, nullable=False),
     sa.Column("held", _NUMBER, nullable=False),
-    sa.Column("unread", _NUMBER, nullable=False),
+    sa.Column("unread", _NUMBER, nullable=False),  # of imports before `UNREAD` was there; 0 since
     sa.Column("stopped", _NUMBER, nullable=False),
 )
+UNREAD = sa.Table("consent_unread", METADATA, sa.Column("digest", sa.LargeBinary(16), primary_key=True))
+"""Unread rows that were seen before; each is counted once, whatever file it comes in and however often."""
 
 
 def number_for(pseudonym: bytes, salt: bytes) -> bytes:

@@ -3,6 +3,7 @@
 import dataclasses
 import random
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from dp_train.consent.events import EntityRole, EventState
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry
 from dp_train.consent.store import LOCK, ConsentStore, Fate
-from dp_train.consent.tables import EVENTS, LINKS, METADATA, TOMBSTONES, Row, body_of, record_commitment
+from dp_train.consent.tables import EVENTS, LINKS, METADATA, TERMS_TABLE, TOMBSTONES, Row, body_of, record_commitment
 from dp_train.errors import ConsentError, DataError, StoreError
 from dp_train.store.chain import canonical
 from dp_train.store.chain_key import open_key
 from dp_train.store.database import Database
+
+EAST, WEST = timezone(timedelta(hours=5)), timezone(timedelta(hours=-5))
 
 
 @pytest.fixture(autouse=True)
@@ -276,6 +279,39 @@ def test_no_denial_is_lost_whatever_id_it_bears_and_whenever_it_comes(
             for kind in one.content_kind:
                 assert not frozen.decide("ann", purpose, kind, day(30), ORG).allowed
     store.database.close()
+
+
+@pytest.mark.parametrize("field", ["event_time", "recorded_time", "data_from", "data_to", "expires_at"])
+@pytest.mark.parametrize("end", [datetime.min.replace(tzinfo=EAST), datetime.max.replace(tzinfo=WEST)])
+def test_a_time_of_an_older_version_beyond_the_calendar_never_allows_more_and_crashes_nothing(
+    store: ConsentStore, field: str, end: datetime
+) -> None:
+    kept = {"data_from": day(0), "data_to": day(99), "expires_at": day(200)}
+    grant, denial = event("ann", when=1, **kept), event("bob", EventState.WITHDRAWN, 1, **kept)
+    for one in (grant, denial):
+        object.__setattr__(one, field, end)  # the reader refuses it today
+    append(store, COMPANY, event("bob"), grant, denial)
+    found = {each.pii_principal_id: each for each in store.events(pseudonym=KEY.pseudonym("ann"))}
+    assert getattr(found[KEY.pseudonym("ann")], field).year == end.year
+    frozen = store.snapshot(as_of=AS_OF, rules=RULES, key=KEY)
+    assert not frozen.decide("bob", COMPOSE, CHAT, day(50), ORG).allowed
+    in_memory = ConsentRegistry(store.events(), rules=RULES, key=KEY).snapshot(as_of=AS_OF)
+    for person in ("ann", "bob"):
+        asked = (person, COMPOSE, CHAT, day(50), ORG)
+        assert frozen.decide(*asked) == in_memory.decide(*asked)
+    assert frozen.decide("ann", COMPOSE, CHAT, day(50), ORG).allowed == (
+        (field, end.year)
+        in {("data_from", 1), ("data_to", 9999), ("expires_at", 9999), ("event_time", 1), ("recorded_time", 9999)}
+    )
+
+
+def test_a_text_that_is_gone_is_one_line_for_whoever_reads(store: ConsentStore) -> None:
+    append(store, COMPANY, event("ann"))
+    with store.database.writing(LOCK) as connection:
+        connection.execute(TERMS_TABLE.delete())
+    for read in (store.counts, store.events):
+        with pytest.raises(StoreError, match="text of an event is gone"):
+            list(read())
 
 
 def test_a_store_that_was_emptied_and_filled_again_is_refused_by_the_next_start(store: ConsentStore) -> None:
