@@ -138,7 +138,7 @@ def _event(given: dict[str, Any], key: PrincipalKey | None, received: datetime) 
     else:
         given.setdefault("pii_principal_id", None)
     event = parse_event(given)
-    if event.event_state is EventState.RESOLVED:
+    if event.event_state in (EventState.RESOLVED, EventState.EXPUNGED):
         raise DataError("event_state is a word of the store alone; expected what a person or an organisation said")
     if event.event_state is EventState.ERASED and not (
         event.pii_principal_id is None

@@ -35,7 +35,7 @@ from dp_train.consent.appending import Batch, Fate, bury
 from dp_train.consent.cells import pack_cells
 from dp_train.consent.checkpoint import Checkpoints, whole_head
 from dp_train.consent.decisions import END, visible
-from dp_train.consent.events import ConsentEvent, EventState, denies, renews
+from dp_train.consent.events import NOBODYS, ConsentEvent, EventState, denies, renews
 from dp_train.consent.facts import microseconds, moment
 from dp_train.consent.identities import join, same_person
 from dp_train.consent.integrity import check_key, links_of, refuse_old, verify_store
@@ -74,6 +74,7 @@ from dp_train.errors import StoreError
 from dp_train.store.chain import Link, Verified
 from dp_train.store.database import Database, find_rows, insert_rows, shown
 
+_NOBODYS = frozenset(state.value for state in NOBODYS)
 LOCK = "consent"
 """The lock of `Database.writing` that every writer of consent takes."""
 
@@ -253,8 +254,8 @@ class ConsentStore:
     def counts(self) -> Iterator[tuple[Mapping[str, Any], int]]:
         """(terms as JSON has them, how many stored events say so), without events of people who were unlinked."""
         with self.database.reading() as connection:
-            erased = terms_in(connection, EventState.ERASED)
-        nobodys = sa.and_(EVENTS.c.person.is_(None), EVENTS.c.terms.not_in(erased))
+            own = [number for state in NOBODYS for number in terms_in(connection, state)]
+        nobodys = sa.and_(EVENTS.c.person.is_(None), EVENTS.c.terms.not_in(own))
         linked = sa.or_(nobodys, LINKS.c.number.is_not(None))
         joined = EVENTS.outerjoin(LINKS, LINKS.c.number == EVENTS.c.person)
         query = sa.select(EVENTS.c.terms, sa.func.count()).select_from(joined).where(linked).group_by(EVENTS.c.terms)
@@ -282,7 +283,7 @@ class ConsentStore:
                 for *values, linked in batch:
                     row = Row(*values)
                     said = names.terms(row.terms)
-                    if (row.person is not None and linked is None) or said["event_state"] == EventState.ERASED.value:
+                    if (row.person is not None and linked is None) or said["event_state"] in _NOBODYS:
                         continue
                     yield event_of(
                         row,

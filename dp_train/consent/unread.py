@@ -28,9 +28,10 @@ def note_unread(store: ConsentStore, contents: Iterable[bytes | None]) -> None:
     }
     if not digests:
         return
+    now = microseconds(datetime.now(UTC))
     with store.database.writing(LOCK) as connection:
-        known = {bytes(digest) for (digest,) in find_rows(connection, UNREAD.c, UNREAD.c.digest, digests)}
-        insert_rows(connection, UNREAD, [(digest,) for digest in sorted(digests - known)])
+        known = {bytes(digest) for (digest,) in find_rows(connection, (UNREAD.c.digest,), UNREAD.c.digest, digests)}
+        insert_rows(connection, UNREAD, [(digest, now, 0) for digest in sorted(digests - known)])
 
 
 def note_import(store: ConsentStore, *, rows: int, held: int, stopped: bool) -> None:
