@@ -31,7 +31,7 @@ exit codes:
   4  consent is missing              9  the database of consent and ledger cannot be used
   10 an import is done, and rows of it are set aside: held or unread
   11 done, but the folder of a run of these people is not found
-  12 an action for people who left is overdue
+  12 an action for people who left is overdue, or something is kept past its date
                                      130 Ctrl-C, 143 SIGTERM: ended cleanly, ε spent is printed"""
 
 
