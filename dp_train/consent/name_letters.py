@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
 
 import regex
 
@@ -41,8 +43,14 @@ def fold(word: str) -> str:
     return "".join(char for char in plain if not unicodedata.combining(char) and not INVISIBLE.match(char))
 
 
-def words(text: str) -> list[str]:
+@lru_cache(maxsize=4)
+def plain_words(text: str) -> tuple[str, ...]:
+    """Folded words of an ASCII text, in order; what is kept are the last few texts of this process, in memory alone."""
+    return tuple(PLAIN_WORD.findall(text.lower()))
+
+
+def words(text: str) -> Sequence[str]:
     """Folded words of a text, in order."""
     if text.isascii():
-        return PLAIN_WORD.findall(text.lower())
+        return plain_words(text)
     return [fold(word) for word in WORD.findall(text)]

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cached_property
-from itertools import pairwise
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from functools import cached_property, lru_cache
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 from dp_train.consent.name_cases import declined_begins, declined_forms, stems
@@ -63,12 +63,12 @@ class NameIndex:
     """
 
     def __init__(self, names: Mapping[str, str], *, whole: bool = False) -> None:
-        self._forms: dict[str, list[Form]] = {}
+        self._forms: dict[str, Sequence[Form]] = {}
         self._unspaced: list[tuple[str, str]] = []
         for person_id, name in names.items():
-            for form in forms_of(person_id, name):
-                if not whole or form.whole:
-                    self._forms.setdefault(form.words[0], []).append(form)
+            for word, forms in _by_first_word(person_id, name, whole):
+                known = self._forms.get(word)
+                self._forms[word] = _longest_first([*known, *forms]) if known else forms
             length = len(name.replace(" ", "")) if whole else 0
             self._unspaced.extend((form, person_id) for form in unspaced_forms(name) if len(form) >= length)
         self._people = tuple(names.items())
@@ -77,10 +77,8 @@ class NameIndex:
         self._prefixed = not all(map(str.isascii, self._begins))
         # What is mistyped, or written without the vowels that its script leaves out, tells a part of a name alone.
         self._typed = [] if whole else [typing_errors(*person) for person in self._people]
+        self._typed_words = frozenset(chain.from_iterable(self._typed))
         self._consonants = [] if whole else list(filter(None, (by_consonants(*person) for person in self._people)))
-        for forms in self._forms.values():
-            if len(forms) > 1:
-                forms.sort(key=lambda form: -len(form.words))
         # A longer name goes before a part of it, and any name before one character with an honorific.
         self._unspaced.sort(key=lambda item: (item[0].endswith(HONORIFICS), -len(item[0])))
 
@@ -92,18 +90,20 @@ class NameIndex:
         text = _visible(text)[0]
         if any(written in text for written, _ in self._unspaced):
             return True
-        if self._disjoint(text):
+        likely = self._likely(text)
+        if not likely:
             return False
         found = _words_of(text, ())
-        return any(self._forms_at(text, found, index) for index in range(len(found)))
+        return any(self._forms_at(text, found, index) for index, word in enumerate(found) if word.folded in likely)
 
     def people_in(self, text: str) -> set[str]:
         """Everybody of whom any form stands in the text, in any case."""
         text = _visible(text)[0]
         people = {person_id for written, person_id in self._unspaced if written in text}
-        if not self._disjoint(text):
+        if likely := self._likely(text):
             found = _words_of(text, ())
-            people |= {form.person_id for index in range(len(found)) for form in self._forms_at(text, found, index)}
+            indices = (index for index, word in enumerate(found) if word.folded in likely)
+            people |= {form.person_id for index in indices for form in self._forms_at(text, found, index)}
         return people
 
     def find(
@@ -131,14 +131,15 @@ class NameIndex:
             here = [(bisect_left(places, start), bisect_left(places, end)) for start, end in covered]
             spans = self.find(text, hints=hints, covered=here, declarative=declarative)
             return [NameSpan(places[s.start], places[s.end - 1] + 1, s.person_id) for s in spans]
-        if not self._unspaced and self._disjoint(text):
+        likely = self._likely(text)
+        if not likely and not self._unspaced:
             return []
         taken = list(covered)
         spans = list(self._find_unspaced(text, taken))
-        found = _words_of(text, taken)
+        found = _words_of(text, taken) if likely else []
         reached = 0
         for index, word in enumerate(found):
-            if word.start < reached:
+            if word.start < reached or word.folded not in likely:
                 continue
             for form in _preferred(self._forms_at(text, found, index), hints):
                 if _is_name(text, found, index, form, form.person_id in hints or declarative):
@@ -147,16 +148,14 @@ class NameIndex:
                     break
         return sorted(spans)
 
-    def _forms_at(self, text: str, found: Sequence[_Word], index: int) -> list[Form]:
+    def _forms_at(self, text: str, found: Sequence[_Word], index: int) -> Sequence[Form]:
         """Forms that stand at a word, longest first; where there is none, what it may be a case of."""
         word = found[index]
         whole = [form for form in self._forms.get(word.folded, ()) if _matches(form, text, found, index)]
         if whole or text[word.start].islower():  # scripts without case have no lower one
             return whole
-        if word.folded[:3] in self._begins or (self._prefixed and not word.folded.isascii()):
-            for stem in (word.folded, *stems(word.folded)):
-                if stem in self._stems:
-                    return self._stems[stem]
+        if stem := self._stem_of(word.folded):
+            return self._stems[stem]
         typed = [forms[word.folded] for forms in self._typed if word.folded in forms]
         if typed or not self._consonants or not word.folded.isascii():
             return typed
@@ -173,18 +172,28 @@ class NameIndex:
                     stems_.setdefault(form.words[0], []).append(form)
         return stems_
 
-    def _disjoint(self, text: str) -> bool:
-        """Whether no word of the text can begin a name."""
+    def _stem_of(self, word: str) -> str:
+        """The stem of a name that a folded word may be a case of, or nothing."""
+        if word[:3] in self._begins or (self._prefixed and not word.isascii()):
+            for stem in (word, *stems(word)):
+                if stem in self._stems:
+                    return stem
+        return ""
+
+    def _likely(self, text: str) -> Set[str]:
+        """Folded words of the text at which a name may stand: none in most texts, and no other one is looked at."""
         found = words(text)
-        if not self._forms.keys().isdisjoint(found):
-            return False
-        if not text.islower() and not all(forms.keys().isdisjoint(found) for forms in self._typed):
-            return False
-        if self._consonants and not text.islower():
-            return False
+        likely = set() if self._forms.keys().isdisjoint(found) else self._forms.keys() & found
+        declined = [word for word in found if word[:3] in self._begins]
         if self._prefixed and not text.isascii():
-            return False
-        return self._begins.isdisjoint([word[:3] for word in found])
+            declined += (word for word in found if not word.isascii())
+        likely.update(filter(self._stem_of, declined))
+        if not text.islower():  # the others have to be written large
+            if not self._typed_words.isdisjoint(found):
+                likely |= self._typed_words.intersection(found)
+            if self._consonants:
+                likely.update(found)
+        return likely
 
     def _find_unspaced(self, text: str, taken: list[tuple[int, int]]) -> Iterator[NameSpan]:
         """Occurrences in scripts without spaces; each is added to the taken spans."""
@@ -215,6 +224,20 @@ class FullNames:
         return self._index.people_in(text)
 
 
+@lru_cache(maxsize=4096)
+def _by_first_word(person_id: str, name: str, whole: bool) -> tuple[tuple[str, Sequence[Form]], ...]:
+    """The forms of one person by the word that they begin with, the longest first; kept as `forms_of` keeps them."""
+    found: dict[str, list[Form]] = {}
+    for form in forms_of(person_id, name):
+        if not whole or form.whole:
+            found.setdefault(form.words[0], []).append(form)
+    return tuple((word, _longest_first(forms)) for word, forms in found.items())
+
+
+def _longest_first(forms: Sequence[Form]) -> Sequence[Form]:
+    return sorted(forms, key=lambda form: -len(form.words)) if len(forms) > 1 else forms
+
+
 def _visible(text: str) -> tuple[str, list[int]]:
     """The text without what nobody sees, and where each character stood; no places if nothing was taken out."""
     if text.isascii() or not INVISIBLE.search(text):
@@ -229,7 +252,18 @@ def _words_of(text: str, taken: Sequence[tuple[int, int]]) -> list[_Word]:
         found = [_Word(match.start(), match.end(), match.group()) for match in PLAIN_WORD.finditer(text.lower())]
     else:
         found = [_Word(match.start(), match.end(), fold(match.group())) for match in WORD.finditer(text)]
-    return [word for word in found if is_free(taken, word.start, word.end)] if taken else found
+    return _free_words(found, taken) if taken else found
+
+
+def _free_words(found: Sequence[_Word], taken: Sequence[tuple[int, int]]) -> list[_Word]:
+    """Those that touch no taken span; both are sorted."""
+    free, after = [], 0
+    for word in found:
+        while after < len(taken) and taken[after][1] <= word.start:
+            after += 1
+        if after == len(taken) or word.end <= taken[after][0]:
+            free.append(word)
+    return free
 
 
 def _matches(form: Form, text: str, found: Sequence[_Word], index: int) -> bool:
