@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from dp_train.anonymize.glance import BOX, HOUSE, NUMBER, STREET, is_strange, keywords, looks
+from dp_train.anonymize.keywords import BOX, HOUSE, NUMBER, STREET, keywords
 from dp_train.anonymize.labels import Labels, Place
+from dp_train.anonymize.shapes import is_strange, looks
 
 _U = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĘĚĞĢĪİĶŁĻŃŅŇŌŐŘŚŞŠŢȚȘŤŪŮŰŹŻŽΑ-ΩΆΈΉΊΌΎΏА-ЯЁІЇЄҐ"
 _W = rf"[{_U}][^\W\d_]{{0,30}}(?:['’.\-][^\W\d_]{{1,30}}){{0,3}}\.?"  # a word with a capital
@@ -166,15 +167,14 @@ def _streets(text: str) -> Iterator[re.Match[str]]:
     """Where a pattern of an alphabet with capitals holds, group by group."""
     sharp = not is_strange(text)
     english, within, before, by_postcode = _GROUPS
-    if _NUMBER_AND_CAPITAL.search(text):
-        words = keywords(text)
-        street, house, box = english
-        if words & STREET and _ENGLISH_STREET.search(text):
-            yield from street.finditer(text)
-        if words & HOUSE and words & NUMBER:
-            yield from house.finditer(text)
-        if words & BOX:
-            yield from box.finditer(text)
+    words = keywords(text)
+    street, house, box = english
+    by_street = words & STREET and _ENGLISH_STREET.search(text) is not None
+    by_house = words & HOUSE and words & NUMBER
+    if (by_street or by_house or words & BOX) and _NUMBER_AND_CAPITAL.search(text):
+        yield from street.finditer(text) if by_street else ()
+        yield from house.finditer(text) if by_house else ()
+        yield from box.finditer(text) if words & BOX else ()
     ends = _WITHIN_A_WORD.ends(text)
     if ends and (not sharp or any(_SPACE_AND_DIGIT.match(text, end) for end in ends)):
         yield from chain.from_iterable(pattern.finditer(text) for pattern in within)
@@ -183,7 +183,7 @@ def _streets(text: str) -> Iterator[re.Match[str]]:
             pattern.finditer(text) if not sharp else find(pattern, text)
             for pattern, find in zip(before, _BY_WORD, strict=True)
         )
-    if _POSTCODE.search(text):
+    if looks(text, b" 000", b"-000") and _POSTCODE.search(text):
         town, name = by_postcode
         if not sharp or _POSTCODE_AND_TOWN.search(text):
             yield from chain(town.finditer(text), name.finditer(text))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, reduce
 from itertools import chain
+from operator import or_
 from typing import NamedTuple
 
-from dp_train.consent.name_letters import plain_words
+from dp_train.anonymize.shapes import is_strange, skeleton
+from dp_train.consent.name_letters import words
 
 Place = tuple[int, int]
 
@@ -22,11 +24,16 @@ class Labels:
     word; of others (and after Hebrew and Arabic prefixes) it may stand anywhere.
 
     Args:
-      words: the labels, separated by spaces.
+      labels: separated by spaces.
+
+    Attributes:
+      bit: of this table among all, see `may_stand`.
     """
 
-    def __init__(self, words: str) -> None:
-        for label in words.split():
+    def __init__(self, labels: str) -> None:
+        self.bit = 1 << len(_TABLES)
+        _TABLES.append(self)
+        for label in labels.split():
             word = label.strip("~|").replace("_", " ")
             head = _HEAD.split(word, maxsplit=1)[0]
             whole = label[-1] == "|"
@@ -38,11 +45,18 @@ class Labels:
                 _BY_BEGIN.setdefault(word[:3], []).append(entry)
                 if word.isascii():
                     _BY_HEAD.setdefault(entry.head, []).append(entry)
+            if not word.isascii():
+                sign = next(sign for sign in word if not sign.isascii())
+                _BY_SIGN.setdefault(sign, []).append(entry)
         labels_of.cache_clear()
+
+    def may_stand(self, text: str) -> bool:
+        """Whether `places` is worth asking."""
+        return _tables(text) & self.bit != 0
 
     def places(self, text: str) -> Sequence[Place]:
         """Where labels stand in a text, in any case; in no order."""
-        return _found(text).get(self, ())
+        return _found(text).get(self, ()) if _tables(text) & self.bit else ()
 
     def ends(self, text: str) -> list[int]:
         """Where labels end, left to right."""
@@ -58,12 +72,15 @@ class _Label(NamedTuple):
     table: Labels
 
 
+_TABLES: list[Labels] = []
 _BY_BEGIN: dict[str, list[_Label]] = {}
 """All labels of all tables by their first letters, so that a text is gone through once."""
 _WITHIN: list[_Label] = []
 """Those that may end a compound."""
 _BY_HEAD: dict[str, list[_Label]] = {}
 """Those in ASCII by their heads."""
+_BY_SIGN: dict[str, list[_Label]] = {}
+"""Those that are not in ASCII by the first of their signs that is none."""
 _WORD_BEGINS = re.compile(r"(?<![^\W\d_])(?=([^\W\d_].{0,2}))", re.DOTALL)
 
 
@@ -82,14 +99,25 @@ def labels_of(word: str) -> tuple[_Label, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=1 << 15)
+def _tables_of(word: str) -> int:
+    return reduce(or_, (label.table.bit for label in labels_of(word)), 0)
+
+
+@lru_cache(maxsize=4)
+def _tables(text: str) -> int:
+    """Bits of the tables of which a label may stand in the text."""
+    if text.isascii():
+        return reduce(or_, map(_tables_of, words(text)), 0)
+    return reduce(or_, (label.table.bit for label in _likely(text)), 0)
+
+
 @lru_cache(maxsize=4)
 def _found(text: str) -> dict[Labels, list[Place]]:
     """Where labels of each table stand; what is kept are the last few texts of this process, in memory alone."""
-    lowered = text.lower()
-    if len(lowered) != len(text):  # "İ" becomes two
-        lowered = "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
+    lowered = _lowered(text)
     found: dict[Labels, list[Place]] = {}
-    for label in _likely_of_ascii(text) if text.isascii() else _likely(lowered):
+    for label in _likely(text):
         word = label.word
         start = lowered.find(word)
         while start >= 0:
@@ -101,16 +129,36 @@ def _found(text: str) -> dict[Labels, list[Place]]:
     return found
 
 
-def _likely_of_ascii(text: str) -> Iterable[_Label]:
-    return dict.fromkeys(chain.from_iterable(map(labels_of, plain_words(text))))
+def _lowered(text: str) -> str:
+    """Small letters, each in its place."""
+    lowered = text.lower()
+    if len(lowered) != len(text):  # "İ" becomes two
+        lowered = "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
+    return lowered
 
 
-def _likely(lowered: str) -> list[_Label]:
+@lru_cache(maxsize=4)
+def _likely(text: str) -> tuple[_Label, ...]:
+    """Labels that may stand in a text; all that do are among them."""
+    if text.isascii():
+        return tuple(dict.fromkeys(chain.from_iterable(map(labels_of, words(text)))))
+    lowered = _lowered(text)
+    signs = _BY_SIGN.keys() & set(lowered)
+    if is_strange(text):
+        begins = _begins(lowered)
+        return (
+            *(label for begin in _BY_BEGIN.keys() & begins for label in _BY_BEGIN[begin] if label.word in lowered),
+            *(label for label in _WITHIN if label.word in lowered),
+        )
+    plain = words(skeleton(text).decode())
+    of_ascii = dict.fromkeys(chain.from_iterable(map(labels_of, plain)))
+    return (*of_ascii, *(label for sign in signs for label in _BY_SIGN[sign] if label.word in lowered))
+
+
+def _begins(lowered: str) -> set[str]:
     begins = set(_WORD_BEGINS.findall(lowered))
     begins.update(lowered[place : place + 3] for place in range(len(lowered) - 1) if lowered[place] >= "\u0530")
-    begins |= {begin[:2] for begin in begins}
-    likely = [label for begin in _BY_BEGIN.keys() & begins for label in _BY_BEGIN[begin] if label.word in lowered]
-    return likely + [label for label in _WITHIN if label.word in lowered]
+    return begins | {begin[:2] for begin in begins}
 
 
 DOCUMENTS = Labels(

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dp_train.anonymize import codes, glance, links, secrets
+from dp_train.anonymize import codes, keywords, links, secrets
 from dp_train.anonymize.addresses import street_addresses
-from dp_train.anonymize.birth_dates import birth_dates
-from dp_train.anonymize.glance import has_run, keywords, looks, shape
+from dp_train.anonymize.birth_dates import AFTER, BEFORE, birth_dates
 from dp_train.anonymize.labelled import accounts, documents, labelled_plates, plates
-from dp_train.anonymize.labels import Place
+from dp_train.anonymize.labels import BANK, DOCUMENTS, PLATES, WEAK_BANK, Labels, Place
 from dp_train.anonymize.national_ids import national_ids
 from dp_train.anonymize.numbers import cards, ibans, phones, social_security
+from dp_train.anonymize.shapes import has_code, has_hexadecimal, has_run, looks, shape, signs
 from dp_train.consent.names import is_free
 
 EMAIL, PHONE, URL, IP, CARD = "[EMAIL]", "[PHONE]", "[URL]", "[IP]", "[CARD]"
@@ -85,24 +85,25 @@ class _Seen:
       code_word: a word for a passcode is there. long_word: sixteen signs without a space.
     """
 
-    __slots__ = ("_lowered", "_pieces", "ascii", "bare", "code_word", "digits", "dot", "long_word", "text")
+    __slots__ = ("_lowered", "_pieces", "_secret", "ascii", "bare", "code_word", "digits", "dot", "long_word", "text")
 
     def __init__(self, text: str, bare: str) -> None:
         self.text, self.bare, self.ascii = text, bare, text.isascii()
         self._lowered: str | None = None
         self._pieces: list[str] | None = None
+        self._secret: bool | None = None
         if self.ascii:
             self.digits = shape(bare).count(b"0")
             self.dot = "." in bare and _INNER_DOT.search(bare) is not None
             self.long_word = has_run(bare, 16)
-            self.code_word = keywords(text) & glance.CODE > 0
+            self.code_word = keywords.keywords(text) & keywords.CODE > 0
             if self.code_word and bare is not text:  # in a surrogate, perhaps
-                self.code_word = any(map(self.lowered.__contains__, glance.CODES))
+                self.code_word = any(map(self.lowered.__contains__, keywords.CODES))
         else:
             self.digits = len(_DIGIT.findall(bare))
             self.dot = _INNER_DOT.search(self.lowered) is not None
             self.long_word = _LONG_WORD.search(self.lowered) is not None
-            self.code_word = any(map(self.lowered.__contains__, glance.CODES + _OTHER_CODES))
+            self.code_word = any(map(self.lowered.__contains__, keywords.CODES + _OTHER_CODES))
 
     @property
     def lowered(self) -> str:
@@ -111,9 +112,18 @@ class _Seen:
             self._lowered = self.bare.lower()
         return self._lowered
 
+    @property
+    def secret(self) -> bool:
+        """Whether keys and tokens are looked for: a long word of their letters, or a word for them and a digit."""
+        if self._secret is None:
+            keys = self.long_word and _LONG_KEY.search(self.lowered) is not None
+            keys = keys or "bearer" in self.lowered
+            self._secret = keys or (self.digits > 0 and any(map(self.lowered.__contains__, _SECRET_WORDS)))
+        return self._secret
+
     def has(self, families: int) -> bool:
         """Whether a word of one of these families may stand in the whole text."""
-        return keywords(self.text) & families != 0
+        return keywords.keywords(self.text) & families != 0
 
     def pieces(self, taken: Sequence[Place]) -> list[str]:
         """What is long and has no space in it, outside of what was taken when this was asked first."""
@@ -148,16 +158,10 @@ _LONG_KEY = re.compile(r"[\w+/=\-]{16}")
 _SECRET_WORDS = ("key", "token", "secret", "credential", "jeton", "schlüssel", "clé", "clave", "キー", "トークン")
 
 
-def _secret(seen: _Seen) -> bool:
-    if (seen.long_word and _LONG_KEY.search(seen.lowered)) or "bearer" in seen.lowered:
-        return True
-    return seen.digits > 0 and any(map(seen.lowered.__contains__, _SECRET_WORDS))
-
-
 def _hardware(seen: _Seen) -> bool:
     """Eight pairs, three groups with dots, or a word for it."""
     signs = seen.bare.count(":") >= 7 or seen.bare.count("-") >= 7
-    return signs or seen.dot or any(map(seen.lowered.__contains__, glance.HARDWARE))
+    return signs or seen.dot or any(map(seen.lowered.__contains__, keywords.HARDWARE))
 
 
 def _network(seen: _Seen) -> bool:
@@ -193,8 +197,22 @@ class _Kind:
     may_find: Callable[[_Seen, Sequence[Place]], bool] = lambda seen, taken: True
 
 
-def _announced(seen: _Seen, taken: Sequence[Place]) -> bool:
-    return seen.has(glance.LABEL)
+def _labelled(*tables: Labels) -> Callable[[_Seen, Sequence[Place]], bool]:
+    return lambda seen, taken: any(table.may_stand(seen.text) for table in tables)
+
+
+def _of_meeting(seen: _Seen, taken: Sequence[Place]) -> bool:
+    return seen.has(keywords.MEETING) or not signs(seen.text).isdisjoint("éóãÉÓÃ会ミ")
+
+
+def _of_passcode(seen: _Seen, taken: Sequence[Place]) -> bool:
+    if seen.has(keywords.PASSCODE) or (seen.has(keywords.BARE_CODE) and seen.has(keywords.OF_A_LOCK)):
+        return True
+    return not signs(seen.text).isdisjoint("èñóÈÑÓパ暗")
+
+
+def _of_plate(seen: _Seen, taken: Sequence[Place]) -> bool:
+    return looks(seen.text, b"-000-", b"-A 0", b"-AA 0") or any(sign >= "\u0400" for sign in signs(seen.text))
 
 
 _KINDS = (
@@ -220,31 +238,31 @@ _KINDS = (
         secrets.credentials,
         0,
         lambda seen: seen.long_word,
-        lambda seen, _: "Key=" in seen.text or "sig=" in seen.text or seen.has(glance.CREDENTIAL),
+        lambda seen, _: "Key=" in seen.text or "sig=" in seen.text or seen.has(keywords.CREDENTIAL),
     ),
     _Kind(
         SECRET,
         secrets.known_secrets,
         0,
-        _secret,
+        lambda seen: seen.secret,
         lambda seen, taken: any(map(secrets.may_be_known_secret, seen.pieces(taken))),
     ),
-    _Kind(SECRET, secrets.bearers, 0, _secret, lambda seen, _: seen.has(glance.CREDENTIAL)),
-    _Kind(SECRET, secrets.assigned, 0, _secret, lambda seen, _: seen.has(glance.SECRET)),
+    _Kind(SECRET, secrets.bearers, 0, lambda seen: seen.secret, lambda seen, _: seen.has(keywords.CREDENTIAL)),
+    _Kind(SECRET, secrets.assigned, 0, lambda seen: seen.secret, lambda seen, _: seen.has(keywords.SECRET)),
     _Kind(
         SECRET,
         secrets.random_words,
         0,
-        _secret,
+        lambda seen: seen.secret,
         lambda seen, taken: any(map(secrets.may_be_random, seen.pieces(taken))),
     ),
     _Kind(
-        SSN, social_security, 9, may_find=lambda seen, _: seen.has(glance.SOCIAL) or looks(seen.text, b"000-00-0000")
+        SSN, social_security, 9, may_find=lambda seen, _: seen.has(keywords.SOCIAL) or looks(seen.text, b"000-00-0000")
     ),
-    _Kind(ACCOUNT, accounts, 5, may_find=_announced),
-    _Kind(ID, documents, 4, may_find=_announced),
+    _Kind(ACCOUNT, accounts, 5, may_find=_labelled(BANK, WEAK_BANK)),
+    _Kind(ID, documents, 4, may_find=_labelled(DOCUMENTS)),
     _Kind(CARD, cards, 12, may_find=lambda seen, _: looks(seen.text, b"0" * 12, without=b" -")),
-    _Kind(ID, national_ids, 6, may_find=lambda seen, _: glance.has_code(seen.text)),
+    _Kind(ID, national_ids, 6, may_find=lambda seen, _: has_code(seen.text)),
     _Kind(
         IP,
         secrets.hardware_addresses,
@@ -253,35 +271,27 @@ _KINDS = (
         lambda seen, _: (
             seen.text.count(":") + seen.text.count("-") >= 7
             or secrets.AMONG_DOTS.search(seen.text) is not None
-            or seen.has(glance.MAC)
+            or (seen.has(keywords.MAC) and has_hexadecimal(seen.text))
         ),
     ),
     _Kind(IP, links.ipv4, 4, _network, lambda seen, _: looks(seen.text, b"0.0") and seen.text.count(".") >= 3),
     _Kind(IP, links.mac, 0, _network, lambda seen, _: seen.text.count(":") + seen.text.count("-") >= 5),
     _Kind(IP, links.ipv6, 1, _network, lambda seen, _: "::" in seen.text or seen.text.count(":") >= 6),
-    _Kind(MEETING_ID, codes.named_meetings, 0, _meeting, lambda seen, _: seen.has(glance.MEETING) or not seen.ascii),
+    _Kind(MEETING_ID, codes.named_meetings, 0, _meeting, lambda seen, _: seen.has(keywords.MEETING) or not seen.ascii),
     _Kind(MEETING_ID, codes.meetings, 11, _meeting, lambda seen, _: looks(seen.text, b"000 0000 0000")),
-    _Kind(PASSCODE, secrets.phrases, 0, lambda seen: seen.code_word, _announced),
+    _Kind(PASSCODE, secrets.phrases, 0, lambda seen: seen.code_word, _labelled(secrets.PHRASES)),
     _Kind(
         PASSCODE,
         secrets.passwords,
         0,
         lambda seen: seen.code_word,
-        lambda seen, _: seen.has(glance.LABEL | glance.PASSWORD),
+        lambda seen, _: seen.has(keywords.PASSWORD) or secrets.PASSWORD.may_stand(seen.text),
     ),
-    _Kind(
-        PASSCODE,
-        codes.passcodes,
-        0,
-        _passcode,
-        lambda seen, _: (
-            seen.has(glance.PASSCODE) or not seen.ascii or (seen.has(glance.BARE_CODE) and seen.has(glance.OF_A_LOCK))
-        ),
-    ),
-    _Kind(PASSCODE, codes.combinations, 2, _passcode, lambda seen, _: seen.has(glance.COMBINATION)),
-    _Kind(BIRTH_DATE, birth_dates, 2, may_find=_announced),
-    _Kind(PLATE, plates, 2, may_find=lambda seen, _: not seen.ascii or looks(seen.text, b"-000-", b"-A 0", b"-AA 0")),
-    _Kind(PLATE, labelled_plates, 2, may_find=_announced),
+    _Kind(PASSCODE, codes.passcodes, 0, _passcode, _of_passcode),
+    _Kind(PASSCODE, codes.combinations, 2, _passcode, lambda seen, _: seen.has(keywords.COMBINATION)),
+    _Kind(BIRTH_DATE, birth_dates, 2, may_find=_labelled(BEFORE, AFTER)),
+    _Kind(PLATE, plates, 2, may_find=_of_plate),
+    _Kind(PLATE, labelled_plates, 2, may_find=_labelled(PLATES)),
     _Kind(ADDRESS, street_addresses, 1),
     _Kind(PHONE, phones, 7, may_find=lambda seen, _: looks(seen.text, b"0" * 7, without=b" .-()/?")),
 )

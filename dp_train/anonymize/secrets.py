@@ -7,8 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from dp_train.anonymize.glance import PASSWORD as PASSWORD_WORD
-from dp_train.anonymize.glance import keywords
+from dp_train.anonymize.keywords import PASSWORD as PASSWORD_WORD
+from dp_train.anonymize.keywords import keywords
 from dp_train.anonymize.labels import Labels, Place
 
 _VENDOR_KEY = re.compile(

@@ -1,20 +1,15 @@
-"""What a text holds, looked at once, so that most recognisers are passed over without a search.
+"""Words that recognisers wait for, by families: by one look at its words a text is passed over by most of them.
 
-Three looks, each cheap: its *shape* (what class of sign stands where), its *keywords* (which families of words that
-recognisers wait for stand in it) and, in `labels`, its labels. All err on one side: what they deny is not there.
-Most chat has no digit, no sign and no keyword, and is done after them. In text with signs whose case or value is
-unlike ASCII's (`is_strange`) nothing is denied.
+What is said here errs on one side: where a family is denied, none of its words is there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import lru_cache, reduce
-from operator import or_
+from functools import lru_cache
 
-from dp_train.anonymize.labels import labels_of
-from dp_train.consent.name_letters import PLAIN_WORD, plain_words
+from dp_train.anonymize.shapes import is_strange, skeleton
+from dp_train.consent.name_letters import words
 
 _CODES_TEXT = """
     pass pwd pin code otp kenn contrase clave senha lock bearer phrase frase mnemo satz wachtw kodeord adgang salasana
@@ -42,8 +37,7 @@ HOUSE = 1 << 11  # no "House No", but for the No
 NUMBER = 1 << 12  # no "No", "No8"
 CREDENTIAL = 1 << 13  # neither "bearer" nor "authorization"
 BOX = 1 << 14  # no post-office box
-LABEL = 1 << 15  # no label of any table in `labels`
-_EVERYTHING = (1 << 16) - 1
+EVERYTHING = (1 << 15) - 1
 
 _PASSCODE_TEXT = """
     passcode pass password passwd pwd passphrase pin kennwort passwort otp kenncode zugangscode zugriffscode passe clave
@@ -88,8 +82,6 @@ def _families(word: str) -> int:
             found |= family
     if _NUMBER.fullmatch(word):
         found |= NUMBER
-    if labels_of(word):
-        found |= LABEL
     return found
 
 
@@ -99,64 +91,22 @@ def keywords(text: str) -> int:
 
     Words of other alphabets are not among them: of a text that is not ASCII, ask for those by other means.
     """
-    if text.isascii():
-        found: Sequence[str] = plain_words(text)
-    elif is_strange(text):
-        return _EVERYTHING
-    else:
-        found = PLAIN_WORD.findall(skeleton(text).decode().lower())
-    families = reduce(or_, map(_families, found), 0)
-    return families if text.isascii() else families | LABEL
+    if is_strange(text):
+        return EVERYTHING
+    found = words(text if text.isascii() else skeleton(text).decode())
+    if _plain.issuperset(found):
+        return 0
+    families = 0
+    for word in set(found).difference(_plain):
+        if here := _families(word):
+            families |= here
+        elif len(word) <= _LONGEST:
+            if len(_plain) >= _MOST:
+                _plain.clear()
+            _plain.add(word)
+    return families
 
 
-# Signs outside ASCII that count as digits, or that a pattern without case takes for a letter of ASCII.
-_STRANGE = re.compile(r"[ſKİı]|(?![0-9])\d")
-
-
-@lru_cache(maxsize=4)
-def is_strange(text: str) -> bool:
-    """Whether signs of other alphabets may count as digits or as letters of ASCII."""
-    return not text.isascii() and _STRANGE.search(text) is not None
-
-
-def skeleton(text: str) -> bytes:
-    """The text's ASCII, in place; "?" for all else."""
-    return text.encode("ascii", "replace")
-
-
-_SPACES = b" \t\n\r\f\v\x1c\x1d\x1e\x1f"
-_SHAPE = bytes(
-    ord("0") if chr(code).isdigit() and code < 128
-    else ord("a") if 97 <= code <= 122
-    else ord("A") if 65 <= code <= 90
-    else ord(" ") if code in _SPACES
-    else code
-    for code in range(256)
-)  # fmt: skip
-_SOLID = bytes(ord(" ") if code in _SPACES else ord("x") for code in range(256))
-
-
-@lru_cache(maxsize=4)
-def shape(text: str) -> bytes:
-    """Digits as "0", letters as "A" and "a", spaces as " ", signs as they are, what is not ASCII as "?"."""
-    return skeleton(text).translate(_SHAPE)
-
-
-def looks(text: str, *shapes: bytes, without: bytes = b"") -> bool:
-    """Whether one of these shapes may stand in a text, when some signs are left out."""
-    seen = shape(text).translate(None, without) if without else shape(text)
-    return any(map(seen.__contains__, shapes)) or is_strange(text)
-
-
-def has_run(text: str, length: int) -> bool:
-    """Whether so many signs that are no spaces stand in a row, in ASCII text."""
-    return len(text) >= length and b"x" * length in text.encode().translate(_SOLID)
-
-
-_SIGNS_BETWEEN = b" .-/+"
-_CAPITAL_AS_DIGIT = bytes.maketrans(b"A", b"0")
-
-
-def has_code(text: str) -> bool:
-    """Whether seven capitals and digits may stand in a row, with at most a sign between each two."""
-    return b"0" * 7 in shape(text).translate(_CAPITAL_AS_DIGIT, _SIGNS_BETWEEN) or is_strange(text)
+_plain: set[str] = set()
+"""Words of earlier texts that belong to no family, in the memory of this process alone; not more than `_MOST`."""
+_MOST, _LONGEST = 1 << 16, 32
