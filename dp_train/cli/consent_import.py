@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dp_train.cli.consent_store import open_store
 from dp_train.cli.load_config import compose
 from dp_train.cli.show import console, table
 from dp_train.consent.event_json import words_of, write_events
@@ -24,7 +25,6 @@ from dp_train.consent.vendors import Vendor, read_mapping, vendor_rows
 from dp_train.errors import ConfigError, ConsentError, DataError
 from dp_train.runs.populations import embedded_events, principal_key
 from dp_train.runs.recipe import Recipe, StoreConfig
-from dp_train.store.database import Database, absolute_url
 from dp_train.store.heads import keep_heads
 
 SET_ASIDE = 10
@@ -41,11 +41,14 @@ def run(options: Namespace) -> int:
         return _import_embedded(config_of(options, options.words), options)
     if len(options.words) != 1:
         raise ConfigError(f"consent import: {len(options.words)} files; expected one, or key=value with --embedded")
-    database = Database(absolute_url(options.store, Path.cwd()))
+    path = Path(options.words[0])
+    if not path.exists():  # before a store is made for it
+        raise DataError(f"consent import: {path}: no such file; expected one that can be read")
+    store = open_store(options, makes=True, copies=True)
     try:
-        return _import(ConsentStore(database), Path(options.words[0]), options)
+        return _import(store, path, options)
     finally:
-        database.close()
+        store.database.close()
 
 
 def config_of(options: Namespace, overrides: list[str]) -> Recipe:
@@ -84,14 +87,14 @@ def _import_embedded(config: Recipe, options: Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "embedded.jsonl"
         write_events(embedded_events(config), path)
-        database = Database(absolute_url(config.store.url, Path.cwd()))
+        options.store = config.store.url
+        store = open_store(options, makes=True, copies=True)
         try:
-            store = ConsentStore(database)
             if not options.dry_run:
                 store.bind(principal_key(config))
             return _import(store, path, options)
         finally:
-            database.close()
+            store.database.close()
 
 
 def _import(store: ConsentStore, path: Path, options: Namespace) -> int:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dp_train.cli.consent_import import operator
+from dp_train.cli.consent_store import open_store
 from dp_train.consent.events import Purpose
 from dp_train.consent.principals import PrincipalKey, normalised_id
 from dp_train.consent.signing import SigningKey
@@ -17,7 +18,6 @@ from dp_train.errors import ConfigError, ConsentError, DataError
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.runs.inventory import policy_of
 from dp_train.runs.project import key_path
-from dp_train.store.database import Database, absolute_url
 from dp_train.store.heads import keep_heads
 
 PUBLIC_KEY = "signing.pub"
@@ -25,14 +25,13 @@ PUBLIC_KEY = "signing.pub"
 
 def run(options: Namespace) -> int:
     """Do what the second word says."""
-    database = Database(absolute_url(options.store, Path.cwd()))
+    store = open_store(options, makes=options.does != "resolve")
     try:
-        store = ConsentStore(database)
         code = {"opt-out": _opt_out, "link": _link, "resolve": _resolve}[options.does](store, options)
-        keep_heads(database)
+        keep_heads(store.database)
         return code
     finally:
-        database.close()
+        store.database.close()
 
 
 def open_key(store: ConsentStore, path: Path, *, make: bool) -> PrincipalKey:

@@ -100,9 +100,8 @@ def _ui(parser: argparse.ArgumentParser) -> None:
 
 
 def _ls(parser: argparse.ArgumentParser) -> None:
-    kinds = ("experiments", "runs", "tasks", "corpora", "models", "engines", "optimizers")
     parser.add_argument(
-        "kind", nargs="?", choices=kinds, metavar="KIND", help=f"one of {', '.join(kinds)}; all if none"
+        "kind", nargs="?", metavar="KIND", help="experiments, runs, or a group of parts such as model; all if none"
     )
 
 

@@ -216,6 +216,11 @@ class TokenTable:
         return self._batches[number]
 
 
+def tables_in(path: Path | str) -> list[Path]:
+    """Return the folders of the whole tables in a folder."""
+    return _folders(Path(path))
+
+
 def purge(path: Path | str) -> int:
     """Delete every table of a folder, half-written ones too; how many whole ones there were.
 
@@ -318,4 +323,14 @@ def _folders(path: Path) -> list[Path]:
     return [found for found in path.glob("*") if _TABLE.fullmatch(found.name)]
 
 
-__all__ = ["Encode", "Tabled", "TokenTable", "Tokens", "UnitTables", "encoding_digest", "in_cohort", "purge"]
+__all__ = [
+    "Encode",
+    "Tabled",
+    "TokenTable",
+    "Tokens",
+    "UnitTables",
+    "encoding_digest",
+    "in_cohort",
+    "purge",
+    "tables_in",
+]
