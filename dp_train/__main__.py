@@ -1,4 +1,4 @@
-"""`python -m dp_train …` is `dp-train …`, for a shell that has no scripts on its path."""
+"""`python -m dp_train` is `dp-train`: where the script is not on the path, or another Python is meant."""
 
 from __future__ import annotations
 

@@ -7,10 +7,12 @@ or Canadian postcode goes alone, for it tells a few houses.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 
+from dp_train.anonymize.keywords import BOX, HOUSE, NUMBER, STREET, keywords
 from dp_train.anonymize.labels import Labels, Place
+from dp_train.anonymize.shapes import is_strange, looks
 
 _U = "A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĘĚĞĢĪİĶŁĻŃŅŇŌŐŘŚŞŠŢȚȘŤŪŮŰŹŻŽΑ-ΩΆΈΉΊΌΎΏА-ЯЁІЇЄҐ"
 _W = rf"[{_U}][^\W\d_]{{0,30}}(?:['’.\-][^\W\d_]{{1,30}}){{0,3}}\.?"  # a word with a capital
@@ -119,30 +121,114 @@ _WORD_BEFORE = Labels(
 )
 _POSTCODE = re.compile(r"\d\w?,? (?:[A-Z]{1,2}-)?\d{3}")
 _OTHER = re.compile(r"[\u0590-\u06ff\u0900-\u0bff\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_MAY_HOLD: tuple[Callable[[str], object], ...] = (
-    _NUMBER_AND_CAPITAL.search,
-    _WITHIN_A_WORD.ends,
-    _WORD_BEFORE.ends,
-    _POSTCODE.search,
-)
-_GROUPS = tuple(
-    (may_hold, tuple(map(re.compile, group))) for may_hold, group in zip(_MAY_HOLD, _PATTERNS[:-1], strict=True)
-)
+_GROUPS = tuple(tuple(map(re.compile, group)) for group in _PATTERNS[:-1])
 _AROUND = re.compile(rf"{_FLAT}{_TAIL}")
+
+
+# Sharper: what stands in, or right beside, every place that one pattern finds. See `_may_stand`.
+_ENGLISH_STREET = re.compile(rf" {_ENGLISH_TYPE}\b")
+_SPACE_AND_DIGIT = re.compile(r" \d")
+_A_NUMBER_BEFORE = re.compile(r"\d ?[A-Za-z]?(?: ?(?:bis|ter|quater))?,? \Z", re.IGNORECASE)
+_A_NUMBER_AFTER = re.compile(r"[^\W\d_]{0,6}\.?,? (?:no:? ?)?\d", re.IGNORECASE)
+_POSTCODE_AND_TOWN = re.compile(rf"\d[A-Za-z]?,? (?:\w{{1,2}}-)?(?:\d{{3}} \d{{2}}|\d{{4,5}}) [{_U}]")
+_FRENCH = Labels(
+    "rue avenue av. boulevard bd bld allée chemin impasse quai cours place passage square route ruelle sentier"
+)
+_ROMANCE = Labels(
+    """calle c/ avenida avda av. paseo p.º plaza pza camino carretera ctra ronda travesía calzada jirón jr. carrera cra rua
+    r. travessa praça alameda largo estrada rodovia via v.le corso c.so piazza p.zza vicolo strada str. carrer
+    bulevardul b-dul bd. calea aleea șos"""
+)
+_SLAVIC = Labels("ul. ulica ulic al. alej alei pl. plac os. osiedle nám třída tř. trg ulitsa prospekt")
+_CYRILLIC = Labels("ул вул пр просп пер провулок бул шосс площ наб пл")
+_GREEK = Labels("οδό λεωφ πλατεία")
+_INDONESIAN = Labels("jalan jln jl gang gg.")
+_VIETNAMESE = Labels("đường phố")
+_TURKISH = Labels("caddesi cad. cd. sokak soka sok. sk. bulvar blv.")
+_HUNGARIAN = Labels("utca u. út tér tere körút krt sétány köz fasor rakpart")
 
 
 def street_addresses(text: str) -> list[Place]:
     """Streets with a number, as far as the address goes, the longest first; and postcodes that tell a few houses."""
     found: list[Place] = []
-    for may_hold, patterns in _GROUPS:
-        if may_hold(text):
-            for match in chain.from_iterable(pattern.finditer(text) for pattern in patterns):
-                around = _AROUND.match(text, match.end())
-                found.append((match.start(), around.end() if around else match.end()))
-    if not text.islower():
+    for match in _streets(text):
+        around = _AROUND.match(text, match.end())
+        found.append((match.start(), around.end() if around else match.end()))
+    if not text.islower() and looks(text, b" 0AA", b"A0A 0A0", b"A00 ", b"A0A "):
         found += (match.span() for match in _POSTCODES.finditer(text))
     if not text.isascii() and _OTHER.search(text):
         for match in chain.from_iterable(pattern.finditer(text) for pattern in _OF_OTHER_SCRIPTS):
             if any(map(str.isdigit, match.group())):
                 found.append((match.start(), match.start() + len(match.group().rstrip())))
     return sorted(found, key=lambda place: place[0] - place[1])
+
+
+def _streets(text: str) -> Iterator[re.Match[str]]:
+    """Where a pattern of an alphabet with capitals holds, group by group."""
+    sharp = not is_strange(text)
+    english, within, before, by_postcode = _GROUPS
+    words = keywords(text)
+    street, house, box = english
+    by_street = words & STREET and _ENGLISH_STREET.search(text) is not None
+    by_house = words & HOUSE and words & NUMBER
+    if (by_street or by_house or words & BOX) and _NUMBER_AND_CAPITAL.search(text):
+        yield from street.finditer(text) if by_street else ()
+        yield from house.finditer(text) if by_house else ()
+        yield from box.finditer(text) if words & BOX else ()
+    ends = _WITHIN_A_WORD.ends(text)
+    if ends and (not sharp or any(_SPACE_AND_DIGIT.match(text, end) for end in ends)):
+        yield from chain.from_iterable(pattern.finditer(text) for pattern in within)
+    if _WORD_BEFORE.places(text):
+        yield from chain.from_iterable(
+            pattern.finditer(text) if not sharp else find(pattern, text)
+            for pattern, find in zip(before, _BY_WORD, strict=True)
+        )
+    if looks(text, b" 000", b"-000") and _POSTCODE.search(text):
+        town, name = by_postcode
+        if not sharp or _POSTCODE_AND_TOWN.search(text):
+            yield from chain(town.finditer(text), name.finditer(text))
+        elif "tie " in text:
+            yield from name.finditer(text)
+
+
+_Finder = Callable[[re.Pattern[str], str], Iterator[re.Match[str]]]
+
+
+def _begins_with(labels: Labels) -> _Finder:
+    """What `finditer` gives, of a pattern that begins with one of the labels."""
+
+    def find(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+        reached = 0
+        for start in sorted({start for start, _ in labels.places(text)}):
+            match = pattern.match(text, start) if start >= reached else None
+            if match:
+                yield match
+                reached = match.end()
+
+    return find
+
+
+def _holds(labels: Labels, beside: Callable[[str, Place], object] = lambda text, place: True) -> _Finder:
+    """What `finditer` gives, of a pattern that has one of the labels in it, and beside the label what is asked."""
+
+    def find(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+        return pattern.finditer(text) if any(beside(text, place) for place in labels.places(text)) else iter(())
+
+    return find
+
+
+def _after_a_number(text: str, label: Place) -> object:
+    return _A_NUMBER_BEFORE.search(text, max(0, label[0] - 12), label[0])
+
+
+def _before_a_number(text: str, label: Place) -> object:
+    return _A_NUMBER_AFTER.match(text, label[1])
+
+
+_BY_WORD: tuple[_Finder, ...] = (
+    _holds(_FRENCH, _after_a_number),
+    *map(_begins_with, (_ROMANCE, _SLAVIC, _CYRILLIC, _GREEK, _INDONESIAN)),
+    _holds(_VIETNAMESE),
+    *(_holds(labels, _before_a_number) for labels in (_TURKISH, _HUNGARIAN)),
+)
+"""How each pattern of the group with a word before, or after, is looked for; in the order of the group."""

@@ -58,8 +58,12 @@ def accounts(text: str) -> Iterator[Place]:
 
 
 def plates(text: str) -> Iterator[Place]:
-    """Number plates: after a word for them, or by a shape that is nothing else."""
-    yield from (match.span() for match in _PLATE_SHAPES.finditer(text))
+    """Number plates by a shape that is nothing else."""
+    return (match.span() for match in _PLATE_SHAPES.finditer(text))
+
+
+def labelled_plates(text: str) -> Iterator[Place]:
+    """Number plates after a word for them."""
     for end in PLATES.ends(text):
         match = _PLATE.match(text, end)
         if match is None or len(match["between"]) > 20 or _DATE.match(match["value"] + " "):

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
+from itertools import chain
+from operator import or_
+from typing import NamedTuple
+
+from dp_train.anonymize.shapes import is_strange, skeleton
+from dp_train.consent.name_letters import words
 
 Place = tuple[int, int]
+
+_LETTERS, _HEAD = re.compile(r"[a-z]+"), re.compile(r"[\W\d_]")
 
 
 class Labels:
@@ -16,56 +24,141 @@ class Labels:
     word; of others (and after Hebrew and Arabic prefixes) it may stand anywhere.
 
     Args:
-      words: the labels, separated by spaces.
+      labels: separated by spaces.
+
+    Attributes:
+      bit: of this table among all, see `may_stand`.
     """
 
-    def __init__(self, words: str) -> None:
-        for label in words.split():
+    def __init__(self, labels: str) -> None:
+        self.bit = 1 << len(_TABLES)
+        _TABLES.append(self)
+        for label in labels.split():
             word = label.strip("~|").replace("_", " ")
+            head = _HEAD.split(word, maxsplit=1)[0]
+            whole = label[-1] == "|"
             anywhere = label[0] == "~" or word[0] >= "\u0530"
-            entry = (word, anywhere, label[-1] == "|", self)
+            entry = _Label(word, head, whole or word != head, anywhere, whole, self)
             if label[0] == "~":
                 _WITHIN.append(entry)
             else:
                 _BY_BEGIN.setdefault(word[:3], []).append(entry)
+                if word.isascii():
+                    _BY_HEAD.setdefault(entry.head, []).append(entry)
+            if not word.isascii():
+                sign = next(sign for sign in word if not sign.isascii())
+                _BY_SIGN.setdefault(sign, []).append(entry)
+        labels_of.cache_clear()
+
+    def may_stand(self, text: str) -> bool:
+        """Whether `places` is worth asking."""
+        return _tables(text) & self.bit != 0
 
     def places(self, text: str) -> Sequence[Place]:
         """Where labels stand in a text, in any case; in no order."""
-        return _found(text).get(self, ())
+        return _found(text).get(self, ()) if _tables(text) & self.bit else ()
 
     def ends(self, text: str) -> list[int]:
         """Where labels end, left to right."""
         return sorted({end for _, end in self.places(text)})
 
 
-_BY_BEGIN: dict[str, list[tuple[str, bool, bool, Labels]]] = {}
+class _Label(NamedTuple):
+    word: str
+    head: str  # its letters up to another sign: "account" of "account number"
+    ends_word: bool  # no letter or digit follows its head
+    anywhere: bool
+    whole: bool
+    table: Labels
+
+
+_TABLES: list[Labels] = []
+_BY_BEGIN: dict[str, list[_Label]] = {}
 """All labels of all tables by their first letters, so that a text is gone through once."""
-_WITHIN: list[tuple[str, bool, bool, Labels]] = []
+_WITHIN: list[_Label] = []
 """Those that may end a compound."""
+_BY_HEAD: dict[str, list[_Label]] = {}
+"""Those in ASCII by their heads."""
+_BY_SIGN: dict[str, list[_Label]] = {}
+"""Those that are not in ASCII by the first of their signs that is none."""
 _WORD_BEGINS = re.compile(r"(?<![^\W\d_])(?=([^\W\d_].{0,2}))", re.DOTALL)
+
+
+@lru_cache(maxsize=1 << 15)
+def labels_of(word: str) -> tuple[_Label, ...]:
+    """Labels that may begin in a word of letters and digits, in lower-case ASCII, whatever stands after it.
+
+    Words recur: what is kept is some of them, in the memory of this process alone.
+    """
+    found = [label for label in _WITHIN if (word.endswith if label.ends_word else word.__contains__)(label.head)]
+    for match in _LETTERS.finditer(word):
+        letters = match.group()
+        for end in range(1, len(letters) + 1):
+            at_end = match.start() + end == len(word)
+            found += (label for label in _BY_HEAD.get(letters[:end], ()) if at_end or not label.ends_word)
+    return tuple(found)
+
+
+@lru_cache(maxsize=1 << 15)
+def _tables_of(word: str) -> int:
+    return reduce(or_, (label.table.bit for label in labels_of(word)), 0)
+
+
+@lru_cache(maxsize=4)
+def _tables(text: str) -> int:
+    """Bits of the tables of which a label may stand in the text."""
+    if text.isascii():
+        return reduce(or_, map(_tables_of, words(text)), 0)
+    return reduce(or_, (label.table.bit for label in _likely(text)), 0)
 
 
 @lru_cache(maxsize=4)
 def _found(text: str) -> dict[Labels, list[Place]]:
     """Where labels of each table stand; what is kept are the last few texts of this process, in memory alone."""
-    lowered = text.lower()
-    if len(lowered) != len(text):  # "İ" becomes two
-        lowered = "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
-    begins = set(_WORD_BEGINS.findall(lowered))
-    if not lowered.isascii():
-        begins.update(lowered[place : place + 3] for place in range(len(lowered) - 1) if lowered[place] >= "\u0530")
-    begins |= {begin[:2] for begin in begins}
+    lowered = _lowered(text)
     found: dict[Labels, list[Place]] = {}
-    likely = [entry for begin in _BY_BEGIN.keys() & begins for entry in _BY_BEGIN[begin] if entry[0] in lowered]
-    for word, anywhere, whole, owner in likely + [entry for entry in _WITHIN if entry[0] in lowered]:
+    for label in _likely(text):
+        word = label.word
         start = lowered.find(word)
         while start >= 0:
             end = start + len(word)
-            inside = not anywhere and start > 0 and lowered[start - 1].isalpha()
-            if not inside and not (whole and lowered[end : end + 1].isalnum()):
-                found.setdefault(owner, []).append((start, end))
+            inside = not label.anywhere and start > 0 and lowered[start - 1].isalpha()
+            if not inside and not (label.whole and lowered[end : end + 1].isalnum()):
+                found.setdefault(label.table, []).append((start, end))
             start = lowered.find(word, end)
     return found
+
+
+def _lowered(text: str) -> str:
+    """Small letters, each in its place."""
+    lowered = text.lower()
+    if len(lowered) != len(text):  # "İ" becomes two
+        lowered = "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
+    return lowered
+
+
+@lru_cache(maxsize=4)
+def _likely(text: str) -> tuple[_Label, ...]:
+    """Labels that may stand in a text; all that do are among them."""
+    if text.isascii():
+        return tuple(dict.fromkeys(chain.from_iterable(map(labels_of, words(text)))))
+    lowered = _lowered(text)
+    signs = _BY_SIGN.keys() & set(lowered)
+    if is_strange(text):
+        begins = _begins(lowered)
+        return (
+            *(label for begin in _BY_BEGIN.keys() & begins for label in _BY_BEGIN[begin] if label.word in lowered),
+            *(label for label in _WITHIN if label.word in lowered),
+        )
+    plain = words(skeleton(text).decode())
+    of_ascii = dict.fromkeys(chain.from_iterable(map(labels_of, plain)))
+    return (*of_ascii, *(label for sign in signs for label in _BY_SIGN[sign] if label.word in lowered))
+
+
+def _begins(lowered: str) -> set[str]:
+    begins = set(_WORD_BEGINS.findall(lowered))
+    begins.update(lowered[place : place + 3] for place in range(len(lowered) - 1) if lowered[place] >= "\u0530")
+    return begins | {begin[:2] for begin in begins}
 
 
 DOCUMENTS = Labels(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 
+from dp_train.anonymize.keywords import PASSWORD as PASSWORD_WORD
+from dp_train.anonymize.keywords import keywords
 from dp_train.anonymize.labels import Labels, Place
 
 _VENDOR_KEY = re.compile(
@@ -61,13 +65,29 @@ _PASSWORD_ASSIGNED = re.compile(
     r"(?:password|passwd|_pwd|\bpwd|\bpassphrase)[\"']?\s?[=:]\s?([\"'`]?)([^\s\"'`;,&\[\])]{3,64})",
     re.IGNORECASE,
 )
-HARDWARE = ("mac", "bluetooth", "wlan", "wifi", "hardware", "address", "adresse")
-"""One of these stands before a MAC address without separators."""
 _MAC = re.compile(
     r"(?<![\w:\-.])(?:(?:[0-9a-f]{2}[:\-]){7}[0-9a-f]{2}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4})(?![\w:\-])"
     r"|\b(?:mac|bluetooth|wlan|wifi|hardware|address|adresse)[^\w\n]{0,3}(?:is )?((?=[a-f]*\d)(?=\d*[a-f])[0-9a-f]{12})(?!\w)",
     re.IGNORECASE,
 )
+
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*-----|\Z)", re.DOTALL)
+
+_KNOWN_SECRET = re.compile(
+    r"(?<![A-Za-z0-9])(?:(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{12,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}"
+    r"|glpat-[\w\-]{16,}|xox[abeoprs]-[\w\-]{10,}|AIza[\w\-]{30,}|npm_[A-Za-z0-9]{20,}|ya29\.[\w\-]{20,}"
+    r"|[spr]k[\-_](?:(?:live|test|proj|ant|or)[\-_])?[\w\-]{16,}|eyJ[\w\-]{8,}\.[\w\-]{8,}(?:\.[\w\-]*)?)"
+)
+_BEARER = re.compile(r"\bbearer\s+([\w\-.~+/=]{8,})", re.IGNORECASE)
+_ASSIGNED = re.compile(
+    r"(?:key|secret|token|credential)s?[\"']?(?:\s+[^\W\d]+){0,4}?\s*(?:\bis\b|[:=])\s*[\"'`“]?([^\s\"'`”,;\[]{8,})",
+    re.IGNORECASE,
+)
+_LONG = re.compile(r"(?<![\w+/=\-])[\w+/=\-]{20,}+")
+_SEGMENT = re.compile(r"[A-Za-z0-9+=]{16,}")
+_RUN = re.compile(r"[\w\-=]{16}|sntry")  # every vendor's key has such a run
+AMONG_DOTS = re.compile(r"\.[0-9a-f]{4}\.", re.IGNORECASE)
+"""What an address in Cisco's dots has in it."""
 
 PASSWORD = Labels(
     """
@@ -107,12 +127,95 @@ _ABOUT = re.compile(
 )
 
 
+def private_keys(text: str) -> Iterator[Place]:
+    """Find private keys between their lines."""
+    return (match.span() for match in _PRIVATE_KEY.finditer(text))
+
+
 def vendor_keys(text: str) -> Iterator[Place]:
-    """Keys that say by their first letters whose they are, and what a header or a connection string holds."""
+    """Find keys that say by their first letters whose they are."""
     if any(map(text.__contains__, _BEGINS)):
         yield from (match.span() for match in _VENDOR_KEY.finditer(text))
     yield from (match.span() for match in _DISCORD.finditer(text))
-    yield from (match.span(1) for pattern in (_BASIC, _ACCOUNT_KEY) for match in pattern.finditer(text))
+
+
+def may_be_vendor_key(piece: str) -> bool:
+    """Whether one is in what has no space in it."""
+    return _RUN.search(piece) is not None and (
+        _VENDOR_KEY.search(piece) is not None or _DISCORD.search(piece) is not None
+    )
+
+
+def credentials(text: str) -> Iterator[Place]:
+    """Find what a header or a connection string holds."""
+    return (match.span(1) for pattern in (_BASIC, _ACCOUNT_KEY) for match in pattern.finditer(text))
+
+
+def known_secrets(text: str) -> Iterator[Place]:
+    """Find keys and tokens by their first letters, those of the largest vendors."""
+    return (match.span() for match in _KNOWN_SECRET.finditer(text))
+
+
+def may_be_known_secret(piece: str) -> bool:
+    """Whether one is in what has no space in it."""
+    return _KNOWN_SECRET.search(piece) is not None
+
+
+def bearers(text: str) -> Iterator[Place]:
+    """Find what a bearer brings."""
+    return (match.span(1) for match in _BEARER.finditer(text))
+
+
+def assigned(text: str) -> Iterator[Place]:
+    """Find what is assigned to a key, a secret, a token or a credential."""
+    for match in _assignments(text) if text.isascii() else _ASSIGNED.finditer(text):
+        if any(map(str.isdigit, match[1])) and any(map(str.isalpha, match[1])):
+            yield match.start(1), match.start(1) + len(match[1].rstrip(".!?)"))
+
+
+def _assignments(text: str) -> Iterator[re.Match[str]]:
+    """What `finditer` gives, looked for only where one of its words stands."""
+    lowered, reached = text.lower(), 0
+    for start in sorted(start for word in _SECRET_WORDS for start in _starts(lowered, word)):
+        match = _ASSIGNED.match(text, start) if start >= reached else None
+        if match:
+            yield match
+            reached = match.end()
+
+
+def _starts(text: str, word: str) -> Iterator[int]:
+    start = text.find(word)
+    while start >= 0:
+        yield start
+        start = text.find(word, start + len(word))
+
+
+_SECRET_WORDS = ("key", "secret", "token", "credential")
+
+
+def random_words(text: str) -> Iterator[Place]:
+    """Find long words that look like drawn letters."""
+    return (match.span() for match in _LONG.finditer(text) if _looks_random(match.group()))
+
+
+def may_be_random(piece: str) -> bool:
+    """Whether a long word with a digit is in what has no space in it."""
+    return any(map(str.isdigit, piece)) and _LONG.search(piece) is not None
+
+
+def _looks_random(word: str) -> bool:
+    """Whether a long word is a key: by a stretch of letters with three digits, or as mixed-case base64."""
+    for segment in _SEGMENT.findall(word):
+        digits = sum(char.isdigit() for char in segment)
+        if 3 <= digits < len(segment) and _bits(segment) >= 3.2:
+            return True
+    mixed = all(any(test(char) for char in word) for test in (str.isupper, str.islower, str.isdigit))
+    return mixed and len(word) >= 32 and "-" not in word and "_" not in word and _bits(word) >= 4.4
+
+
+def _bits(text: str) -> float:
+    """Entropy per character of the characters' own distribution."""
+    return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
 
 
 def hardware_addresses(text: str) -> Iterator[Place]:
@@ -132,8 +235,8 @@ def phrases(text: str) -> Iterator[Place]:
 
 def passwords(text: str) -> Iterator[Place]:
     """Passwords after a word for one in the main languages, and what is assigned to a variable of that name."""
-    for match in _PASSWORD_ASSIGNED.finditer(text):
-        yield match.span(2)
+    if keywords(text) & PASSWORD_WORD and ("=" in text or ":" in text):
+        yield from (match.span(2) for match in _PASSWORD_ASSIGNED.finditer(text))
     for end in PASSWORD.ends(text):
         quoted = _QUOTED.match(text, end)
         given = _PASSWORD_VALUE.match(text, end)

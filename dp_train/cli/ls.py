@@ -10,34 +10,50 @@ import yaml
 from rich.console import Console
 
 from dp_train.cli.show import console, table
+from dp_train.errors import ConfigError
 from dp_train.privacy.ledger.lines import Line, State
 from dp_train.privacy.rounding import rounded_up
+from dp_train.runs.config_paths import choices, groups
 from dp_train.runs.config_paths import options as parts
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.inventory import inventory
 from dp_train.runs.registers import GROUPS
 
-_GROUPS = {"tasks": "task", "corpora": "corpus", "models": "model", "engines": "engine", "optimizers": "optimizer"}
+_MANY = {"task": "tasks", "corpus": "corpora", "model": "models", "engine": "engines", "optimizer": "optimizers"}
 
 
 def run(options: Namespace) -> int:
-    """Print one list, or all of them."""
+    """Print one list, or all of them.
+
+    Raises:
+      ConfigError: there is no such list.
+    """
     out = console()
-    kinds = [options.kind] if options.kind else ["experiments", *_GROUPS, "runs"]
-    for kind in kinds:
-        if kind == "experiments":
+    named = {_MANY.get(group, group): group for group in ("experiments", *_MANY)}
+    named |= {group: group for group in groups() if group not in _MANY} | {"runs": "runs"}
+    wanted = [options.kind] if options.kind else list(named)
+    for kind in wanted:
+        group = named.get(kind, kind)
+        if group not in named.values():
+            raise ConfigError(f"dp-train ls: {kind!r}; expected one of {', '.join(named)}")
+        if group == "experiments":
             _experiments(out)
-        elif kind == "runs":
+        elif group == "runs":
             _runs(out)
         else:
-            out.print(f"{kind}: {', '.join(_choices(_GROUPS[kind]))}", highlight=False, soft_wrap=True, markup=False)
+            out.print(
+                f"{_MANY.get(group, group)}: {', '.join(_choices(group))}",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
     return 0
 
 
 def _choices(group: str) -> list[str]:
-    """Parts that files describe, then those of installed packages, each with its package."""
-    found = [f"{group}={name}" for name in parts(group)]
-    return found + [f"{group}={name} ({package})" for name, package in GROUPS[group].register.origins()]
+    """All that can be chosen, those of installed packages each with its package."""
+    packages = dict(GROUPS[group].register.origins()) if group in GROUPS else {}
+    return [f"{group}={name}" + (f" ({packages[name]})" if name in packages else "") for name in choices(group)]
 
 
 def _experiments(out: Console) -> None:

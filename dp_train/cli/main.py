@@ -111,7 +111,8 @@ def _run(words: list[str]) -> int:
         from dp_train.runs.registers import admit
 
         admit(options.code)
-    return int(import_module(f"dp_train.cli.{verb.module}").run(options))
+    looks = getattr(options, "cfg", None) or getattr(options, "info", None)
+    return int(import_module(f"dp_train.cli.{'composed' if looks else verb.module}").run(options))
 
 
 def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
@@ -174,7 +175,3 @@ def _show(line: str, error: BaseException, debug: bool) -> None:
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
     """SIGTERM outside the training loop, where the trainer does not listen: leave through every `finally`."""
     raise SystemExit(128 + number)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 import regex
 
@@ -41,8 +42,20 @@ def fold(word: str) -> str:
     return "".join(char for char in plain if not unicodedata.combining(char) and not INVISIBLE.match(char))
 
 
-def words(text: str) -> list[str]:
-    """Folded words of a text, in order."""
+# Small letters and digits as they are, capitals as small ones, all else as a space.
+_PLAIN = bytes(
+    code if (chr(code).isdigit() and code < 128) or 97 <= code <= 122 else code + 32 if 65 <= code <= 90 else 32
+    for code in range(256)
+)
+
+
+@lru_cache(maxsize=4)
+def words(text: str) -> tuple[str, ...]:
+    """Folded words of a text, in order; what is kept are the last few texts of this process, in memory alone."""
     if text.isascii():
-        return PLAIN_WORD.findall(text.lower())
-    return [fold(word) for word in WORD.findall(text)]
+        return tuple(text.encode().translate(_PLAIN).decode().split())
+    return tuple(word.lower() if word.isascii() else _fold(word) for word in WORD.findall(text))
+
+
+_fold = lru_cache(maxsize=1 << 14)(fold)
+"""Words recur; some are kept, in the memory of this process alone."""

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import cached_property
-from itertools import pairwise
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from functools import cached_property, lru_cache
+from itertools import chain, pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 from dp_train.consent.name_cases import declined_begins, declined_forms, stems
 from dp_train.consent.name_forms import HONORIFICS, Form, forms_of, unspaced_forms
-from dp_train.consent.name_letters import INVISIBLE, PLAIN_WORD, WORD, fold, words
+from dp_train.consent.name_letters import INVISIBLE, PLAIN_WORD, WORD, words
 from dp_train.consent.name_romanised import consonants
 from dp_train.consent.name_slips import by_consonants, typing_errors
 
+_LARGE = re.compile(r"(?<![A-Za-z0-9])[A-Z0-9][A-Za-z0-9]*")  # in ASCII, words that do not begin with a small letter
+_FIRST_LETTERS = itemgetter(slice(3))
 _GAP = re.compile(r"[\s.,'’_\-]{0,3}")
 _MONTHS = "jan april may june august march"
 # After a capitalised common word at the start of a sentence these make it a subject: "Mark is away".
@@ -37,10 +40,15 @@ class NameSpan(NamedTuple):
     person_id: str
 
 
-class _Word(NamedTuple):
-    start: int
-    end: int
-    folded: str
+class _Words(NamedTuple):
+    """The words of a text: folded, and where each stands."""
+
+    folded: Sequence[str]
+    places: Sequence[tuple[int, int]]
+
+    def stretch(self, index: int, form: Form) -> tuple[int, int]:
+        """Where a form stands that begins with a word."""
+        return self.places[index][0], self.places[index + len(form.words) - 1][1]
 
 
 def is_free(taken: Sequence[tuple[int, int]], start: int, end: int) -> bool:
@@ -63,12 +71,12 @@ class NameIndex:
     """
 
     def __init__(self, names: Mapping[str, str], *, whole: bool = False) -> None:
-        self._forms: dict[str, list[Form]] = {}
+        self._forms: dict[str, Sequence[Form]] = {}
         self._unspaced: list[tuple[str, str]] = []
         for person_id, name in names.items():
-            for form in forms_of(person_id, name):
-                if not whole or form.whole:
-                    self._forms.setdefault(form.words[0], []).append(form)
+            for word, forms in _by_first_word(person_id, name, whole):
+                known = self._forms.get(word)
+                self._forms[word] = _longest_first([*known, *forms]) if known else forms
             length = len(name.replace(" ", "")) if whole else 0
             self._unspaced.extend((form, person_id) for form in unspaced_forms(name) if len(form) >= length)
         self._people = tuple(names.items())
@@ -77,10 +85,8 @@ class NameIndex:
         self._prefixed = not all(map(str.isascii, self._begins))
         # What is mistyped, or written without the vowels that its script leaves out, tells a part of a name alone.
         self._typed = [] if whole else [typing_errors(*person) for person in self._people]
+        self._typed_words = frozenset(chain.from_iterable(self._typed))
         self._consonants = [] if whole else list(filter(None, (by_consonants(*person) for person in self._people)))
-        for forms in self._forms.values():
-            if len(forms) > 1:
-                forms.sort(key=lambda form: -len(form.words))
         # A longer name goes before a part of it, and any name before one character with an honorific.
         self._unspaced.sort(key=lambda item: (item[0].endswith(HONORIFICS), -len(item[0])))
 
@@ -92,18 +98,20 @@ class NameIndex:
         text = _visible(text)[0]
         if any(written in text for written, _ in self._unspaced):
             return True
-        if self._disjoint(text):
+        likely = self._likely(text)
+        if not likely:
             return False
         found = _words_of(text, ())
-        return any(self._forms_at(text, found, index) for index in range(len(found)))
+        return any(self._forms_at(text, found, index) for index, word in enumerate(found.folded) if word in likely)
 
     def people_in(self, text: str) -> set[str]:
         """Everybody of whom any form stands in the text, in any case."""
         text = _visible(text)[0]
         people = {person_id for written, person_id in self._unspaced if written in text}
-        if not self._disjoint(text):
+        if likely := self._likely(text):
             found = _words_of(text, ())
-            people |= {form.person_id for index in range(len(found)) for form in self._forms_at(text, found, index)}
+            indices = (index for index, word in enumerate(found.folded) if word in likely)
+            people |= {form.person_id for index in indices for form in self._forms_at(text, found, index)}
         return people
 
     def find(
@@ -131,36 +139,34 @@ class NameIndex:
             here = [(bisect_left(places, start), bisect_left(places, end)) for start, end in covered]
             spans = self.find(text, hints=hints, covered=here, declarative=declarative)
             return [NameSpan(places[s.start], places[s.end - 1] + 1, s.person_id) for s in spans]
-        if not self._unspaced and self._disjoint(text):
+        likely = self._likely(text)
+        if not likely and not self._unspaced:
             return []
         taken = list(covered)
         spans = list(self._find_unspaced(text, taken))
-        found = _words_of(text, taken)
-        reached = 0
-        for index, word in enumerate(found):
-            if word.start < reached:
+        found, reached = _words_of(text, taken) if likely else _Words((), ()), 0
+        for index, word in enumerate(found.folded):
+            if word not in likely or found.places[index][0] < reached:
                 continue
             for form in _preferred(self._forms_at(text, found, index), hints):
                 if _is_name(text, found, index, form, form.person_id in hints or declarative):
-                    start, reached = _with_handle(text, word.start, found[index + len(form.words) - 1].end)
+                    start, reached = _with_handle(text, *found.stretch(index, form))
                     spans.append(NameSpan(start, reached, form.person_id))
                     break
         return sorted(spans)
 
-    def _forms_at(self, text: str, found: Sequence[_Word], index: int) -> list[Form]:
+    def _forms_at(self, text: str, found: _Words, index: int) -> Sequence[Form]:
         """Forms that stand at a word, longest first; where there is none, what it may be a case of."""
-        word = found[index]
-        whole = [form for form in self._forms.get(word.folded, ()) if _matches(form, text, found, index)]
-        if whole or text[word.start].islower():  # scripts without case have no lower one
+        word, start = found.folded[index], found.places[index][0]
+        whole = [form for form in self._forms.get(word, ()) if _matches(form, text, found, index)]
+        if whole or text[start].islower():  # scripts without case have no lower one
             return whole
-        if word.folded[:3] in self._begins or (self._prefixed and not word.folded.isascii()):
-            for stem in (word.folded, *stems(word.folded)):
-                if stem in self._stems:
-                    return self._stems[stem]
-        typed = [forms[word.folded] for forms in self._typed if word.folded in forms]
-        if typed or not self._consonants or not word.folded.isascii():
+        if stem := self._stem_of(word):
+            return self._stems[stem]
+        typed = [forms[word] for forms in self._typed if word in forms]
+        if typed or not self._consonants or not word.isascii():
             return typed
-        key = consonants(word.folded)
+        key = consonants(word)
         return [forms[key] for forms in self._consonants if key in forms]
 
     @cached_property
@@ -173,18 +179,32 @@ class NameIndex:
                     stems_.setdefault(form.words[0], []).append(form)
         return stems_
 
-    def _disjoint(self, text: str) -> bool:
-        """Whether no word of the text can begin a name."""
+    def _stem_of(self, word: str) -> str:
+        """The stem of a name that a folded word may be a case of, or nothing."""
+        if word[:3] in self._begins or (self._prefixed and not word.isascii()):
+            for stem in (word, *stems(word)):
+                if stem in self._stems:
+                    return stem
+        return ""
+
+    def _likely(self, text: str) -> Set[str]:
+        """Folded words of the text at which a name may stand: none in most texts, and no other one is looked at."""
         found = words(text)
-        if not self._forms.keys().isdisjoint(found):
-            return False
-        if not text.islower() and not all(forms.keys().isdisjoint(found) for forms in self._typed):
-            return False
-        if self._consonants and not text.islower():
-            return False
-        if self._prefixed and not text.isascii():
-            return False
-        return self._begins.isdisjoint([word[:3] for word in found])
+        likely = set() if self._forms.keys().isdisjoint(found) else self._forms.keys() & found
+        if text.isascii():  # the others have to be written large
+            found = tuple(map(str.lower, _LARGE.findall(text)))
+            if not found:
+                return likely
+        elif self._prefixed:
+            likely.update(filter(self._stem_of, (word for word in found if not word.isascii())))
+        if not self._begins.isdisjoint(map(_FIRST_LETTERS, found)):
+            likely.update(filter(self._stem_of, found))
+        if not text.islower():
+            if not self._typed_words.isdisjoint(found):
+                likely |= self._typed_words.intersection(found)
+            if self._consonants:
+                likely.update(found)
+        return likely
 
     def _find_unspaced(self, text: str, taken: list[tuple[int, int]]) -> Iterator[NameSpan]:
         """Occurrences in scripts without spaces; each is added to the taken spans."""
@@ -215,6 +235,20 @@ class FullNames:
         return self._index.people_in(text)
 
 
+@lru_cache(maxsize=4096)
+def _by_first_word(person_id: str, name: str, whole: bool) -> tuple[tuple[str, Sequence[Form]], ...]:
+    """The forms of one person by the word that they begin with, the longest first; kept as `forms_of` keeps them."""
+    found: dict[str, list[Form]] = {}
+    for form in forms_of(person_id, name):
+        if not whole or form.whole:
+            found.setdefault(form.words[0], []).append(form)
+    return tuple((word, _longest_first(forms)) for word, forms in found.items())
+
+
+def _longest_first(forms: Sequence[Form]) -> Sequence[Form]:
+    return sorted(forms, key=lambda form: -len(form.words)) if len(forms) > 1 else forms
+
+
 def _visible(text: str) -> tuple[str, list[int]]:
     """The text without what nobody sees, and where each character stood; no places if nothing was taken out."""
     if text.isascii() or not INVISIBLE.search(text):
@@ -223,24 +257,35 @@ def _visible(text: str) -> tuple[str, list[int]]:
     return "".join(text[place] for place in places), [*places, len(text)]
 
 
-def _words_of(text: str, taken: Sequence[tuple[int, int]]) -> list[_Word]:
+def _words_of(text: str, taken: Sequence[tuple[int, int]]) -> _Words:
     """Words with their places, without those that touch a taken span."""
-    if text.isascii():
-        found = [_Word(match.start(), match.end(), match.group()) for match in PLAIN_WORD.finditer(text.lower())]
-    else:
-        found = [_Word(match.start(), match.end(), fold(match.group())) for match in WORD.finditer(text)]
-    return [word for word in found if is_free(taken, word.start, word.end)] if taken else found
+    finder = PLAIN_WORD.finditer(text.lower()) if text.isascii() else WORD.finditer(text)
+    found = _Words(words(text), [match.span() for match in finder])
+    return _free_words(found, taken) if taken else found
 
 
-def _matches(form: Form, text: str, found: Sequence[_Word], index: int) -> bool:
-    stretch = found[index : index + len(form.words)]
-    if len(stretch) < len(form.words) or any(w.folded != wanted for w, wanted in zip(stretch, form.words, strict=True)):
+def _free_words(found: _Words, taken: Sequence[tuple[int, int]]) -> _Words:
+    """Those that touch no taken span; both are sorted."""
+    free, after = [], 0
+    for index, (start, end) in enumerate(found.places):
+        while after < len(taken) and taken[after][1] <= start:
+            after += 1
+        if after == len(taken) or end <= taken[after][0]:
+            free.append(index)
+    return _Words(tuple(found.folded[index] for index in free), [found.places[index] for index in free])
+
+
+def _matches(form: Form, text: str, found: _Words, index: int) -> bool:
+    size = len(form.words)
+    if size > 1 and found.folded[index : index + size] != form.words:
         return False
     if form.folded or form.exact:
-        written = text[stretch[0].start : stretch[-1].end]
+        written = text[slice(*found.stretch(index, form))]
         return written == form.exact or (form.folded != "" and written.casefold() == form.folded)
-    gaps = [text[left.end : right.start] for left, right in pairwise(stretch)]
-    if len(form.words) == 2 and len(form.words[0]) == 1 and gaps[0].isspace():
+    if size == 1:
+        return True
+    gaps = [text[left[1] : right[0]] for left, right in pairwise(found.places[index : index + size])]
+    if size == 2 and len(form.words[0]) == 1 and gaps[0].isspace():
         return False  # "A. Berg" and "a.berg" are names, "a berg" need not be one
     return all(_GAP.fullmatch(gap) for gap in gaps)
 
@@ -261,27 +306,27 @@ def _with_handle(text: str, start: int, end: int) -> tuple[int, int]:
     return (start - 2, end + 1) if text[start - 2 : start] == "<@" and text[end : end + 1] == ">" else (start - 1, end)
 
 
-def _is_name(text: str, found: Sequence[_Word], index: int, form: Form, expected: bool) -> bool:
+def _is_name(text: str, found: _Words, index: int, form: Form, expected: bool) -> bool:
     """Whether what was written is meant as a name; see `NameIndex.find`."""
     if not form.guarded:
         return True
-    stretch = found[index : index + len(form.words)]
-    start, end = stretch[0].start, stretch[-1].end
+    start, end = found.stretch(index, form)
     if text[start - 1 : start] == "@":
         return True
-    if not all(_written_large(text[word.start : word.end]) for word in stretch):
+    places = found.places[index : index + len(form.words)]
+    if not all(_written_large(text[slice(*place)]) for place in places):
         return False
-    if len(stretch) > 1 or not text[start:end].istitle():
+    if len(places) > 1 or not text[start:end].istitle():
         return True
     if text[end : end + 2] in ("'t", "’t"):  # "Don't" is not Don
         return False
-    if stretch[0].folded in _MONTH_WORDS and (
+    if found.folded[index] in _MONTH_WORDS and (
         _NUMBER_AFTER.match(text, end) or _NUMBER_BEFORE.search(text, max(0, start - 12), start)
     ):
         return False
     if expected or not _SENTENCE_START.search(text, max(0, start - 8), start):
         return True
-    follows = found[index + 1].folded if index + 1 < len(found) else ""
+    follows = found.folded[index + 1] if index + 1 < len(found.folded) else ""
     return bool(_ADDRESSED.match(text, end)) or follows in _VERB_WORDS
 
 

@@ -44,7 +44,7 @@ from dp_train.tracking.store import TrackingStore
 AUDIT = "audit.json"
 """Of a run's folder: what an audit found, public values alone. The private folder has one of the same name."""
 
-CANARIES = 5000
+CANARIES = 20_000
 
 
 @dataclass(slots=True)

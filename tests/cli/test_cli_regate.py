@@ -109,7 +109,7 @@ def test_a_file_beside_the_store_is_refused(folder: Path, cli: Run) -> None:
 
 def stopped(folder: Path) -> Path:
     """A run of the store that was ended by a signal after its first checkpoint."""
-    command = [sys.executable, "-m", "dp_train.cli.main", "train", *WORDS, "trainer.steps=200"]
+    command = [sys.executable, "-m", "dp_train", "train", *WORDS, "trainer.steps=200"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

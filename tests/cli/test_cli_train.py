@@ -262,7 +262,7 @@ def test_the_demo_trains_both_tasks_and_prints_one_address(folder: Path, cli: Ru
 
 
 def test_sigterm_ends_a_run_cleanly_and_resume_finishes_it(folder: Path, cli: Run) -> None:
-    command = [sys.executable, "-m", "dp_train.cli.main", "train", *QUIET, "trainer.steps=200"]
+    command = [sys.executable, "-m", "dp_train", "train", *QUIET, "trainer.steps=200"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -294,7 +294,7 @@ def test_a_signal_during_the_last_scoring_is_at_most_one_line_and_resume_scores(
     words = (*SMALL, "corpus.evaluation_people=150", "evaluation.examples=400")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
-        [sys.executable, "-m", "dp_train.cli.main", "train", *words],
+        [sys.executable, "-m", "dp_train", "train", *words],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

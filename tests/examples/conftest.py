@@ -30,6 +30,6 @@ def dp_train(python: Python) -> Python:
     """Call the command line in an empty working folder, as a process of its own."""
 
     def run(*words: str, path: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
-        return python("-m", "dp_train.cli.main", *words, path=path)
+        return python("-m", "dp_train", *words, path=path)
 
     return run

@@ -65,7 +65,7 @@ def test_a_run_beyond_the_budget_is_refused_and_told_what_is_left_and_what_fits(
     ledger.declare(PEOPLE, epsilon=3.0, delta=1e-5, label="acme")
     ledger.reserve(TWO, PEOPLE).commit(1000)
     with pytest.raises(
-        BudgetError, match=r'"acme".*needs ε=2 .*is left, by a filter.*fits: trainer.steps=(\d+)'
+        BudgetError, match=r'"acme".*needs ε=2.00 .*is left, by a filter.*fits: trainer.steps=(\d+)'
     ) as told:
         ledger.reserve(TWO, PEOPLE)
     assert len(ledger.book().lines) == 1
