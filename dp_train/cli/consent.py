@@ -15,7 +15,8 @@ from dp_train.cli.consent_store import open_store
 from dp_train.cli.show import console, table
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.proofs import prove, verify_proof
-from dp_train.consent.signing import read_signed, verified
+from dp_train.consent.signing import read_signed
+from dp_train.consent.signing_keys import verified_receipt
 from dp_train.consent.snapshot import readable
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.suppression import SMALL
@@ -144,7 +145,7 @@ def _verify_receipt(options: Namespace) -> int:
         public = Path(options.public_key).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"consent verify: {options.public_key} cannot be read; expected signing.pub") from error
-    statement = verified(read_signed(Path(options.receipt)), public)
+    statement = verified_receipt(read_signed(Path(options.receipt)), public, Path(options.public_key).parent)
     shown = {
         name: ", ".join(value) if isinstance(value, list) else value
         for name, value in statement.items()

@@ -99,7 +99,8 @@ def _export_person(store: ConsentStore, options: Namespace, target: Path) -> int
         )
     _write_private(target, [json.dumps(found, indent=2, ensure_ascii=False)])
     events, runs = len(found["events"]), len(found["runs"])
-    print(f"wrote {target}: {events} events, {runs} runs with their bounds; hand it to the person alone")
+    counted = f"{events} event{'' if events == 1 else 's'}, {runs} run{'' if runs == 1 else 's'} with their bounds"
+    print(f"wrote {target}: {counted}; hand it to the person alone")
     if found["runs_not_found"]:
         print(f"{len(found['runs_not_found'])} runs of these people are not found: the file says so")
     return 0

@@ -1,4 +1,4 @@
-"""`dp-train consent key | schema | import`: how events come into the store."""
+"""`dp-train consent schema | import`: how events come into the store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dp_train.consent.principals import ID_RULE, PrincipalKey
 from dp_train.consent.rows import PERSON, read_row
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.vendors import Vendor, read_mapping, vendor_rows
-from dp_train.errors import ConfigError, ConsentError, DataError
+from dp_train.errors import ConfigError, DataError
 from dp_train.runs.populations import embedded_events, principal_key
 from dp_train.runs.recipe import Recipe, StoreConfig
 from dp_train.store.heads import keep_heads
@@ -33,8 +33,6 @@ SET_ASIDE = 10
 
 def run(options: Namespace) -> int:
     """Do what the second word says."""
-    if options.does == "key":
-        return _key(options)
     if options.does == "schema":
         return _schema(options)
     if options.embedded:
@@ -56,18 +54,6 @@ def config_of(options: Namespace, overrides: list[str]) -> Recipe:
     config, _ = compose(["consent.store=true", *overrides])
     consent = config.consent if options.key is None else replace(config.consent, key=options.key)
     return replace(config, consent=consent, store=StoreConfig(url=options.store or config.store.url))
-
-
-def _key(options: Namespace) -> int:
-    path = Path(options.file)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConsentError(f"principal key {path}: {error.strerror}; choose a folder that can be written") from error
-    made = PrincipalKey.create(path)
-    print(f"wrote {path}: keep a copy where the database is not; without it nobody's events lead to them any more")
-    print(f"its population: {made.population_id}")
-    return 0
 
 
 def _schema(options: Namespace) -> int:
