@@ -115,8 +115,7 @@ class Anonymizer:
     def _edits(self, text: str, people: _People, declarative: bool) -> list[tuple[int, int, str]]:
         """(start, end, surrogate) of all that is found, left to right; never part of a surrogate."""
         covered = [match.span() for match in _SURROGATE.finditer(text)] if "[" in text else []
-        patterns = find_patterns(text, covered) if self.patterns else []
-        edits = [(span.start, span.end, span.token) for span in patterns]
+        edits: list[tuple[int, int, str]] = [*find_patterns(text, covered)] if self.patterns else []
         if self.names:
             taken = _taken(covered, edits) if edits else covered
             edits += people.find(text, taken, declarative)

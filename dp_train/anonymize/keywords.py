@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from dp_train.anonymize.flags import Flags
 from dp_train.anonymize.shapes import is_strange, skeleton
 from dp_train.consent.name_letters import words
 
@@ -70,7 +71,6 @@ _WHOLE: tuple[tuple[int, frozenset[str]], ...] = (
 )
 
 
-@lru_cache(maxsize=1 << 15)
 def _families(word: str) -> int:
     """What one word of letters and digits, in lower-case ASCII, may stand for."""
     found = 0
@@ -94,19 +94,7 @@ def keywords(text: str) -> int:
     if is_strange(text):
         return EVERYTHING
     found = words(text if text.isascii() else skeleton(text).decode())
-    if _plain.issuperset(found):
-        return 0
-    families = 0
-    for word in set(found).difference(_plain):
-        if here := _families(word):
-            families |= here
-        elif len(word) <= _LONGEST:
-            if len(_plain) >= _MOST:
-                _plain.clear()
-            _plain.add(word)
-    return families
+    return _flags(found)
 
 
-_plain: set[str] = set()
-"""Words of earlier texts that belong to no family, in the memory of this process alone; not more than `_MOST`."""
-_MOST, _LONGEST = 1 << 16, 32
+_flags = Flags(_families)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache, reduce
 from itertools import chain
 from operator import or_
 from typing import NamedTuple
 
+from dp_train.anonymize.flags import Flags
 from dp_train.anonymize.shapes import is_strange, skeleton
 from dp_train.consent.name_letters import words
 
@@ -49,6 +50,7 @@ class Labels:
                 sign = next(sign for sign in word if not sign.isascii())
                 _BY_SIGN.setdefault(sign, []).append(entry)
         labels_of.cache_clear()
+        _flags.forget()
 
     def may_stand(self, text: str) -> bool:
         """Whether `places` is worth asking."""
@@ -99,17 +101,19 @@ def labels_of(word: str) -> tuple[_Label, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=1 << 15)
-def _tables_of(word: str) -> int:
-    return reduce(or_, (label.table.bit for label in labels_of(word)), 0)
+def _bits(labels: Iterable[_Label]) -> int:
+    return reduce(or_, (label.table.bit for label in labels), 0)
+
+
+_flags = Flags(lambda word: _bits(labels_of(word)))
 
 
 @lru_cache(maxsize=4)
 def _tables(text: str) -> int:
     """Bits of the tables of which a label may stand in the text."""
     if text.isascii():
-        return reduce(or_, map(_tables_of, words(text)), 0)
-    return reduce(or_, (label.table.bit for label in _likely(text)), 0)
+        return _flags(words(text))
+    return _bits(_likely(text))
 
 
 @lru_cache(maxsize=4)

@@ -65,8 +65,6 @@ def find_patterns(text: str, covered: Sequence[Place] = ()) -> list[PatternSpan]
 _DIGIT = re.compile(r"\d")
 _INNER_DOT = re.compile(r"\.\w")
 _LONG_WORD = re.compile(r"[^\s]{16}")
-_SIGN = re.compile(r"[@:=]")
-_HYPHENS = re.compile(r"-\w+-|-----")
 _OTHER_CODES_TEXT = """
     código パス 暗証 фраз 助 恢复 lösen hasło jelsz şifre пароль κωδικ συνθημ סיסמ كلمة पासव পাসও รหัส mật 密 口令 비밀
     암호
@@ -135,9 +133,11 @@ class _Seen:
 def _look(text: str, covered: Sequence[Place]) -> _Seen | None:
     """What the text holds, or None if nothing is there that a kind could begin with: most chat is done here."""
     seen = _Seen(text, _without(text, covered, "\0"))
-    if seen.digits or seen.code_word or seen.long_word or seen.dot or _SIGN.search(seen.bare):
+    if seen.digits or seen.code_word or seen.long_word or seen.dot:
         return seen
-    return seen if "-" in seen.bare and _HYPHENS.search(seen.lowered) else None
+    # What is left: links, private keys, addresses of devices without a digit, codes of meetings.
+    hyphens, colons = seen.bare.count("-"), seen.bare.count(":")
+    return seen if hyphens > 1 or (colons and (hyphens + colons >= 5 or "://" in seen.bare)) else None
 
 
 def _without(text: str, covered: Sequence[Place], sign: str) -> str:

@@ -114,7 +114,7 @@ def _runs(book: Book) -> list[RunFigure]:
             purpose=line.facts.purpose,
             state=line.state.value,
             steps=line.steps,
-            epsilon=line.price.epsilon if line.price is not None and math.isfinite(line.price.epsilon) else None,
+            epsilon=line.promised,
             delta=line.delta,
         )
         for line in book.lines.values()
@@ -129,7 +129,9 @@ def _populations(book: Book) -> list[PopulationFigure]:
             PopulationFigure(
                 population=population,
                 budget=None if stand.budget is None else stand.budget.epsilon,
-                spent=stand.spent if math.isfinite(stand.spent) and not stand.without_bound else None,
+                spent=stand.spent
+                if math.isfinite(stand.spent) and not stand.without_bound and not stand.withheld
+                else None,
                 delta=stand.delta,
                 left=stand.left,
             )

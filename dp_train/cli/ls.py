@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from argparse import Namespace
 from pathlib import Path
 
@@ -87,7 +86,7 @@ def _row(folder: RunFolder, line: Line | None) -> tuple[str, ...]:
     score = result.get("scores", {}).get(result.get("metric"))
     status, epsilon = str(result.get("status", "unfinished")), result.get("epsilon")
     if line is not None and line.begun and line.price is not None and status != "FINISHED":
-        epsilon = line.price.epsilon if math.isfinite(line.price.epsilon) else None
+        epsilon = line.promised
         if line.state is State.OPEN:
             status = f"{status}, open: counts in full"
         elif line.state is State.COMMITTED:
@@ -96,6 +95,6 @@ def _row(folder: RunFolder, line: Line | None) -> tuple[str, ...]:
         str(folder.path),
         str(result.get("label", "")),
         status,
-        "withheld" if result.get("withheld") or (line is not None and line.refuted) else rounded_up(epsilon),
+        "withheld" if result.get("withheld") or (line is not None and line.withheld) else rounded_up(epsilon),
         "" if score is None else f"{result['metric']} {score:.4g}",
     )

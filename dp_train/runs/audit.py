@@ -101,7 +101,8 @@ def audit(
             say("white box")
             trainer, company = subject.make(parts.plan), subject.public.whole
             shadow = white_box(trainer, company, canaries=canaries, confidence=SHOWN, seed=seed)
-            attacks.append(Attack.of("white box", shadow, parts.plan, white_box_bounds))
+            reads = "every noised sum" if parts.plan.bands == 1 else "every noised sum, and whose turn each step is"
+            attacks.append(Attack.of("white box", shadow, parts.plan, white_box_bounds, reads=reads))
     if level is Level.FULL:
         with clock.part("black box"):
             say("black box")

@@ -158,7 +158,7 @@ def _section(audit: Mapping[str, Any]) -> dict[str, Any]:
         found[f"lower bound, {attack['name']}"] = (
             f"ε ≥ {bound['epsilon']:.3g} at {bound['confidence']:.0%} confidence ({bound['method']}: "
             f"{bound['correct']} of {bound['guesses']} guesses right, {attack['canaries']} canaries in a shadow run on "
-            "published text)"
+            f"published text, from {attack['reads']})"
         )
     passed = sum(not check["findings"] and not check["error"] for check in ran)
     found["conformance"] = (

@@ -70,6 +70,7 @@ def test_a_correct_run_is_consistent_with_its_claim_everywhere(cli: Run, project
     assert json.loads(cli("ledger", "show", "--json").out) == lines  # nobody's budget was touched
     card = json.loads((run / "card.json").read_text())
     assert card["audit"]["what it says"].startswith("consistent with the claim")
+    assert card["audit"]["lower bound, white box"].endswith("on published text, from every noised sum)")
     assert not any("no empirical lower bound" in limit for limit in card["the ε does not cover"])
     assert "![The claimed ε with lower bounds" in (run / "card.md").read_text()
     assert (run / "audit.png").stat().st_size > 1000
