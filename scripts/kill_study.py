@@ -63,7 +63,10 @@ SMALL = (
     "evaluation.samples=1",
 )
 PRELOADED = ("dp_train.cli.sweep", "dp_train.cli.tradeoff", "dp_train.cli.frontier", "dp_train.runs.trials", "mlflow")
-_ID = re.compile(r"\b[0-9a-f]{32}\b")
+_RANDOM = {  # parts of names that are drawn anew for every working folder: kind of name → where it stands
+    "RUN": re.compile(r"\b[0-9a-f]{32}\b"),  # a run of MLflow
+    "STORE": re.compile(r"(?<=consent-)[0-9a-f]{16}(?=\.checkpoint\b)"),  # a consent store
+}
 _PICTURE = re.compile(r"\+timestamp\+[0-9a-f+-]+?(?=\.|\+compressed)")
 
 
@@ -233,16 +236,23 @@ def _records(working: Path) -> Any:
 
 
 def _files(working: Path) -> dict[str, int]:
-    """Every file, and how many times it occurs apart from the ids of MLflow's runs.
+    """Every file by the kind of its name, and how many there are of it: a second store, or record, is a leftover.
 
     MLflow keeps each picture that it is given under the moment it got it: a resumed study draws its frontier again.
     """
-    names = Counter(_ID.sub("ID", str(path.relative_to(working))) for path in working.rglob("*"))
+    names = Counter(kind_of(str(path.relative_to(working))) for path in working.rglob("*"))
     found: dict[str, int] = {}
     for name, count in sorted(names.items()):
         plain = _PICTURE.sub("", name)
         found[plain] = count if plain == name else 1
     return found
+
+
+def kind_of(name: str) -> str:
+    """Return the name of a file with its random parts replaced by what they are the name of."""
+    for kind, random_part in _RANDOM.items():
+        name = random_part.sub(kind, name)
+    return name
 
 
 def differences(expected: Any, found: Any, path: str = "") -> list[str]:

@@ -105,9 +105,11 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """An empty database of its own."""
+def postgres_url(postgres_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty database for one test, whose keys and checkpoints lie in the test's folder and not in the checkout."""
     import psycopg
+
+    monkeypatch.setenv("DP_TRAIN_LEDGER_KEY", str(tmp_path / "runs" / "ledger.key"))
 
     name = f"t{uuid.uuid4().hex}"
     with psycopg.connect(f"{postgres_server}/postgres", autocommit=True) as connection:

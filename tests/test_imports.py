@@ -38,6 +38,7 @@ STOREYS = {
     "runs": 6,
     "web": 7,
     "cli": 8,
+    "__main__": 9,
 }
 
 DOORS = {

@@ -71,7 +71,7 @@ def test_an_installed_wheel_trains_in_an_empty_folder(wheel: Path, tmp_path: Pat
     assert python("-c", "import dp_train; print(dp_train.__file__)").stdout.strip() == str(
         site / "dp_train/__init__.py"
     )
-    dp_train = ("-m", "dp_train.cli.main")
+    dp_train = ("-m", "dp_train")
     assert "experiments=summary/quickstart" in python(*dp_train, "ls", "experiments").stdout
     small = [
         *("corpus.people=60", "corpus.public_people=40", "corpus.evaluation_people=20", "task.max_length=64"),

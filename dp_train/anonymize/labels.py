@@ -1,4 +1,4 @@
-"""Words for numbers that identify somebody, in the main languages, and where they stand in a text."""
+"""Words for numbers that identify a person, in the main languages, and where they stand in a text."""
 
 from __future__ import annotations
 

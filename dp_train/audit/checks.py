@@ -21,7 +21,7 @@ class Check:
     """One part of a conformance audit. All of it is public.
 
     Attributes:
-      name: of the part. compared: what was held against what.
+      name: of the part. compared: what was compared with what.
       p_values: of its tests, by what they test; a correct trainer gives uniform ones.
       findings: what no correct trainer does, in public words; empty if nothing was found.
       skipped: why the part does not apply to this run; "" if it does.

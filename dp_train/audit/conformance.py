@@ -1,8 +1,9 @@
 """Does a configured run's own trainer do what its plan says? The parts of a conformance audit, one after the other.
 
 1. the self-check and the bounds of the units, before anything is drawn (`engines.self_check`, `privacy.units`);
-2. add/remove differencing from conversations (`differencing`); 3. null batches (`null_batches`);
-4. batch sizes (`draws`); 5. a short run that is watched, killed and resumed (`short_run`).
+2. encodings of made-up texts in two orders (`encodings`); 3. add/remove differencing from conversations
+(`differencing`); 4. null batches (`null_batches`); 5. batch sizes (`draws`); 6. a short run that is watched, killed and
+resumed (`short_run`).
 
 Nothing here is a proof: what is found refutes a claim, and what is not found is consistent with it (docs/audit.md).
 """
@@ -14,13 +15,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dp_train.audit import differencing, draws, null_batches
+from dp_train.audit import differencing, draws, encodings, null_batches
 from dp_train.audit.checks import Check, Conformance, timed
 from dp_train.audit.short_run import WATCHED, short_runs
 from dp_train.audit.subject import Subject
 from dp_train.training.public_probe import try_engine
 
 SELF_CHECK = "self-check and units"
+_REFUSING = SELF_CHECK, encodings.NAME
+"""Parts that call the product's own checks: what those refuse is a finding."""
 
 
 def conformance(
@@ -40,6 +43,7 @@ def conformance(
     random = np.random.default_rng(seed)
     parts: tuple[tuple[str, Callable[[], Check]], ...] = (
         (SELF_CHECK, lambda: _before_data(subject)),
+        (encodings.NAME, lambda: encodings.encodings(subject, random)),
         (differencing.NAME, lambda: differencing.differencing(subject, random)),
         (null_batches.NAME, lambda: null_batches.null_batches(subject, random)),
         (draws.NAME, lambda: draws.batch_sizes(subject)),
@@ -47,7 +51,7 @@ def conformance(
     found = []
     for name, part in parts:
         say(name)
-        found.append(timed(name, part, refuses=name == SELF_CHECK))
+        found.append(timed(name, part, refuses=name in _REFUSING))
     say(WATCHED)
     return Conformance(checks=(*found, *_short(subject, seed)))
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from dp_train.audit.bounds import f_dp_epsilon, guess, steinke_epsilon
+from dp_train.audit.bounds import f_dp_epsilon, steinke_epsilon
 from dp_train.audit.scores import mechanism_scores, simulate
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.trade_off import Claim
@@ -41,7 +41,7 @@ def planned_guesses(plan: PrivacyPlan, canaries: int, *, amplitude: float = 1.0)
     Guarantee: a function of public numbers. The simulation has a fixed seed of its own, shared with no run.
 
     Args:
-      canaries: m of the audit. amplitude: as of `scores.sampled_gaussian_scores`.
+      canaries: m of the audit, whose turns are known. amplitude: as of `scores.sampled_gaussian_scores`.
     """
     claim, m = Claim.of(plan), canaries
     right = _right(plan, m, amplitude, 1.0)
@@ -52,20 +52,27 @@ def planned_guesses(plan: PrivacyPlan, canaries: int, *, amplitude: float = 1.0)
 
 
 def _right(plan: PrivacyPlan, canaries: int, amplitude: float, noise_scale: float) -> NDArray[np.float64]:
-    """(canaries,) how many of the first 1, 2, … guesses are right on average, by scores that know the noise."""
+    """(canaries,) how many of the first 1, 2, … guesses are right on average, by scores that know the noise.
+
+    A guess by a log-likelihood ratio s is right with probability 1 ÷ (1 + e^−|s|), which is summed up instead of
+    counting right guesses: the same mean with far less scatter.
+    """
+    from scipy.special import expit
+
     right = np.zeros(canaries)
     runs = min(_MOST_RUNS, max(1, _CANARIES // canaries))
     for run in range(runs):
-        included = np.random.default_rng([run, 1]).random(canaries) < 0.5
-        observed = simulate(plan, included, seed=run, noise_scale=noise_scale, amplitude=amplitude)
+        random = np.random.default_rng([run, 1])
+        included, turns = random.random(canaries) < 0.5, random.integers(plan.mechanism.noise.bands, size=canaries)
+        observed = simulate(plan, included, seed=run, noise_scale=noise_scale, amplitude=amplitude, turns=turns)
         scores = mechanism_scores(
             observed,
             plan,
             amplitude=amplitude,
             noise_multiplier=noise_scale * plan.calibrated_noise_multiplier,
+            turns=turns,
         )
-        chosen, guessed = guess(scores, canaries, centre=0.0)
-        right += (guessed == included[chosen]).cumsum() / runs
+        right += np.sort(expit(np.abs(scores)))[::-1].cumsum() / runs
     return right
 
 

@@ -3,7 +3,8 @@
 1. a fair coin for each canary; those that are in become units beside the company's, through the real gate;
 2. a copy of the model trains on them with the recipe's own trainer, with seeds of its own, and is thrown away;
 3. white box: the canaries' coordinates, read where the optimizer reads them, are scored by the mechanism's likelihood
-   ratio; black box: canary people are scored by how far their loss fell from the starting point;
+   ratio; where units take turns, by someone who knows whose turn each step is, as the claim is accounted;
+   black box: canary people are scored by how far their loss fell from the starting point;
 4. what was guessed right bounds ε (`bounds`).
 
 What leaves. White-box scores are of coordinates that canaries alone move: they are the same function of coins and
@@ -34,15 +35,18 @@ from dp_train.conversations import Example
 from dp_train.engines.base import Clipping
 from dp_train.errors import ConfigError, DataError
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.sampling import CyclicPoissonSampler
 from dp_train.privacy.trade_off import Claim
 from dp_train.privacy.units import Units
 from dp_train.tasks.base import Task
 from dp_train.training.callbacks import Result
+from dp_train.training.charge import Charge
 from dp_train.training.method import Setup
+from dp_train.training.run_state import open_run
 from dp_train.training.seeds import Seeds
 from dp_train.training.trainer import Trainer
 
-_PLANNED, _VIOLATED, _ANY = 0.7, 0.15, 0.15
+_PLANNED, _VIOLATED, _ANY = 0.8, 0.1, 0.1
 """How the bounds of a white-box run share what they may err together: by the family with the count for a run as
 planned, by the family with the count for a run with half the noise, and for any (ε, δ) mechanism."""
 
@@ -105,11 +109,12 @@ def white_box(
     included = draw_coins(canaries, seed=seed)
     purpose = setup.task.purpose if company is None else company.purpose
     units = together(company, dirac.units(included, setup.plan, purpose), setup.plan)
-    shadow = Shadow.of(setup, dirac)
-    result = shadow.run(units, seed)
+    shadow, seeds = Shadow.of(setup, dirac), _seeds(seed)
+    turns = shadow.turns(units, seeds, dirac, seed=seed)
+    result = shadow.run(units, seeds)
     observed, amplitude = shadow.watch.observed, shadow.amplitude
     noise = seen_noise(observed, claimed)
-    scores = mechanism_scores(observed, claimed, amplitude=amplitude, noise_multiplier=noise)
+    scores = mechanism_scores(observed, claimed, amplitude=amplitude, noise_multiplier=noise, turns=turns)
     bounds = white_box_bounds(scores, included, claimed, confidence=confidence, amplitude=amplitude)
     return OneRun(scores=scores, included=included, bounds=bounds, seconds=time.monotonic() - started, result=result)
 
@@ -144,7 +149,7 @@ def black_box(
     rows = people.examples(setup.task)
     before = unit_losses(setup.model, setup.task, rows)
     shadow = Shadow.of(setup, None)
-    result = shadow.run(units, seed)
+    result = shadow.run(units, _seeds(seed))
     scores = loss_difference(before, unit_losses(shadow.trained, setup.task, rows))
     bounds: tuple[LowerBound, ...] = ()
     if setup.plan.private:
@@ -185,7 +190,7 @@ def exposure_run(
     units = together(company, people.units(included, setup.plan, setup.task, company.purpose), setup.plan)
     before = unit_losses(setup.model, setup.task, first)
     shadow = Shadow.of(setup, None)
-    shadow.run(units, seed)
+    shadow.run(units, _seeds(seed))
     return exposure_of(unit_losses(shadow.trained, setup.task, first) - before, secret)
 
 
@@ -253,9 +258,33 @@ class Shadow:
         per_layer = setup.method.clipping is Clipping.PER_LAYER
         return cls(trainer=trainer, trained=model, amplitude=tensors**-0.5 if per_layer else 1.0, watch=watch)
 
-    def run(self, units: Units, seed: int | None) -> Result:
+    def run(self, units: Units, seeds: Seeds) -> Result:
         """Train on `units`; the seeds of the recipe's own run are not touched."""
-        return self.trainer.fit(units, seeds=None if seed is None else Seeds.fixed_for_test(seed))
+        return self.trainer.fit(units, seeds=seeds)
+
+    def turns(
+        self, units: Units, seeds: Seeds, dirac: DiracCanaries, *, seed: int | None = None
+    ) -> NDArray[np.int64] | None:
+        """(m,) which group each canary is in, in a run on `units` under `seeds`; None where units take no turns.
+
+        A canary that is out has no unit and is given a fair die of its own, so that groups say nothing of who is in.
+        The claim is accounted group by group, as for a reader who knows them (`privacy.mechanisms.banded`).
+        """
+        sampler = self.trainer.plan.mechanism.sampler
+        if not isinstance(sampler, CyclicPoissonSampler):
+            return None
+        coins = open_run(self.trainer.setup, units, Charge(None), seeds).coins
+        groups = np.random.default_rng(None if seed is None else [seed, 1]).integers(sampler.groups, size=dirac.count)
+        for group in range(sampler.groups):
+            for unit in sampler.members(group, len(units), coins).tolist():
+                coordinate = dirac.coordinate(units[unit][0])
+                if coordinate is not None:
+                    groups[coordinate] = group
+        return groups
+
+
+def _seeds(seed: int | None) -> Seeds:
+    return Seeds.fresh() if seed is None else Seeds.fixed_for_test(seed)
 
 
 def together(company: Units | None, canaries: Units, plan: PrivacyPlan) -> Units:

@@ -55,6 +55,7 @@ class Attack:
 
     Attributes:
       name: of the attack. canaries: how many, about half of them in.
+      reads: what the attack reads of the run, and knows.
       shown, refuting: the tightest bound at each of the two confidences; `bounds`: those that are shown, by method.
       departed: why the shadow run's own claim is withheld; empty if it went as planned.
       curve: (false positives, true positives), rising.
@@ -62,6 +63,7 @@ class Attack:
 
     name: str
     canaries: int
+    reads: str
     bounds: tuple[LowerBound, ...]
     shown: LowerBound
     refuting: LowerBound
@@ -70,16 +72,18 @@ class Attack:
     seconds: float
 
     @classmethod
-    def of(cls, name: str, run: OneRun, plan: PrivacyPlan, bounds: Bounds) -> Attack:
+    def of(cls, name: str, run: OneRun, plan: PrivacyPlan, bounds: Bounds, *, reads: str) -> Attack:
         """Report a shadow run.
 
         Args:
+          reads: as of the class.
           bounds: `white_box_bounds` or `black_box_bounds`, which the run's own bounds are by.
         """
         curve = roc_curve(run.scores, run.included)
         return cls(
             name=name,
             canaries=len(run.scores),
+            reads=reads,
             bounds=run.bounds,
             shown=run.bound,
             refuting=tightest(bounds(run.scores, run.included, plan, confidence=REFUTING)),
@@ -101,6 +105,7 @@ class Attack:
         return {
             "name": self.name,
             "canaries": self.canaries,
+            "reads": self.reads,
             "company": "published text alone",
             "bound": bound_values(self.shown),
             "by_method": [bound_values(bound) for bound in self.bounds],

@@ -59,7 +59,11 @@ def sampled_gaussian_scores(
         log_weights = binom.logpmf(counts, contributions, sample_rate)
     shifts = amplitude * counts
     scores = np.zeros(seen.shape[1])
-    for row in seen:  # (m,)
+    if contributions == 1:
+        for row in seen:  # (m,)
+            scores += _log_mixture((amplitude * row - amplitude**2 / 2) / noise_multiplier**2, sample_rate)
+        return scores
+    for row in seen:
         exponents = (row[:, None] * shifts - shifts**2 / 2) / noise_multiplier**2  # (m, k + 1)
         scores += logsumexp(exponents + log_weights, axis=1)
     return scores
@@ -72,24 +76,30 @@ def banded_scores(
     sample_rate: float,
     bands: int,
     amplitude: float = 1.0,
+    turns: npt.ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """Log-likelihood ratio of Dirac canaries under correlated noise and sampling by turns (`privacy.correlation`).
 
     The observations are Y = X + σ·C⁻¹Z, so W = CY = CX + σZ has independent noise again. A canary that enters at step t
-    adds column c_t of C to W. It belongs to one of b groups, which one is not known, and enters at a turn of its group
-    with probability bq; its columns at different turns share no row:
+    adds column c_t of C to W. It belongs to one of b groups and enters at a turn of its group with probability bq; its
+    columns at different turns share no row. Where its group g is known,
 
-        score_i = log (1 ÷ b) Σ_g Π_{t = g, g + b, …} (1 − bq + bq · exp((a·c_tᵀw_i − (a·‖c_t‖)² ÷ 2) ÷ σ²)).
+        score_i = Σ_{t = g, g + b, …} log (1 − bq + bq · exp((a·c_tᵀw_i − (a·‖c_t‖)² ÷ 2) ÷ σ²)),
+
+    and else the log of the mean of e^score over all groups.
 
     Args: as of `sampled_gaussian_scores`, and
       bands: b; with 1 the result is that of independent noise.
+      turns: (m,) the group of each canary, 0 … b − 1, a fair die whether it is in or out; None where it is not known.
+        The claim is accounted for a reader who knows it, so this is the attack that the claim has to stand.
 
     Raises:
-      DataError: not (steps, m) numbers.
+      DataError: not (steps, m) numbers, or other turns than those.
     """
     from scipy.special import logsumexp
 
     seen = _observations(observed)
+    known = None if turns is None else _turns(turns, bands, seen.shape[1])
     steps = seen.shape[0]
     matrix = strategy(strategy_coefficients(bands), steps)  # (steps, steps)
     rate = min(1.0, bands * sample_rate)
@@ -101,12 +111,20 @@ def banded_scores(
         exponents = (amplitude * matched - amplitude**2 * norms[:, None] / 2) / noise_multiplier**2
         by_turn = _log_mixture(exponents, rate)
         groups = np.stack([by_turn[group::bands].sum(0) for group in range(bands)])
-        scores[start : start + _BLOCK] = logsumexp(groups, axis=0) - math.log(bands)
+        if known is None:
+            scores[start : start + _BLOCK] = logsumexp(groups, axis=0) - math.log(bands)
+        else:
+            scores[start : start + _BLOCK] = groups[known[start : start + _BLOCK], np.arange(groups.shape[1])]
     return scores
 
 
 def mechanism_scores(
-    observed: npt.ArrayLike, plan: PrivacyPlan, *, amplitude: float = 1.0, noise_multiplier: float | None = None
+    observed: npt.ArrayLike,
+    plan: PrivacyPlan,
+    *,
+    amplitude: float = 1.0,
+    noise_multiplier: float | None = None,
+    turns: npt.ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """Score the observations of a run of `plan` by the likelihood ratio of the plan's own mechanism.
 
@@ -115,16 +133,19 @@ def mechanism_scores(
 
     Args: as of `sampled_gaussian_scores`, and
       noise_multiplier: σ that is really there, such as `seen_noise` finds; the plan's if None.
+      turns: as of `banded_scores`; of no account for a plan whose units take no turns.
 
     Raises:
-      DataError: not (steps, m) numbers, or of another number of steps than the plan has.
+      DataError: not (steps, m) numbers, or of another number of steps than the plan has; other turns than those.
     """
     seen = _observations(observed, plan)
     noise = plan.calibrated_noise_multiplier if noise_multiplier is None else noise_multiplier
     rate = plan.sample_rate
     law = plan.mechanism.noise
     if not law.independent:
-        return banded_scores(seen, noise_multiplier=noise, sample_rate=rate, bands=law.bands, amplitude=amplitude)
+        return banded_scores(
+            seen, noise_multiplier=noise, sample_rate=rate, bands=law.bands, amplitude=amplitude, turns=turns
+        )
     return sampled_gaussian_scores(
         seen,
         noise_multiplier=noise,
@@ -168,12 +189,17 @@ def simulate(
     seed: int,
     noise_scale: float = 1.0,
     amplitude: float = 1.0,
+    turns: npt.ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """Draw what Dirac canaries would show of a correct run of `plan`, with no model: (steps, m) sums ÷ clip norm.
 
     Args:
       included: (m,) bool. seed: of the simulation; public.
       noise_scale: what the noise is multiplied by, to plant a wrong one.
+      turns: (m,) the group of each canary, for a plan whose units take turns; drawn if None.
+
+    Raises:
+      DataError: other turns than those.
     """
     inside = np.asarray(included, dtype=np.bool_)
     random = np.random.default_rng(seed)
@@ -182,8 +208,10 @@ def simulate(
     if law.independent:
         counts = random.binomial(canary_contributions(plan), plan.sample_rate, (steps, m))
     else:
-        turns = random.integers(law.bands, size=m) == (np.arange(steps) % law.bands)[:, None]
-        counts = turns & (random.random((steps, m)) < min(1.0, law.bands * plan.sample_rate))
+        groups = random.integers(law.bands, size=m) if turns is None else _turns(turns, law.bands, m)
+        counts = (groups == (np.arange(steps) % law.bands)[:, None]) & (
+            random.random((steps, m)) < min(1.0, law.bands * plan.sample_rate)
+        )
         noise = _take_back(noise, law.bands)
     return amplitude * counts * inside + noise_scale * plan.calibrated_noise_multiplier * noise
 
@@ -271,6 +299,15 @@ def _take_back(noise: NDArray[np.float64], bands: int) -> NDArray[np.float64]:
             row -= coefficients[k] * rows[step - k]
         rows.append(row)
     return np.stack(rows) * column_norms(coefficients, len(noise))[:, None]
+
+
+def _turns(turns: npt.ArrayLike, bands: int, canaries: int) -> NDArray[np.int64]:
+    found = np.asarray(turns)
+    if found.shape != (canaries,) or found.dtype.kind not in "iu" or not ((found >= 0) & (found < bands)).all():
+        raise DataError(
+            f"scores: turns of shape {found.shape}; expected one of 0 … {bands - 1} for each of {canaries} canaries"
+        )
+    return found.astype(np.int64)
 
 
 def _observations(observed: npt.ArrayLike, plan: PrivacyPlan | None = None) -> NDArray[np.float64]:

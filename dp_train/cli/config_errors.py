@@ -113,8 +113,10 @@ def _options(group: str, key: str, overrides: Sequence[str]) -> str:
 
 
 def _meant(word: str, choice: Sequence[str]) -> str:
-    close = get_close_matches(word, choice, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    """Keys that end with the word, where it stands alone, else the one that looks most like it."""
+    inside = [name for name in choice if name.endswith(f".{word}")][:3]
+    close = inside or get_close_matches(word, choice, n=1)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def _expected(key: str) -> str:

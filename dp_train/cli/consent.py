@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from dp_train.cli.consent_import import config_of, print_values
+from dp_train.cli.consent_store import open_store
 from dp_train.cli.show import console, table
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.proofs import prove, verify_proof
-from dp_train.consent.signing import read_signed, verified
+from dp_train.consent.signing import read_signed
+from dp_train.consent.signing_keys import verified_receipt
 from dp_train.consent.snapshot import readable
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.suppression import SMALL
 from dp_train.errors import ConfigError, ConsentError, StoreError
 from dp_train.runs.populations import as_of, stored_snapshot
 from dp_train.runs.recipe import Recipe
-from dp_train.store.database import Database, absolute_url
 
 
 def run(options: Namespace) -> int:
@@ -32,13 +33,12 @@ def run(options: Namespace) -> int:
         return _verify_proof(options)
     if options.does == "snapshot":
         return _snapshot(config_of(options, options.overrides), options)
-    database = Database(absolute_url(options.store, Path.cwd()))
+    store = open_store(options)
     try:
-        store = ConsentStore(database)
         verbs = {"status": _status, "verify": _verify}
         return verbs[options.does](store, options)
     finally:
-        database.close()
+        store.database.close()
 
 
 def _status(store: ConsentStore, options: Namespace) -> int:
@@ -145,7 +145,7 @@ def _verify_receipt(options: Namespace) -> int:
         public = Path(options.public_key).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"consent verify: {options.public_key} cannot be read; expected signing.pub") from error
-    statement = verified(read_signed(Path(options.receipt)), public)
+    statement = verified_receipt(read_signed(Path(options.receipt)), public, Path(options.public_key).parent)
     shown = {
         name: ", ".join(value) if isinstance(value, list) else value
         for name, value in statement.items()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dp_train.cli.consent import given_key
+from dp_train.cli.consent_store import open_store
 from dp_train.cli.show import console, table
 from dp_train.consent.event_json import write_events
 from dp_train.consent.kantara import read_controller, receipt_of
@@ -25,7 +26,7 @@ from dp_train.runs.heads import check_start
 from dp_train.runs.inventory import missing_lines, policy_of
 from dp_train.runs.person import about, overdue
 from dp_train.runs.project import key_path
-from dp_train.store.database import Database, absolute_url
+from dp_train.store.database import absolute_url
 
 OVERDUE = 12
 """Exit code: an action that a policy asked for was due by now, or a run of these people is not found."""
@@ -33,14 +34,13 @@ OVERDUE = 12
 
 def run(options: Namespace) -> int:
     """Do what the second word says."""
-    database = Database(absolute_url(options.store, Path.cwd()))
+    store = open_store(options, makes=options.does == "notice" and options.file is not None)
     try:
-        store = ConsentStore(database)
         if options.does == "overdue":
-            check_start(database)  # an older copy knows less of who left
+            check_start(store.database)  # an older copy knows less of who left
         return {"export": _export, "notice": _notice, "overdue": _overdue}[options.does](store, options)
     finally:
-        database.close()
+        store.database.close()
 
 
 def _export(store: ConsentStore, options: Namespace) -> int:
@@ -99,7 +99,8 @@ def _export_person(store: ConsentStore, options: Namespace, target: Path) -> int
         )
     _write_private(target, [json.dumps(found, indent=2, ensure_ascii=False)])
     events, runs = len(found["events"]), len(found["runs"])
-    print(f"wrote {target}: {events} events, {runs} runs with their bounds; hand it to the person alone")
+    counted = f"{events} event{'' if events == 1 else 's'}, {runs} run{'' if runs == 1 else 's'} with their bounds"
+    print(f"wrote {target}: {counted}; hand it to the person alone")
     if found["runs_not_found"]:
         print(f"{len(found['runs_not_found'])} runs of these people are not found: the file says so")
     return 0

@@ -1,4 +1,4 @@
-"""`dp-train consent key | schema | import`: how events come into the store."""
+"""`dp-train consent schema | import`: how events come into the store."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dp_train.cli.consent_store import open_store
 from dp_train.cli.load_config import compose
 from dp_train.cli.show import console, table
 from dp_train.consent.event_json import words_of, write_events
@@ -21,10 +22,9 @@ from dp_train.consent.principals import ID_RULE, PrincipalKey
 from dp_train.consent.rows import PERSON, read_row
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.vendors import Vendor, read_mapping, vendor_rows
-from dp_train.errors import ConfigError, ConsentError, DataError
+from dp_train.errors import ConfigError, DataError
 from dp_train.runs.populations import embedded_events, principal_key
 from dp_train.runs.recipe import Recipe, StoreConfig
-from dp_train.store.database import Database, absolute_url
 from dp_train.store.heads import keep_heads
 
 SET_ASIDE = 10
@@ -33,19 +33,20 @@ SET_ASIDE = 10
 
 def run(options: Namespace) -> int:
     """Do what the second word says."""
-    if options.does == "key":
-        return _key(options)
     if options.does == "schema":
         return _schema(options)
     if options.embedded:
         return _import_embedded(config_of(options, options.words), options)
     if len(options.words) != 1:
         raise ConfigError(f"consent import: {len(options.words)} files; expected one, or key=value with --embedded")
-    database = Database(absolute_url(options.store, Path.cwd()))
+    path = Path(options.words[0])
+    if not path.exists():  # before a store is made for it
+        raise DataError(f"consent import: {path}: no such file; expected one that can be read")
+    store = open_store(options, makes=True, copies=True)
     try:
-        return _import(ConsentStore(database), Path(options.words[0]), options)
+        return _import(store, path, options)
     finally:
-        database.close()
+        store.database.close()
 
 
 def config_of(options: Namespace, overrides: list[str]) -> Recipe:
@@ -53,18 +54,6 @@ def config_of(options: Namespace, overrides: list[str]) -> Recipe:
     config, _ = compose(["consent.store=true", *overrides])
     consent = config.consent if options.key is None else replace(config.consent, key=options.key)
     return replace(config, consent=consent, store=StoreConfig(url=options.store or config.store.url))
-
-
-def _key(options: Namespace) -> int:
-    path = Path(options.file)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConsentError(f"principal key {path}: {error.strerror}; choose a folder that can be written") from error
-    made = PrincipalKey.create(path)
-    print(f"wrote {path}: keep a copy where the database is not; without it nobody's events lead to them any more")
-    print(f"its population: {made.population_id}")
-    return 0
 
 
 def _schema(options: Namespace) -> int:
@@ -84,14 +73,14 @@ def _import_embedded(config: Recipe, options: Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "embedded.jsonl"
         write_events(embedded_events(config), path)
-        database = Database(absolute_url(config.store.url, Path.cwd()))
+        options.store = config.store.url
+        store = open_store(options, makes=True, copies=True)
         try:
-            store = ConsentStore(database)
             if not options.dry_run:
                 store.bind(principal_key(config))
             return _import(store, path, options)
         finally:
-            database.close()
+            store.database.close()
 
 
 def _import(store: ConsentStore, path: Path, options: Namespace) -> int:

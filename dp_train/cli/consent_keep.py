@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from dp_train.cli.consent_store import open_store
 from dp_train.consent.store import ConsentStore
 from dp_train.errors import StoreError
 from dp_train.privacy.ledger.ledger import Ledger
@@ -18,13 +19,15 @@ _SQLITE = "sqlite:///"
 
 def run(options: Namespace) -> int:
     """Do what the second word says."""
-    url = absolute_url(options.store, Path.cwd())
-    return _backup(url, Path(options.file)) if options.does == "backup" else _restore(url, Path(options.file))
+    if options.does == "backup":
+        return _backup(open_store(options), Path(options.file))
+    return _restore(absolute_url(options.store, Path.cwd()), Path(options.file))
 
 
-def _backup(url: str, target: Path) -> int:
+def _backup(store: ConsentStore, target: Path) -> int:
     """Copy the store, once both its chains verify."""
-    database = Database(url)
+    url = store.database.url
+    database = store.database
     try:
         _verify(database, key_path(url))
         database.backup(target)

@@ -7,32 +7,31 @@ from argparse import Namespace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dp_train.atomic import write_text
 from dp_train.cli.consent_import import operator
+from dp_train.cli.consent_store import open_store
 from dp_train.consent.events import Purpose
 from dp_train.consent.principals import PrincipalKey, normalised_id
 from dp_train.consent.signing import SigningKey
+from dp_train.consent.signing_keys import PUBLIC_KEY
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.withdrawal import Officer, Withdrawal, link, opt_out, resolve, withdraw
 from dp_train.errors import ConfigError, ConsentError, DataError
 from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.runs.inventory import policy_of
 from dp_train.runs.project import key_path
-from dp_train.store.database import Database, absolute_url
 from dp_train.store.heads import keep_heads
-
-PUBLIC_KEY = "signing.pub"
 
 
 def run(options: Namespace) -> int:
     """Do what the second word says."""
-    database = Database(absolute_url(options.store, Path.cwd()))
+    store = open_store(options, makes=options.does != "resolve")
     try:
-        store = ConsentStore(database)
         code = {"opt-out": _opt_out, "link": _link, "resolve": _resolve}[options.does](store, options)
-        keep_heads(database)
+        keep_heads(store.database)
         return code
     finally:
-        database.close()
+        store.database.close()
 
 
 def open_key(store: ConsentStore, path: Path, *, make: bool) -> PrincipalKey:
@@ -77,8 +76,8 @@ def signing_key(options: Namespace) -> SigningKey:
     key = SigningKey.open(path)
     public = path.with_name(PUBLIC_KEY)
     try:
-        if not public.exists():
-            public.write_text(key.public_pem, encoding="ascii")
+        if not public.exists() or public.read_text(encoding="ascii", errors="replace") != key.public_pem:
+            write_text(public, key.public_pem)  # also where a rotation was killed before it came to it
     except OSError as error:
         raise ConsentError(f"signing key: {public} cannot be written ({error.strerror}); free space") from error
     return key

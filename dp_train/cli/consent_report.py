@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dp_train.anonymize.recall_figures import recall_figures
+from dp_train.cli.consent_store import open_store
 from dp_train.consent.reports import (
     PopulationFigure,
     Practice,
@@ -26,7 +27,6 @@ from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Book
 from dp_train.runs.folder import RunFolder, read_config
 from dp_train.runs.inventory import is_retired
-from dp_train.store.database import Database, absolute_url
 
 
 def run(options: Namespace) -> int:
@@ -64,9 +64,9 @@ def _write(folder: Path, kind: ReportKind, texts: dict[str, str]) -> None:
 
 def _facts(options: Namespace) -> ReportFacts:
     now = datetime.now(UTC)
-    database = Database(absolute_url(options.store, Path.cwd()))
+    store = open_store(options)
     try:
-        store, ledger = ConsentStore(database), Ledger(database)
+        ledger = Ledger(store.database)
         ledger_chain = ledger.verify()
         book = Book() if ledger_chain.broken is not None else ledger.book()
         recall = recall_figures()
@@ -83,7 +83,7 @@ def _facts(options: Namespace) -> ReportFacts:
             redaction_note=f"{recall.describe()}; measured by: {recall.command}",
         )
     finally:
-        database.close()
+        store.database.close()
 
 
 def _practice(store: ConsentStore) -> Practice:
@@ -114,7 +114,7 @@ def _runs(book: Book) -> list[RunFigure]:
             purpose=line.facts.purpose,
             state=line.state.value,
             steps=line.steps,
-            epsilon=line.price.epsilon if line.price is not None and math.isfinite(line.price.epsilon) else None,
+            epsilon=line.promised,
             delta=line.delta,
         )
         for line in book.lines.values()
@@ -129,7 +129,9 @@ def _populations(book: Book) -> list[PopulationFigure]:
             PopulationFigure(
                 population=population,
                 budget=None if stand.budget is None else stand.budget.epsilon,
-                spent=stand.spent if math.isfinite(stand.spent) and not stand.without_bound else None,
+                spent=stand.spent
+                if math.isfinite(stand.spent) and not stand.without_bound and not stand.withheld
+                else None,
                 delta=stand.delta,
                 left=stand.left,
             )

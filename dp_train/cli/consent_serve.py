@@ -8,12 +8,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dp_train.cli.consent_people import open_key, signing_key
-from dp_train.consent.store import ConsentStore
+from dp_train.cli.consent_store import open_store
 from dp_train.errors import ConfigError
 from dp_train.runs.heads import check_start
 from dp_train.runs.inventory import policy_of
 from dp_train.runs.project import key_path
-from dp_train.store.database import Database, absolute_url
 
 EXTRA = "consent serve: the web framework is not installed; pip install 'dp_train[serve]'"
 
@@ -29,11 +28,10 @@ def run(options: Namespace) -> int:
     except ModuleNotFoundError as error:
         raise ConfigError(EXTRA) from error
     address, hosts = _address(options)
-    url = absolute_url(options.store, Path.cwd())
-    database = Database(url)
+    store = open_store(options, makes=True)
+    database, url = store.database, store.database.url
     try:
         check_start(database)
-        store = ConsentStore(database)
         key = open_key(store, key_path(options.key), make=True)
         service = Service(
             url=url,

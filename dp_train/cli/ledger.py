@@ -98,6 +98,8 @@ def _sentences(stand: Standing) -> list[str]:
         lines.append(f"{stand.open_lines} reservations are open and count in full")
     if stand.refuted:
         lines.append(f"{stand.refuted} claims were refuted by an audit: these runs may have spent more than they count")
+    if departed := stand.withheld - stand.refuted:
+        lines.append(f"{departed} runs have their ε withheld: they departed from their plan, and may have spent more")
     if stand.without_bound:
         lines.append(
             f"{stand.without_bound} runs without a bound per person (without privacy, or per example): their models "

@@ -19,9 +19,15 @@ def line_row(line: Line) -> tuple[str, ...]:
         line.facts.run,
         line.state.value,
         f"{line.steps} of {line.planned_steps}",
-        "refuted" if line.refuted else rounded_up(line.price.epsilon) if line.price else "no bound",
+        _epsilon(line),
         f"{line.delta:g}" if line.price else "",
     )
+
+
+def _epsilon(line: Line) -> str:
+    if line.withheld:
+        return "withheld" if line.refuted is None else "refuted"
+    return rounded_up(line.price.epsilon) if line.price else "no bound"
 
 
 def standing_values(stand: Standing) -> dict[str, Any]:
@@ -55,7 +61,8 @@ def line_values(line: Line) -> dict[str, Any]:
         "state": line.state.value,
         "steps": line.steps,
         "planned_steps": line.planned_steps,
-        "epsilon": None if line.price is None or line.refuted else finite(line.price.epsilon),
+        "epsilon": line.promised,
+        "withheld": line.withheld,
         "refuted": line.refuted,
         "delta": line.delta,
         "relation": line.relation.value,

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from argparse import Namespace
@@ -98,15 +99,30 @@ def compose(overrides: Sequence[str], *, stored: Mapping[str, Any] | None = None
     Raises:
       ConfigError: in one line: which key or value, what was expected, what to do.
     """
-    prepare_hydra(stored, overrides)
-    arguments = overrides_for(overrides, stored)
-    with _clean_hydra():
-        try:
-            with initialize_config_dir(str(conf_folder()), job_name="dp-train", version_base=HYDRA_VERSION):
-                tree = hydra_compose(ROOT, overrides=arguments, return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-            raise explain(error, overrides) from error
+    with _composing(overrides, stored) as (_, arguments):
+        tree = hydra_compose(ROOT, overrides=arguments, return_hydra_config=True)
     return check(tree), tree
+
+
+def show(
+    overrides: Sequence[str], *, stored: Mapping[str, Any] | None, cfg: str | None, resolve: bool, info: str | None
+) -> None:
+    """Print the composed configuration, or where it comes from, as Hydra's own `--cfg` and `--info` do.
+
+    Raises:
+      ConfigError: it cannot be composed.
+    """
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        with _composing(overrides, stored) as (hydra, arguments):
+            if cfg is not None:
+                hydra.show_cfg(config_name=ROOT, overrides=arguments, cfg_type=cfg, package=None, resolve=resolve)
+            if info is not None:
+                hydra.show_info(info, config_name=ROOT, overrides=arguments)
+    finally:  # Hydra prints both by logging, and leaves it as it needed it
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def compose_from(options: Namespace) -> tuple[Recipe, DictConfig]:
@@ -176,10 +192,18 @@ def _run_folder(root: str) -> str:
 
 
 @contextmanager
-def _clean_hydra() -> Iterator[None]:
-    """Hydra keeps one global instance; leave it as it was, empty, also after an error."""
+def _composing(overrides: Sequence[str], stored: Mapping[str, Any] | None) -> Iterator[tuple[Any, list[str]]]:
+    """Hydra with our folders, and the overrides as it is to see them; its errors become one line.
+
+    It keeps one global instance, which is left as it was, empty, also after an error.
+    """
+    prepare_hydra(stored, overrides)
+    arguments = overrides_for(overrides, stored)
     GlobalHydra.instance().clear()
     try:
-        yield
+        with initialize_config_dir(str(conf_folder()), job_name="dp-train", version_base=HYDRA_VERSION):
+            yield GlobalHydra.instance().hydra, arguments
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise explain(error, overrides) from error
     finally:
         GlobalHydra.instance().clear()

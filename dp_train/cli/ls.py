@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from argparse import Namespace
 from pathlib import Path
 
@@ -10,34 +9,50 @@ import yaml
 from rich.console import Console
 
 from dp_train.cli.show import console, table
+from dp_train.errors import ConfigError
 from dp_train.privacy.ledger.lines import Line, State
 from dp_train.privacy.rounding import rounded_up
+from dp_train.runs.config_paths import choices, groups
 from dp_train.runs.config_paths import options as parts
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.inventory import inventory
 from dp_train.runs.registers import GROUPS
 
-_GROUPS = {"tasks": "task", "corpora": "corpus", "models": "model", "engines": "engine", "optimizers": "optimizer"}
+_MANY = {"task": "tasks", "corpus": "corpora", "model": "models", "engine": "engines", "optimizer": "optimizers"}
 
 
 def run(options: Namespace) -> int:
-    """Print one list, or all of them."""
+    """Print one list, or all of them.
+
+    Raises:
+      ConfigError: there is no such list.
+    """
     out = console()
-    kinds = [options.kind] if options.kind else ["experiments", *_GROUPS, "runs"]
-    for kind in kinds:
-        if kind == "experiments":
+    named = {_MANY.get(group, group): group for group in ("experiments", *_MANY)}
+    named |= {group: group for group in groups() if group not in _MANY} | {"runs": "runs"}
+    wanted = [options.kind] if options.kind else list(named)
+    for kind in wanted:
+        group = named.get(kind, kind)
+        if group not in named.values():
+            raise ConfigError(f"dp-train ls: {kind!r}; expected one of {', '.join(named)}")
+        if group == "experiments":
             _experiments(out)
-        elif kind == "runs":
+        elif group == "runs":
             _runs(out)
         else:
-            out.print(f"{kind}: {', '.join(_choices(_GROUPS[kind]))}", highlight=False, soft_wrap=True, markup=False)
+            out.print(
+                f"{_MANY.get(group, group)}: {', '.join(_choices(group))}",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
     return 0
 
 
 def _choices(group: str) -> list[str]:
-    """Parts that files describe, then those of installed packages, each with its package."""
-    found = [f"{group}={name}" for name in parts(group)]
-    return found + [f"{group}={name} ({package})" for name, package in GROUPS[group].register.origins()]
+    """All that can be chosen, those of installed packages each with its package."""
+    packages = dict(GROUPS[group].register.origins()) if group in GROUPS else {}
+    return [f"{group}={name}" + (f" ({packages[name]})" if name in packages else "") for name in choices(group)]
 
 
 def _experiments(out: Console) -> None:
@@ -71,7 +86,7 @@ def _row(folder: RunFolder, line: Line | None) -> tuple[str, ...]:
     score = result.get("scores", {}).get(result.get("metric"))
     status, epsilon = str(result.get("status", "unfinished")), result.get("epsilon")
     if line is not None and line.begun and line.price is not None and status != "FINISHED":
-        epsilon = line.price.epsilon if math.isfinite(line.price.epsilon) else None
+        epsilon = line.promised
         if line.state is State.OPEN:
             status = f"{status}, open: counts in full"
         elif line.state is State.COMMITTED:
@@ -80,6 +95,6 @@ def _row(folder: RunFolder, line: Line | None) -> tuple[str, ...]:
         str(folder.path),
         str(result.get("label", "")),
         status,
-        "withheld" if result.get("withheld") or (line is not None and line.refuted) else rounded_up(epsilon),
+        "withheld" if result.get("withheld") or (line is not None and line.withheld) else rounded_up(epsilon),
         "" if score is None else f"{result['metric']} {score:.4g}",
     )

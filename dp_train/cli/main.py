@@ -31,7 +31,7 @@ exit codes:
   4  consent is missing              9  the database of consent and ledger cannot be used
   10 an import is done, and rows of it are set aside: held or unread
   11 done, but the folder of a run of these people is not found
-  12 an action for people who left is overdue
+  12 an action for people who left is overdue, or something is kept past its date
                                      130 Ctrl-C, 143 SIGTERM: ended cleanly, ε spent is printed"""
 
 
@@ -111,7 +111,8 @@ def _run(words: list[str]) -> int:
         from dp_train.runs.registers import admit
 
         admit(options.code)
-    return int(import_module(f"dp_train.cli.{verb.module}").run(options))
+    looks = getattr(options, "cfg", None) or getattr(options, "info", None)
+    return int(import_module(f"dp_train.cli.{'composed' if looks else verb.module}").run(options))
 
 
 def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
@@ -174,7 +175,3 @@ def _show(line: str, error: BaseException, debug: bool) -> None:
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
     """SIGTERM outside the training loop, where the trainer does not listen: leave through every `finally`."""
     raise SystemExit(128 + number)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -53,6 +53,11 @@ def run(options: Namespace) -> int:
             f"promote {folder.path}: its claim was refuted ({line.refuted}); only a model with an ε is promoted; train "
             "it anew once dp-train audit finds nothing"
         )
+    if line is not None and line.withheld:
+        raise EpsilonWithheld(
+            f"promote {folder.path}: the ledger has its ε withheld, for it departed from its plan; only a model with "
+            "an ε is promoted; train it anew"
+        )
     if found.run.manifest is None:
         raise ConsentError(
             f"promote {folder.path}: the run keeps no list of its people, so nobody can ask them again; train it anew"

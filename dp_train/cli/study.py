@@ -155,15 +155,15 @@ def states(study: Study, out: Console) -> None:
         result, (state, error) = folder.read_json(RESULT), study.state_of(trial)
         line = lines.get(folder.run_id or "")
         epsilon = result.get("epsilon")
-        if epsilon is None and line is not None and line.begun and line.price is not None:
-            epsilon = line.price.epsilon
+        if epsilon is None and line is not None and line.begun:
+            epsilon = line.promised
         score = result.get("scores", {}).get(result.get("metric"))
         rows.append(
             (
                 trial.folder,
                 str(result.get("label", trial.name)),
                 state.value.upper(),
-                "withheld" if result.get("withheld") else rounded_up(epsilon),
+                "withheld" if result.get("withheld") or (line and line.withheld) else rounded_up(epsilon),
                 f"{result['metric']} {score:.4g}" if score is not None else error or "",
             )
         )

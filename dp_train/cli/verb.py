@@ -42,6 +42,17 @@ def take_stored(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from-run", metavar="RUN", help="start from the configuration of an earlier run: folder or id"
     )
+    parser.add_argument(
+        "--cfg", choices=("job", "hydra", "all"), help="print the composed configuration (job: the run's own), and stop"
+    )
+    parser.add_argument("--resolve", action="store_true", help="with --cfg: with every ${…} replaced by its value")
+    parser.add_argument(
+        "--info",
+        nargs="?",
+        const="all",
+        choices=("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+        help="print where the configuration comes from, as Hydra says it, and stop",
+    )
 
 
 def take_run(parser: argparse.ArgumentParser) -> None:

@@ -32,7 +32,14 @@ def _consent_import(parser: argparse.ArgumentParser) -> None:
 
 def _consent_key(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(does="key")
-    parser.add_argument("file", metavar="FILE", nargs="?", default="runs/principal.key", help="(runs/principal.key)")
+    parser.add_argument("file", metavar="FILE", nargs="?", help="(runs/principal.key, or that of the rotated key)")
+    parser.add_argument(
+        "--rotate",
+        choices=("signing", "token", "principal", "ledger", "people"),
+        help="put a new key in the place of one: signing (receipts), token (web service); the others say why not",
+    )
+    parser.add_argument("--operator", help="who replaces it (DP_TRAIN_OPERATOR)")
+    parser.add_argument("--reason", help="why; stands beside the key, so it names nobody")
 
 
 def _consent_schema(parser: argparse.ArgumentParser) -> None:
@@ -104,10 +111,10 @@ def _consent_report(parser: argparse.ArgumentParser) -> None:
 
 CONSENT_VERBS: dict[str, Verb] = {
     "consent key": Verb(
-        summary="make the key that turns people's ids into pseudonyms",
-        module="consent_import",
+        summary="make the key that turns people's ids into pseudonyms, or replace that of receipts or of the service",
+        module="consent_key",
         options=_consent_key,
-        example="dp-train consent key runs/principal.key",
+        example="dp-train consent key runs/principal.key; dp-train consent key --rotate signing",
     ),
     "consent schema": Verb(
         summary="the fields that a row of consent may have",

@@ -56,6 +56,13 @@ def _consent_overdue(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uri", help="MLflow store of the runs (that of each run's configuration)")
 
 
+def _consent_retain(parser: argparse.ArgumentParser) -> None:
+    take_store("retain", parser)
+    parser.add_argument("--rules", metavar="FILE", help="how long what is kept (conf/retention.yaml)")
+    parser.add_argument("--apply", action="store_true", help="remove it; without, it is listed and nothing changes")
+    _entered(parser)
+
+
 def _consent_serve(parser: argparse.ArgumentParser) -> None:
     take_store("serve", parser)
     parser.set_defaults(key="runs/principal.key")
@@ -121,6 +128,12 @@ PEOPLE_VERBS: dict[str, Verb] = {
         module="consent_export",
         options=_consent_overdue,
         example="dp-train consent overdue",
+    ),
+    "consent retain": Verb(
+        summary="list or remove what is kept longer than was promised; exit code 12 where any of it is there still",
+        module="consent_retain",
+        options=_consent_retain,
+        example="dp-train consent retain; dp-train consent retain --apply --operator privacy-office",
     ),
     "consent opt-out": Verb(
         summary="a no of a whole organisation, or of everybody in a list, with signed receipts",

@@ -69,7 +69,7 @@ def _audit(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--seed", type=int, help="of coins and of what is looked at; fresh if none, as it should be")
-    parser.add_argument("--canaries", type=int, default=5000, help="of the white-box shadow run (5000)")
+    parser.add_argument("--canaries", type=int, default=20_000, help="of the white-box shadow run (20,000)")
     parser.add_argument(
         "--release-private",
         action="store_true",
@@ -100,9 +100,8 @@ def _ui(parser: argparse.ArgumentParser) -> None:
 
 
 def _ls(parser: argparse.ArgumentParser) -> None:
-    kinds = ("experiments", "runs", "tasks", "corpora", "models", "engines", "optimizers")
     parser.add_argument(
-        "kind", nargs="?", choices=kinds, metavar="KIND", help=f"one of {', '.join(kinds)}; all if none"
+        "kind", nargs="?", metavar="KIND", help="experiments, runs, or a group of parts such as model; all if none"
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dp_train.cli.consent_people import bind_proven, officer_of, open_key, signing_key
+from dp_train.cli.consent_store import open_store
 from dp_train.cli.withdrawal_answer import tell
 from dp_train.consent.events import Purpose
 from dp_train.consent.impact import assess
@@ -28,7 +29,6 @@ from dp_train.errors import ConfigError, ConsentError
 from dp_train.runs.inventory import inventory, policy_of, snapshot_now
 from dp_train.runs.leaving import act_on, purge_starting_points, purge_tables
 from dp_train.runs.project import key_path
-from dp_train.store.database import Database, absolute_url
 from dp_train.store.heads import keep_heads
 
 RUN_NOT_FOUND = 11
@@ -47,14 +47,14 @@ SAMPLES = (
 
 def run(options: Namespace) -> int:
     """Do what the second word says."""
-    url = absolute_url(options.store, Path.cwd())
-    database = Database(url)
-    key = open_key(ConsentStore(database), key_path(options.key), make=options.does != "impact" and not options.dry_run)
     policy = policy_of(options.policy)
     at = _moment(getattr(options, "at", None))
-    pseudonym = key.pseudonym(options.person)
+    asked = options.does == "impact" or options.dry_run
+    store = open_store(options, makes=not asked)
+    database, url = store.database, store.database.url
     try:
-        store = ConsentStore(database)
+        key = open_key(store, key_path(options.key), make=not asked)
+        pseudonym = key.pseudonym(options.person)
         ids = store.same_person(pseudonym)
         runs_ = inventory(url, uri=options.uri, registry_for=ids)
         # A run that never began has a folder and no list of people: it learnt of nobody.
@@ -70,7 +70,6 @@ def run(options: Namespace) -> int:
             near = store.known({key.pseudonym(other) for other in near_ids(normalised_id(options.person))})
             print(f"{UNKNOWN}{NEAR if near else ''}", file=sys.stderr)
         published = _agreed_to_publish(store, pseudonym)
-        asked = options.does == "impact" or options.dry_run
         if not asked and options.receipt is not None and Path(options.receipt).exists():
             raise ConfigError(f"consent {options.does}: --receipt {options.receipt} exists already; choose a new file")
         if not asked:

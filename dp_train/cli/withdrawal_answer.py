@@ -13,7 +13,7 @@ from dp_train.consent.impact import NOT_UNLEARNT, RETRAIN_SPENDS, Impact, RunImp
 from dp_train.consent.withdrawal import Withdrawal
 from dp_train.privacy.ledger.budget import standing
 from dp_train.privacy.ledger.lines import Book
-from dp_train.privacy.rounding import rounded_up
+from dp_train.privacy.rounding import rounded_down, rounded_up
 from dp_train.runs.inventory import MissingRun, missing_lines
 
 
@@ -60,7 +60,9 @@ def tell(
     for line in did:
         out.print(line, markup=False)
     if left["retrain_needs"] is not None:
-        left_over = "no budget is declared" if left["left"] is None else f"ε={left['left']:.3g} is left of the budget"
+        left_over = (
+            "no budget is declared" if left["left"] is None else f"ε={rounded_down(left['left'])} is left of the budget"
+        )
         out.print(f"{RETRAIN_SPENDS}: as the run was, ε={rounded_up(left['retrain_needs'])}; {left_over}")
     if impact.runs:
         out.print(NOT_UNLEARNT)

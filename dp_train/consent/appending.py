@@ -180,7 +180,7 @@ def bury(connection: sa.Connection, pseudonym: str, at: int, record_id: str, rea
 
 
 def bury_digest(connection: sa.Connection, digest: bytes, at: int, record_id: str, reason: str) -> None:
-    """`bury` somebody of whom only the tombstone's digest is known."""
+    """`bury` a person of whom only the tombstone's digest is known."""
     event = ConsentEvent(
         record_id=record_id,
         seq=0,

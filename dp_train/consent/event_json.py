@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from dp_train.atomic import whole_file
 from dp_train.consent.events import (
+    NOBODYS,
     AgeBand,
     CollectionMethod,
     ConsentEvent,
@@ -189,7 +190,7 @@ def words_of(name: str) -> str:
     }
     if name in kinds:
         several = "one or more of " if _PARSERS[name] in _SETS_OF.values() else ""
-        words = (member.value for member in kinds[name] if member not in (EventState.RESOLVED, EventState.ERASED))
+        words = (member.value for member in kinds[name] if member not in (EventState.RESOLVED, *NOBODYS))
         return several + ", ".join(map(str, words))
     if name in ("seq", "notice_version"):
         return "a whole number"

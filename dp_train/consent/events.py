@@ -35,9 +35,11 @@ class Purpose(_Word):
 class EventState(_Word):
     """State of consent after the event, by its DPV name. Only the first two can ever allow.
 
-    The last four are words of the store itself, and no file may bring the last three: HELD is an event whose person
+    The last five are words of the store itself, and a file may bring none of them but HELD and LINKED and, as an export
+    writes it, ERASED: HELD is an event whose person
     could be read and whose meaning could not; RESOLVED says that an officer has decided about the holds before it;
-    LINKED says that `entity_id` is another id of the same person; ERASED is the tombstone of a person who was erased.
+    LINKED says that `entity_id` is another id of the same person; ERASED is the tombstone of a person who was erased;
+    EXPUNGED says that what was past its date was removed (`retention`).
     """
 
     GIVEN = "ConsentGiven"
@@ -54,11 +56,12 @@ class EventState(_Word):
     RESOLVED = "HoldResolved"
     LINKED = "IdentitiesLinked"
     ERASED = "PersonErased"
+    EXPUNGED = "RetentionApplied"
 
     @property
     def decides(self) -> bool:
         """Whether the event says something about consent; the others are records of the store."""
-        return self not in (EventState.RESOLVED, EventState.LINKED, EventState.ERASED)
+        return self not in (EventState.RESOLVED, EventState.LINKED, *NOBODYS)
 
     @property
     def lasts(self) -> bool:
@@ -69,6 +72,10 @@ class EventState(_Word):
     def grants(self) -> bool:
         """Whether the state can allow anything."""
         return self in (EventState.GIVEN, EventState.RENEWED)
+
+
+NOBODYS = (EventState.ERASED, EventState.EXPUNGED)
+"""States of events that are about nobody: records that the store keeps of itself."""
 
 
 class EntityRole(_Word):
@@ -224,7 +231,7 @@ class ConsentEvent:
                 )
         principal = self.pii_principal_id
         if principal is None:
-            if self.entity_role is not EntityRole.ORG_ADMIN and self.event_state is not EventState.ERASED:
+            if self.entity_role is not EntityRole.ORG_ADMIN and self.event_state not in NOBODYS:
                 raise DataError(
                     f"consent event: no pii_principal_id with role {self.entity_role.value}; "
                     "only an event of the role org_admin speaks for an organisation"

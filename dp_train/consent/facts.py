@@ -49,8 +49,14 @@ def microseconds(value: datetime) -> int:
 
 
 def moment(value: int) -> datetime:
-    """The time of so many microseconds since 1970 UTC."""
-    return _EPOCH + timedelta(microseconds=value)
+    """The time of so many microseconds since 1970 UTC; the first or last there is where a store holds one beyond.
+
+    Older versions stored such times (9999-12-31T23:59 west of Greenwich). Decisions compare the numbers themselves.
+    """
+    return _EPOCH + timedelta(microseconds=min(max(value, _FIRST), _LAST))
+
+
+_FIRST, _LAST = (microseconds(end.replace(tzinfo=UTC)) for end in (datetime.min, datetime.max))
 
 
 class Terms(NamedTuple):

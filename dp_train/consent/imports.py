@@ -20,9 +20,10 @@ from dp_train.consent.events import ConsentEvent, EventState, denies
 from dp_train.consent.facts import microseconds
 from dp_train.consent.near import near_ids
 from dp_train.consent.principals import PrincipalKey, normalised_id
-from dp_train.consent.rows import COLUMNS, Cells, ReadRow, hold_for, read_row, unknown_columns
+from dp_train.consent.rows import COLUMNS, Cells, ReadRow, Unparsed, hold_for, read_row, unknown_columns
 from dp_train.consent.store import LOCK, ConsentStore, Fate, Tombstones
 from dp_train.consent.tombstones import bring_in
+from dp_train.consent.unread import note_import, note_unread
 from dp_train.errors import DataError
 
 BATCH = 20_000
@@ -127,6 +128,8 @@ def import_rows(
                     if row.is_unread and quarantine is None:
                         stopped = stopped or (number, row.problem)
             counts["rows"] += len(batch)
+            if not dry_run:
+                note_unread(store, [row.content for _, row in batch if row.is_unread])
             if dry_run:
                 counts["new"] += sum(row.problem is None for _, row in batch)
             else:
@@ -147,8 +150,7 @@ def import_rows(
         stopped=stopped,
     )
     if not dry_run and done.set_aside:
-        # The same file again finds the same rows: they are counted once.
-        store.note_import(rows=done.rows, held=done.held, unread=done.unread, stopped=stopped is not None)
+        note_import(store, rows=done.rows, held=done.held, stopped=stopped is not None)
     return done
 
 
@@ -301,11 +303,11 @@ def _jsonl(path: Path) -> Iterator[object]:
 
 
 def parsed_line(line: bytes) -> object:
-    """The JSON value of a line; the DataError that says why it is none."""
+    """The JSON value of a line; the `Unparsed` that says why it is none."""
     try:
         return json.loads(line, object_pairs_hook=_once)
     except (ValueError, RecursionError):
-        return DataError("not JSON in UTF-8; expected one JSON object a line")
+        return Unparsed("not JSON in UTF-8; expected one JSON object a line", line.strip())
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -318,18 +320,21 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _csv(path: Path) -> Iterator[object]:
     with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as lines:
-        records = csv.reader(lines, strict=True)
+        read: list[str] = []  # the lines of the record that is being read
+        records = csv.reader(_noted(lines, read), strict=True)
         header = next(records, None)
         if header is None:
             raise DataError(f"consent import: {path.name} is empty; expected a header")
         _check_columns(header, path)
         while True:
+            read.clear()
             try:
                 record = next(records)
             except StopIteration:
                 return
             except csv.Error:
-                yield DataError("cannot be read; expected cells quoted as in RFC 4180")
+                raw = "".join(read).encode("utf-8", "surrogateescape")
+                yield Unparsed("cannot be read; expected cells quoted as in RFC 4180", raw)
                 continue
             if not record:
                 continue
@@ -337,6 +342,12 @@ def _csv(path: Path) -> Iterator[object]:
                 yield Cells(tuple(header), tuple(record))
                 continue
             yield _cells(dict(zip(header, record, strict=True)))
+
+
+def _noted(lines: Iterable[str], read: list[str]) -> Iterator[str]:
+    for line in lines:
+        read.append(line)
+        yield line
 
 
 def _cells(cells: dict[str, str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dp_train.consent.stored import Names, hash_of, stream, terms_in
 from dp_train.consent.tables import (
     COLUMNS,
     EVENTS,
+    FACTS,
     KEYS,
     LINKS,
     TOMBSTONES,
@@ -21,6 +22,7 @@ from dp_train.consent.tables import (
 )
 from dp_train.errors import ConsentError, StoreError
 from dp_train.store.chain import GENESIS, Broken, Link, Verified, verify_chain
+from dp_train.store.database import Database
 
 
 def refuse_old(connection: sa.Connection) -> None:
@@ -32,6 +34,12 @@ def refuse_old(connection: sa.Connection) -> None:
             "consent store: made by an older version, whose events do not say whom they are about inside the hash; "
             "use that version to export its events, and import them into a new store"
         )
+
+
+def has_store(database: Database) -> bool:
+    """Return whether a database has the tables of a consent store; none is made."""
+    with database.reading() as connection:
+        return bool(sa.inspect(connection).has_table(FACTS.name))
 
 
 def check_key(connection: sa.Connection, key: PrincipalKey) -> bool:

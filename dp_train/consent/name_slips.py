@@ -47,7 +47,7 @@ def _typed(word: str) -> Iterator[str]:
 def by_consonants(person_id: str, name: str) -> dict[str, Form]:
     """Consonants of a word in Latin letters → the Hebrew or Arabic name that it may be: "trk" of طارق is Tarek's.
 
-    Three consonants at least: with two, half of all words would be somebody's name.
+    Three consonants at least: with two, half of all words would be a person's name.
     """
     found: dict[str, Form] = {}
     for form in forms_of(person_id, name):

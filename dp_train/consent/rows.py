@@ -43,6 +43,14 @@ class Cells:
     cells: Sequence[str]
 
 
+class Unparsed(DataError):
+    """Bytes of a file that are no row, kept so that the same bytes are known when the file comes again."""
+
+    def __init__(self, problem: str, raw: bytes) -> None:
+        super().__init__(problem)
+        self.raw = raw
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRow:
     """What a row is.
@@ -52,12 +60,14 @@ class ReadRow:
       problem: why it is no event; no content. None where it is one.
       person: the person's own id as it was spelt, where the row has it.
       is_copy: whether it is a receipt, which tells less of an event than the event did.
+      content: of an unread row, what names it when it comes again; None where that is not known.
     """
 
     events: tuple[ConsentEvent, ...]
     problem: str | None = None
     person: str | None = None
     is_copy: bool = False
+    content: bytes | None = None
 
     @property
     def is_unread(self) -> bool:
@@ -77,11 +87,13 @@ def read_row(values: object, key: PrincipalKey | None, *, received: datetime) ->
       ConsentError: the row has a `person_id`, and there is no key.
     """
     if isinstance(values, DataError):
-        return ReadRow(events=(), problem=str(values))
+        return ReadRow(events=(), problem=str(values), content=values.raw if isinstance(values, Unparsed) else None)
     if isinstance(values, Cells):
         return _of_cells(values, key, received)
     if not isinstance(values, dict):
-        return ReadRow(events=(), problem="not a JSON object; expected one object a line")
+        return ReadRow(
+            events=(), problem="not a JSON object; expected one object a line", content=_content(repr(values))
+        )
     person = values.get(PERSON)
     try:
         event = _event(dict(values), key, received)
@@ -90,7 +102,7 @@ def read_row(values: object, key: PrincipalKey | None, *, received: datetime) ->
         problem = str(error).removeprefix("consent event: ")
     who = _who(values, key)
     if who is None:
-        return ReadRow(events=(), problem=problem)
+        return ReadRow(events=(), problem=problem, content=_content(_row_text(values)))
     return ReadRow(
         events=(_hold(who, _purposes(values), values, problem, received),),
         problem=problem,
@@ -126,7 +138,7 @@ def _event(given: dict[str, Any], key: PrincipalKey | None, received: datetime) 
     else:
         given.setdefault("pii_principal_id", None)
     event = parse_event(given)
-    if event.event_state is EventState.RESOLVED:
+    if event.event_state in (EventState.RESOLVED, EventState.EXPUNGED):
         raise DataError("event_state is a word of the store alone; expected what a person or an organisation said")
     if event.event_state is EventState.ERASED and not (
         event.pii_principal_id is None
@@ -198,13 +210,12 @@ def _of_cells(row: Cells, key: PrincipalKey | None, received: datetime) -> ReadR
             elif is_pseudonym(cell.strip().lower()):
                 said.add(cell.strip().lower())
     holds = [_hold(_Who(each), frozenset(), row.cells, problem, received) for each in sorted(said)]
-    return ReadRow(events=tuple(holds), problem=problem)
+    return ReadRow(events=tuple(holds), problem=problem, content=None if holds else _content(_row_text(row.cells)))
 
 
 def _hold(who: _Who, purposes: frozenset[Purpose], row: object, problem: str, received: datetime) -> ConsentEvent:
     """A no until an officer decides. Its id follows from the row, so that the same row again is the same hold."""
-    content = sorted(row.items(), key=lambda item: str(item[0])) if isinstance(row, dict) else row
-    digest = hashlib.sha256(f"{who.pseudonym}\x00{who.org_id}\x00{content!r}".encode("utf-8", "backslashreplace"))
+    digest = hashlib.sha256(_content(f"{who.pseudonym}\x00{who.org_id}\x00{_row_text(row)}"))
     return ConsentEvent(
         record_id=f"held-{digest.hexdigest()[:32]}",
         seq=0,
@@ -219,6 +230,15 @@ def _hold(who: _Who, purposes: frozenset[Purpose], row: object, problem: str, re
         collection_method=CollectionMethod.IMPORT,
         reason=problem.partition(";")[0],
     )
+
+
+def _row_text(row: object) -> str:
+    """A row as text that is the same whatever order its fields came in."""
+    return repr(sorted(row.items(), key=lambda item: str(item[0])) if isinstance(row, dict) else row)
+
+
+def _content(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _purposes(values: Mapping[str, Any]) -> frozenset[Purpose]:

@@ -47,19 +47,27 @@ class SigningKey:
             return cls._read(path)
         except FileNotFoundError:
             pass
-        secret = Ed25519PrivateKey.generate()
-        text = secret.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        made = cls.draw()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             sweep(path.parent)
-            write_text(path, text.decode("ascii"), mode=0o600, replace=False)
+            write_text(path, made.secret_pem, mode=0o600, replace=False)
         except FileExistsError:  # another process was faster
             return cls._read(path)
         except OSError as error:
             raise ConsentError(f"signing key {path}: {error.strerror}; choose a folder that can be written") from error
-        return cls(secret)
+        return made
+
+    @classmethod
+    def draw(cls) -> SigningKey:
+        """Draw a key from the OS; it is written nowhere."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @property
+    def secret_pem(self) -> str:
+        """The secret key, for its owner's file alone."""
+        plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        return self._secret.private_bytes(serialization.Encoding.PEM, *plain).decode("ascii")
 
     @classmethod
     def _read(cls, path: Path) -> SigningKey:
@@ -106,12 +114,7 @@ def verified(signed: object, public_pem: str) -> dict[str, Any]:
     Raises:
       ConsentError: it is no such document, or was signed by another key or changed since.
     """
-    try:
-        key = serialization.load_pem_public_key(public_pem.encode())
-    except ValueError:
-        key = None
-    if not isinstance(key, Ed25519PublicKey):
-        raise ConsentError("statement: the public key is no Ed25519 key in PEM; expected the file signing.pub")
+    key = _public_key(public_pem)
     try:
         assert isinstance(signed, dict)
         statement, name, algorithm = signed["statement"], signed["key"], signed["algorithm"]
@@ -142,6 +145,25 @@ def read_signed(path: Path) -> object:
         raise ConsentError(f"statement {path}: {error.strerror}; expected the file that withdraw wrote") from error
     except ValueError:
         raise ConsentError(f"statement {path}: not JSON; expected the file that withdraw wrote") from None
+
+
+def key_name(public_pem: str) -> str:
+    """What a key is called in statements.
+
+    Raises:
+      ConsentError: it is no such key.
+    """
+    return _name(_public_key(public_pem))
+
+
+def _public_key(public_pem: str) -> Ed25519PublicKey:
+    try:
+        key = serialization.load_pem_public_key(public_pem.encode())
+    except ValueError:
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ConsentError("statement: the public key is no Ed25519 key in PEM; expected the file signing.pub")
+    return key
 
 
 def _name(key: Ed25519PublicKey) -> str:

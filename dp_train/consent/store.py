@@ -25,7 +25,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -35,7 +35,7 @@ from dp_train.consent.appending import Batch, Fate, bury
 from dp_train.consent.cells import pack_cells
 from dp_train.consent.checkpoint import Checkpoints, whole_head
 from dp_train.consent.decisions import END, visible
-from dp_train.consent.events import ConsentEvent, EventState, denies, renews
+from dp_train.consent.events import NOBODYS, ConsentEvent, EventState, denies, renews
 from dp_train.consent.facts import microseconds, moment
 from dp_train.consent.identities import join, same_person
 from dp_train.consent.integrity import check_key, links_of, refuse_old, verify_store
@@ -60,7 +60,6 @@ from dp_train.consent.tables import (
     COLUMNS,
     EVENTS,
     FACTS,
-    IMPORTS,
     KEYS,
     LINKS,
     METADATA,
@@ -75,6 +74,7 @@ from dp_train.errors import StoreError
 from dp_train.store.chain import Link, Verified
 from dp_train.store.database import Database, find_rows, insert_rows, shown
 
+_NOBODYS = frozenset(state.value for state in NOBODYS)
 LOCK = "consent"
 """The lock of `Database.writing` that every writer of consent takes."""
 
@@ -190,15 +190,8 @@ class ConsentStore:
             links = [(one, other) for one, other, _ in identity_links(connection, None)]
         return {name.hex() for name in same_person(bytes.fromhex(pseudonym), links)}
 
-    def note_import(self, *, rows: int, held: int, unread: int, stopped: bool) -> None:
-        """Keep the counts of an import, which every snapshot carries on."""
-        with self.database.writing(LOCK) as connection:
-            number = connection.execute(sa.select(sa.func.max(IMPORTS.c.number))).scalar() or 0
-            now = microseconds(datetime.now(UTC))
-            insert_rows(connection, IMPORTS, [(number + 1, now, rows, held, unread, int(stopped))])
-
     def set_aside(self) -> int:
-        """Rows of all imports whose person could not be read: they count for nobody."""
+        """Different rows of all imports whose person could not be read: they count for nobody."""
         with self.database.reading() as connection:
             return rows_set_aside(connection)
 
@@ -261,8 +254,8 @@ class ConsentStore:
     def counts(self) -> Iterator[tuple[Mapping[str, Any], int]]:
         """(terms as JSON has them, how many stored events say so), without events of people who were unlinked."""
         with self.database.reading() as connection:
-            erased = terms_in(connection, EventState.ERASED)
-        nobodys = sa.and_(EVENTS.c.person.is_(None), EVENTS.c.terms.not_in(erased))
+            own = [number for state in NOBODYS for number in terms_in(connection, state)]
+        nobodys = sa.and_(EVENTS.c.person.is_(None), EVENTS.c.terms.not_in(own))
         linked = sa.or_(nobodys, LINKS.c.number.is_not(None))
         joined = EVENTS.outerjoin(LINKS, LINKS.c.number == EVENTS.c.person)
         query = sa.select(EVENTS.c.terms, sa.func.count()).select_from(joined).where(linked).group_by(EVENTS.c.terms)
@@ -290,7 +283,7 @@ class ConsentStore:
                 for *values, linked in batch:
                     row = Row(*values)
                     said = names.terms(row.terms)
-                    if (row.person is not None and linked is None) or said["event_state"] == EventState.ERASED.value:
+                    if (row.person is not None and linked is None) or said["event_state"] in _NOBODYS:
                         continue
                     yield event_of(
                         row,

@@ -23,10 +23,12 @@ from dp_train.consent.tables import (
     ORGANISATIONS,
     TERMS_TABLE,
     TOMBSTONES,
+    UNREAD,
     Row,
     event_of,
     tombstone_of,
 )
+from dp_train.errors import StoreError
 from dp_train.store.chain import GENESIS
 from dp_train.store.database import find_rows
 
@@ -91,7 +93,9 @@ def identity_links(connection: sa.Connection, upto: int | None) -> list[tuple[by
 
 
 def rows_set_aside(connection: sa.Connection) -> int:
-    return int(connection.execute(sa.select(sa.func.sum(IMPORTS.c.unread))).scalar() or 0)
+    """Unread rows of all imports, each once."""
+    before = connection.execute(sa.select(sa.func.sum(IMPORTS.c.unread))).scalar() or 0
+    return int(before) + int(connection.execute(sa.select(sa.func.count()).select_from(UNREAD)).scalar() or 0)
 
 
 def tombstones_of(connection: sa.Connection, pseudonyms: Collection[str]) -> dict[str, int]:
@@ -120,10 +124,21 @@ class Names:
         return self._text(TERMS_TABLE, TERMS_TABLE.c.body, number)
 
     def terms(self, number: int) -> Mapping[str, Any]:
+        """What an event says, as JSON has it.
+
+        Raises:
+          StoreError: its text is gone or was changed.
+        """
         if number not in self._terms:
             if len(self._terms) >= self._LIMIT:
                 self._terms.clear()
-            self._terms[number] = json.loads(self.text(number))
+            try:
+                self._terms[number] = json.loads(self.text(number))
+            except ValueError:
+                raise StoreError(
+                    "consent store: the text of an event is gone or was changed; see dp-train consent verify, and "
+                    "restore the store from a backup that verifies"
+                ) from None
         return self._terms[number]
 
     def _text(self, table: sa.Table, column: sa.Column[Any], number: int) -> str:

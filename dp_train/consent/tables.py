@@ -100,9 +100,18 @@ IMPORTS = sa.Table(
     sa.Column("ended_time", _NUMBER, nullable=False),
     sa.Column("rows", _NUMBER, nullable=False),
     sa.Column("held", _NUMBER, nullable=False),
-    sa.Column("unread", _NUMBER, nullable=False),
+    sa.Column("unread", _NUMBER, nullable=False),  # of imports before `UNREAD` was there; 0 since
     sa.Column("stopped", _NUMBER, nullable=False),
 )
+UNREAD = sa.Table(
+    "consent_unread",
+    METADATA,
+    sa.Column("digest", sa.LargeBinary(16), primary_key=True),
+    sa.Column("seen_time", _NUMBER, nullable=False),
+    sa.Column("severed", _NUMBER, nullable=False),
+)
+"""Unread rows that were seen before; each is counted once, whatever file it comes in and however often. `severed`: the
+digest of its content was replaced by a random one (`retention`)."""
 
 
 def number_for(pseudonym: bytes, salt: bytes) -> bytes:
@@ -123,9 +132,14 @@ def severed(row: Row) -> str:
     return _SEVERED + record_commitment(row)
 
 
+def is_severed(row: Row) -> bool:
+    """Whether the record id and the evidence of an event were taken out."""
+    return row.record_id.startswith(_SEVERED)
+
+
 def record_commitment(row: Row) -> str:
     """What the chain holds of an event's record id and evidence: 32 hex digits."""
-    if row.record_id.startswith(_SEVERED):
+    if is_severed(row):
         return row.record_id.removeprefix(_SEVERED)
     said = f"{len(row.record_id)}:{row.record_id}{row.evidence_ref}"
     return hashlib.sha256(b"dp_train record 1\x00" + row.salt + said.encode()).hexdigest()[:32]

@@ -212,7 +212,7 @@ def _gpc(record: dict[str, Any], mapping: VendorMapping) -> Iterator[dict[str, A
     row |= {"collection_method": "gpc_signal", "purpose": sorted(_purposes(mapping))}
     del row["their_purpose"]
     if str(record.get("sec_gpc", "1")).strip() != "1":
-        row["event_state"] = "not a GPC signal"  # which holds the person until somebody looked
+        row["event_state"] = "not a GPC signal"  # which holds the person until an officer looked
     yield row
 
 

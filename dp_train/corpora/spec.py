@@ -172,7 +172,7 @@ class CorpusConfig:
             self.research_only == benchmark,
             "true: the people of a public corpus did not consent to a product" if benchmark else "false",
         )
-        if source in FILES:
+        if issubclass(CORPORA.find(source), Files):
             given = self.private is not None or self.train_on is TrainOn.PUBLIC
             expect(self, "corpus.private", given, f"the {source} file to train on; give corpus.private=PATH")
         elif CORPORA.is_builtin(source):
@@ -248,8 +248,8 @@ class Embedded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Files:
-    """A file a population."""
+class Files:
+    """A file, or a folder, a population; a kind of its own says how one is read."""
 
     benchmark: ClassVar[bool] = False
 
@@ -265,7 +265,7 @@ class _Files:
         raise NotImplementedError
 
 
-class Jsonl(_Files):
+class Jsonl(Files):
     """Conversations from jsonl files."""
 
     def read(self, path: Path) -> Corpus:
@@ -274,7 +274,7 @@ class Jsonl(_Files):
         return read_jsonl(path)
 
 
-class Csv(_Files):
+class Csv(Files):
     """Conversations from csv files."""
 
     def read(self, path: Path) -> Corpus:
@@ -283,7 +283,7 @@ class Csv(_Files):
         return read_csv(path)
 
 
-class Parquet(_Files):
+class Parquet(Files):
     """Conversations from parquet files."""
 
     def read(self, path: Path) -> Corpus:
@@ -292,16 +292,13 @@ class Parquet(_Files):
         return read_parquet(path)
 
 
-class HuggingFace(_Files):
+class HuggingFace(Files):
     """Conversations from datasets on this machine."""
 
     def read(self, path: Path) -> Corpus:
         from dp_train.corpora.hugging_face import read_hf
 
         return read_hf(path)
-
-
-FILES = ("jsonl", "csv", "parquet", "hf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dp_train.engines.base import AnyEngine
-from dp_train.engines.leaving import tensor_digest
+from dp_train.engines.leaving import plain_tensors, tensor_digest
 from dp_train.errors import ModelError
 
 _TF32 = 2.0**-10
@@ -73,7 +73,8 @@ def as_found(name: AnyEngine, model: nn.Module) -> Iterator[None]:
     parameters = dict(model.named_parameters())
     tensors = [(key, parameter, _Attributes(parameter), parameter.grad) for key, parameter in parameters.items()]
     frozen = {key: tensor_digest(parameter) for key, parameter in parameters.items() if not parameter.requires_grad}
-    buffers = [(key, buffer, buffer.clone()) for key, buffer in model.named_buffers()]
+    kept = [*model.named_buffers(), *plain_tensors(model)]
+    buffers = [(key, buffer, buffer.detach().clone()) for key, buffer in kept]
     devices = {tensor.device for tensor in model.parameters() if tensor.device.type == "cuda"}
     left: list[str] = []
     with torch.random.fork_rng(list(devices)):
@@ -91,7 +92,8 @@ def as_found(name: AnyEngine, model: nn.Module) -> Iterator[None]:
             for key, buffer, values in buffers:
                 if not torch.equal(buffer, values):
                     left.append(key)
-                    buffer.copy_(values)
+                    with torch.no_grad():
+                        buffer.copy_(values)
     if left:
         raise ModelError(
             f"self-check: engine {name.value} leaves {left[0]} changed ({len(left)} such); expected the model as it "

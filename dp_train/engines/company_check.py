@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dp_train.engines.base import MicroBatch, RowLosses
+from dp_train.engines.leaving import plain_tensors
 from dp_train.engines.units import check_losses, row_weights, sum_rows
 from dp_train.errors import ModelError
 
@@ -174,6 +175,7 @@ def _small_tensors(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> 
     """What a forward pass could teach; frozen parameters are left to their digest."""
     yield from ((name, parameter.detach()) for name, parameter in parameters.items())
     yield from model.named_buffers()
+    yield from plain_tensors(model)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 1. before each optimizer step: ``p.grad``, where the optimizer reads it, is the release, as many steps as releases;
 2. around it: weights move in that step alone, by what the planned optimizer makes of the release at the planned rate;
-3. buffers and frozen tensors, which no noise reaches, stay as they were.
+3. buffers, frozen tensors and whatever else a layer holds, which no noise reaches, stay as they were.
 
 The elements are those of `engines.noise_probe`, drawn anew for every release. Findings withhold the claim
 (`RunMonitor.depart`); the run goes on. Reasons name public facts alone.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -184,7 +184,9 @@ class LeavingWatch:
 
 
 class StillTensors:
-    """Buffers and frozen tensors of a model, which leave with it and which no noise reaches.
+    """Buffers and frozen tensors of a model, which leave with it, and tensors that its layers hold as plain attributes.
+
+    No noise reaches them. What a plain attribute learns does not leave, but enters what others' rows give.
 
     Guarantee: where `look(whole=True)` finds nothing, all of them hold the very bits that they held at the start.
     """
@@ -192,9 +194,11 @@ class StillTensors:
     def __init__(self, model: nn.Module, notice: Notice) -> None:
         self._model = model
         self._notice = notice
-        self._digests = {name: tensor_digest(tensor) for name, tensor in _still(model)}
-        self._seen = {name: _mark(tensor) for name, tensor in _still(model)}
-        self._bytes = sum(tensor.numel() * tensor.element_size() for _, tensor in _still(model))
+        still = {**dict(_still(model)), **dict(plain_tensors(model))}
+        self._plain = [name for name, _ in plain_tensors(model)]
+        self._digests = {name: tensor_digest(tensor) for name, tensor in still.items()}
+        self._seen = {name: _mark(tensor) for name, tensor in still.items()}
+        self._bytes = sum(tensor.numel() * tensor.element_size() for tensor in still.values())
 
     @property
     def digest(self) -> str:
@@ -204,14 +208,20 @@ class StillTensors:
     def look(self, *, whole: bool = False) -> None:
         """Read those that were written to since the last look; all of them where there are few, or with `whole`."""
         whole = whole or self._bytes <= _OFTEN_BYTES
-        self._compare(lambda name, tensor: whole or _mark(tensor) != self._seen.get(name))
+        found = {**dict(_still(self._model)), **dict(plain_tensors(self._model))}
+        self._compare(found, lambda name, tensor: whole or _mark(tensor) != self._seen.get(name))
 
     def glance(self) -> None:
         """Read those alone that torch says were written to."""
-        self._compare(lambda name, tensor: _mark(tensor) != self._seen.get(name))
-
-    def _compare(self, chosen: Callable[[str, Tensor], bool]) -> None:
         found = dict(_still(self._model))
+        for name in self._plain:  # those that there were: to look for more of them takes long
+            path, _, attribute = name.rpartition(".")
+            tensor = getattr(self._model.get_submodule(path), attribute, None)
+            if isinstance(tensor, Tensor):
+                found[name] = tensor
+        self._compare(found, lambda name, tensor: _mark(tensor) != self._seen.get(name))
+
+    def _compare(self, found: Mapping[str, Tensor], chosen: Callable[[str, Tensor], bool]) -> None:
         if found.keys() != self._digests.keys():
             self._notice("the model got or lost buffers or frozen tensors during the run")
         for name, tensor in found.items():
@@ -219,6 +229,31 @@ class StillTensors:
                 self._seen[name] = _mark(tensor)
                 if tensor_digest(tensor) != self._digests[name]:
                     self._notice(f"{name} changed, which no noise reaches")
+
+
+class StillSettings:
+    """Numbers, flags and words that the layers of a model hold, such as a rate of dropout.
+
+    The identity of a run was taken over them when it began. Changed on the way, by a callback or a forward pass, they
+    would be others again when the run is resumed: the same noise over another gradient, which shows both.
+
+    Guarantee: where `look` finds nothing, all of them are what they were at the start. The mode is not among them.
+    """
+
+    def __init__(self, model: nn.Module, notice: Notice) -> None:
+        self._notice = notice
+        self._held = [
+            (f"{path}.{name}".lstrip("."), vars(module), name, value)
+            for path, module in model.named_modules()
+            for name, value in vars(module).items()
+            if isinstance(value, bool | int | float | str) and name != "training"
+        ]
+
+    def look(self) -> None:
+        """Compare all of them."""
+        for path, there, name, value in self._held:
+            if there.get(name) != value:
+                self._notice(f"{path} changed during the run, which a resumed run would not know")
 
 
 class HeldWeights:
@@ -253,6 +288,15 @@ def tensor_digest(tensor: Tensor) -> bytes:
 def _still(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from ((name, parameter) for name, parameter in model.named_parameters() if not parameter.requires_grad)
     yield from model.named_buffers()
+
+
+def plain_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Tensors that layers hold beside parameters and buffers, but for other names of parameters."""
+    of_parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and value.untyped_storage().data_ptr() not in of_parameters:
+                yield f"{path}.{name}".lstrip("."), value
 
 
 def _mark(tensor: Tensor) -> tuple[int, int]:

@@ -43,20 +43,20 @@ def sample_of(size: int) -> list[int]:
 
 
 def check_encoding(
-    encode: Callable[[Example], Any], other: Callable[[Example], Any], examples: Sequence[Example]
+    encode: Callable[[Example], Any], other: Callable[[Example], Any], sample: Sequence[T], read: Callable[[T], Example]
 ) -> None:
-    """Encode in one order and, by a copy, in the opposite order.
+    """Encode in one order and, by another copy, in the opposite order; one text is in memory at a time.
 
     Args:
-      encode: of the task that will train. other: of a copy of it.
-      examples: a sample, in random order.
+      encode, other: of two copies of a task. What the sample teaches a copy that trains later moves rows, too.
+      sample: examples, or what `read` finds them by, in random order.
 
     Raises:
       PlanError: an example has other tokens, or something outside the task that both share was written to.
     """
     before = list(_shared(encode))
-    here = [_tokens(encode(example)) for example in examples]
-    there = [_tokens(other(example)) for example in reversed(examples)]
+    here = [_tokens(encode(read(each))) for each in sample]
+    there = [_tokens(other(read(each))) for each in reversed(sample)]
     if here != there[::-1] or before != list(_shared(encode)):
         raise PlanError(
             "task: encode gives a text other tokens after other texts, so one person's words would move other people's "

@@ -165,8 +165,8 @@ class UnitTables:
 
     def _write(self, folder: Path, key: str, root: str, selected: Selected, read: Callable[[int], Example]) -> None:
         """Beside, then by one rename: no reader ever sees a half of it."""
-        sample = [read(selected.examples[row]) for row in sample_of(len(selected.examples))]
-        check_encoding(self._encode, copied(self._encode), sample)
+        sample = [selected.examples[row] for row in sample_of(len(selected.examples))]
+        check_encoding(copied(self._encode), copied(self._encode), sample, read)
         with whole_folder(folder, mode=0o700) as part:
             cohort = hashlib.sha256()
             _write_rows(part / _ROWS, self._encoded(selected, read, cohort))
@@ -214,6 +214,11 @@ class TokenTable:
             plain = [batch.column(name).to_numpy() for name in ("masked", "same")]
             self._batches[number] = (*views[:2], *plain, *views[2:])
         return self._batches[number]
+
+
+def tables_in(path: Path | str) -> list[Path]:
+    """Return the folders of the whole tables in a folder."""
+    return _folders(Path(path))
 
 
 def purge(path: Path | str) -> int:
@@ -318,4 +323,14 @@ def _folders(path: Path) -> list[Path]:
     return [found for found in path.glob("*") if _TABLE.fullmatch(found.name)]
 
 
-__all__ = ["Encode", "Tabled", "TokenTable", "Tokens", "UnitTables", "encoding_digest", "in_cohort", "purge"]
+__all__ = [
+    "Encode",
+    "Tabled",
+    "TokenTable",
+    "Tokens",
+    "UnitTables",
+    "encoding_digest",
+    "in_cohort",
+    "purge",
+    "tables_in",
+]

@@ -139,7 +139,18 @@ def _curve(claim: Claim, scale: float) -> TradeOff:
 
 
 def _deltas(direction: Any, epsilons: NDArray[np.float64]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = np.asarray(direction.get_delta_for_epsilon(epsilons.tolist()), dtype=np.float64)
+    """δ(ε) = P[ℓ > ε] − e^ε · Σ_{ℓ > ε} P[ℓ]·e^−ℓ of a loss distribution at many ε ≥ 0, in rising order.
+
+    As `direction.get_delta_for_epsilon` has it, which walks through both lists in Python: a hundred times as long.
+    """
+    dense = direction.to_dense_pmf()
+    losses = (np.arange(len(dense._probs)) + dense._lower_loss) * dense._discretization
+    first = int(np.searchsorted(losses, 0.0, side="right"))
+    losses, probs = losses[first:], np.asarray(dense._probs[first:], dtype=np.float64)
+    above = np.concatenate([np.cumsum(probs[::-1])[::-1], [0.0]]) + dense._infinity_mass
+    below = np.concatenate([np.cumsum((probs * np.exp(-losses))[::-1])[::-1], [0.0]])
+    places = np.searchsorted(losses, epsilons, side="right")
+    found: NDArray[np.float64] = above[places] - np.exp(epsilons) * below[places]
     return found
 
 

@@ -44,7 +44,7 @@ from dp_train.tracking.store import TrackingStore
 AUDIT = "audit.json"
 """Of a run's folder: what an audit found, public values alone. The private folder has one of the same name."""
 
-CANARIES = 5000
+CANARIES = 20_000
 
 
 @dataclass(slots=True)
@@ -101,7 +101,8 @@ def audit(
             say("white box")
             trainer, company = subject.make(parts.plan), subject.public.whole
             shadow = white_box(trainer, company, canaries=canaries, confidence=SHOWN, seed=seed)
-            attacks.append(Attack.of("white box", shadow, parts.plan, white_box_bounds))
+            reads = "every noised sum" if parts.plan.bands == 1 else "every noised sum, and whose turn each step is"
+            attacks.append(Attack.of("white box", shadow, parts.plan, white_box_bounds, reads=reads))
     if level is Level.FULL:
         with clock.part("black box"):
             say("black box")

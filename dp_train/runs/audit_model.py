@@ -52,6 +52,7 @@ def black_boxes(parts: Parts, trainer: Trainer, *, seed: int | None) -> list[Att
             black_box(trainer, company, canaries, confidence=SHOWN, seed=seed),
             parts.plan,
             black_box_bounds,
+            reads="losses of the trained model",
         )
         for name, canaries in people.items()
     ]

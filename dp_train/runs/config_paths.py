@@ -36,8 +36,8 @@ def options(group: str) -> dict[str, Path]:
 
 
 def choices(group: str) -> list[str]:
-    """Every name that can be chosen in a group: of files, and of installed packages' entry points."""
+    """Every name that can be chosen in a group: of files, built in, and of installed packages' entry points."""
     from dp_train.runs.registers import GROUPS
 
     found = GROUPS.get(group)
-    return [*options(group), *(name for name, _ in (found.register.origins() if found else ()))]
+    return list(dict.fromkeys([*options(group), *(found.register.names() if found else ())]))

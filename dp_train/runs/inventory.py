@@ -6,7 +6,6 @@ below the working folder is added. A run whose folder is nowhere is said; nobody
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -243,10 +242,7 @@ def _bound(manifest: Manifest | None, result: dict[str, object], book: Book | No
         return None, delta
     line = book.lines.get(manifest.run) if book is not None and manifest is not None else None
     if line is not None:
-        if line.refuted is not None:
-            return None, line.delta
-        bounded = line.price is not None and math.isfinite(line.price.epsilon)
-        return (line.price.epsilon if line.price is not None and bounded else None), line.delta
+        return line.promised, line.delta
     epsilon = result.get("epsilon")
     return (float(epsilon) if isinstance(epsilon, int | float) else None), delta
 

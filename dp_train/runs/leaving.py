@@ -78,11 +78,16 @@ def purge_starting_points(found: Sequence[PastRun], url: str) -> list[str]:
     return [f"{gone} cached starting points, made from published text, deleted"] if gone else []
 
 
-def purge_tables(found: Sequence[PastRun], url: str) -> list[str]:
-    """Delete every table of tokens: none keeps a list of people; a run that needs one makes it of who is left."""
+def table_folders(found: Sequence[PastRun], url: str) -> set[Path]:
+    """Return every folder that may hold tables of tokenised rows."""
     corpora = [read_config(each.folder.config).get("corpus") or {} for each in found]
     folders = {TABLES, *(Path(corpus["tables"]) for corpus in corpora if corpus.get("tables"))}
-    gone = sum(purge(folder) for folder in _everywhere(folders, found, url))
+    return _everywhere(folders, found, url)
+
+
+def purge_tables(found: Sequence[PastRun], url: str) -> list[str]:
+    """Delete every table of tokens: none keeps a list of people; a run that needs one makes it of who is left."""
+    gone = sum(purge(folder) for folder in table_folders(found, url))
     return [f"{gone} cached tables of tokenised rows deleted"] if gone else []
 
 

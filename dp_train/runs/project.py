@@ -40,13 +40,21 @@ def refuse_second_store(config: Recipe) -> None:
     Raises:
       StoreError: there are such runs, or the files of the recipe lie in a project that has a store.
     """
-    url = store_url(config)
+    consent, corpus = config.consent, config.corpus
+    refuse_new_store(store_url(config), consent.key, consent.events, corpus.private)
+
+
+def refuse_new_store(url: str, *files: str | None) -> None:
+    """`refuse_second_store`, of an address and the files that belong to its people.
+
+    Raises:
+      StoreError: as there.
+    """
     file = sqlite_file(url)
     if file is None or file.exists():
         return
-    remedy = "give that one as store.url or DP_TRAIN_STORE; dp-train ledger declare makes a new one on purpose"
-    consent, corpus = config.consent, config.corpus
-    for name in filter(None, (consent.key, consent.events, corpus.private)):
+    remedy = "give that one as --store, store.url or DP_TRAIN_STORE; dp-train ledger declare makes a new one on purpose"
+    for name in filter(None, files):
         other = file_above(Path(name).absolute().parent)
         if other is not None:
             raise StoreError(
@@ -70,4 +78,4 @@ def _noted_stores(folder: Path) -> Iterator[str]:
                 yield str(note.get("store", "that their ledger.json is of"))
 
 
-__all__ = ["NOTE", "ROOTS", "key_path", "refuse_second_store", "store_url"]
+__all__ = ["NOTE", "ROOTS", "key_path", "refuse_new_store", "refuse_second_store", "store_url"]

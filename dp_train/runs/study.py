@@ -265,7 +265,8 @@ class Study:
         return Spent.of(
             trial.plan,
             trial.plan.charged(ran),
-            withheld=bool(result.get("withheld")) or unbounded,
+            # The ledger may know what the folder does not: an audit's verdict, the departure of a killed process.
+            withheld=bool(result.get("withheld")) or unbounded or (line is not None and line.withheld),
             earlier=result.get("earlier", ()),
             claimed=result.get("epsilon"),
             # A run's identity keys its coins, and which trial it is enters that.

@@ -282,5 +282,5 @@ def _why(error: sa.exc.DBAPIError) -> str:
     if "password authentication" in text or "no password" in text:
         return "refused the login; check user and password of store.url"
     if isinstance(error, sa.exc.OperationalError):
-        return "cannot be reached; check store.url and that the server runs"
+        return "cannot be reached; check store.url, that the server runs, and that it has that database"
     return f"refused a statement ({type(error.orig).__name__}); run again with --debug to see it"

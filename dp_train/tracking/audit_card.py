@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dp_train.atomic import write_text
 from dp_train.errors import TrackingError
+from dp_train.privacy.rounding import rounded_up
 from dp_train.tracking.card import AUDIT_PICTURE, NO_AUDIT, Document, card_markdown
 from dp_train.tracking.figures import STYLE
 from dp_train.tracking.run import EPSILON, TAINTED, TrackedRun
@@ -148,7 +149,7 @@ def _section(audit: Mapping[str, Any]) -> dict[str, Any]:
     ran = [check for check in checks if not check["skipped"]]
     found: dict[str, Any] = {
         "what it says": f"{audit['verdict']}; an audit proves nothing",
-        "claimed": f"ε={claim['planned']:.4g}, δ={claim['delta']:g} per {per}",
+        "claimed": f"ε={rounded_up(claim['planned'])}, δ={claim['delta']:g} per {per}",
     }
     if audit["findings"]:
         found["found"] = list(audit["findings"])
@@ -157,7 +158,7 @@ def _section(audit: Mapping[str, Any]) -> dict[str, Any]:
         found[f"lower bound, {attack['name']}"] = (
             f"ε ≥ {bound['epsilon']:.3g} at {bound['confidence']:.0%} confidence ({bound['method']}: "
             f"{bound['correct']} of {bound['guesses']} guesses right, {attack['canaries']} canaries in a shadow run on "
-            "published text)"
+            f"published text, from {attack['reads']})"
         )
     passed = sum(not check["findings"] and not check["error"] for check in ran)
     found["conformance"] = (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dp_train.errors import TrackingError
 from dp_train.privacy.plan import Unit
+from dp_train.privacy.rounding import rounded_up
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -221,7 +222,7 @@ def _ticks(axes: Axes, epsilons: Sequence[float], infinity: float | None) -> Non
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
     places = [*epsilons, *([infinity] if infinity else [])]
-    labels = [*(f"{epsilon:.3g}" for epsilon in epsilons), *(["∞"] if infinity else [])]
+    labels = [*(f"{float(rounded_up(epsilon)):g}" for epsilon in epsilons), *(["∞"] if infinity else [])]
     axes.xaxis.set_major_locator(FixedLocator(places))
     axes.xaxis.set_major_formatter(FixedFormatter(labels))
     axes.xaxis.set_minor_locator(NullLocator())

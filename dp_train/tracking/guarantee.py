@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dp_train.errors import TrackingError
+from dp_train.privacy.rounding import rounded_up
 from dp_train.tracking.figures import STYLE
 
 Curve = Sequence[tuple[float, float]]
@@ -61,7 +62,7 @@ def draw_guarantee(curve: Curve, path: Path, *, delta: float, title: str) -> Pat
         claimed = min(points, key=lambda point: abs(math.log(point[1] / delta)))
         left.plot(*claimed, "o", color="#0072B2", markersize=6.5)
         left.annotate(
-            f"ε={claimed[0]:.3g} at δ={claimed[1]:g}",
+            f"ε={rounded_up(claimed[0])} at δ={claimed[1]:g}",
             xy=claimed,
             xytext=(8, 4),
             textcoords="offset points",

@@ -105,12 +105,11 @@ def public_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def public_overrides(overrides: Sequence[str]) -> list[str]:
-    """The overrides without those that set a secret, alone or within a dictionary such as ``trainer={seed:…}``."""
-    rooms = {key.partition(".")[0] for key in _SECRET_KEYS}
-    leaves = "|".join(re.escape(key.rpartition(".")[2]) for key in _SECRET_KEYS)
+    """The overrides without any that names a secret, wherever in it.
 
-    def secret(override: str) -> bool:
-        key, _, value = override.lstrip("+~").partition("=")
-        return key in _SECRET_KEYS or (key in rooms and re.search(rf"\b({leaves})\b", value) is not None)
-
-    return [override for override in overrides if not secret(override)]
+    A secret is set alone, within a dictionary such as ``trainer={seed:…}``, or by way of another key, such as
+    ``hydra.sweeper.params={trainer.seed:…}``.
+    """
+    named = [r"\b.*\b".join(map(re.escape, key.split("."))) for key in _SECRET_KEYS]
+    secret = re.compile("|".join(rf"\b{key}\b" for key in named), re.DOTALL)
+    return [override for override in overrides if secret.search(override) is None]

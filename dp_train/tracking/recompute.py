@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from dp_train.privacy.composition import Price, compose, event_from_json
+from dp_train.privacy.composition import compose, event_from_json
 from dp_train.privacy.joint import JointClaim, joint_claim
 from dp_train.privacy.ledger.budget import spent_of, standing
-from dp_train.privacy.ledger.lines import Book, State
+from dp_train.privacy.ledger.lines import Book, Line, State
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.relations import strictest
 
@@ -75,7 +75,7 @@ def ledger_section(book: Book, reservation: str) -> dict[str, Any]:
         "row": line.row_hash,
         "head": book.head,
         "steps run": f"{line.steps} of {line.planned_steps} ({_STATES[line.state]})",
-        "ε of this run": f"none: an audit refuted it ({line.refuted})" if line.refuted else _price(line.price),
+        "ε of this run": _of_run(line),
         f"ε of the procedure, {len(together)} run{'s' * (len(together) > 1)} declared together": _joint(procedure),
         f"ε of all {len(stands.lines)} runs on these people": number(stands.spent)
         if of_all.epsilon is not None and of_all.unit is Unit.USER
@@ -166,8 +166,12 @@ def _joint(claim: JointClaim) -> float | str:
     return number(claim.epsilon) if claim.unit is Unit.USER else _NO_BOUND
 
 
-def _price(price: Price | None) -> float | str:
-    return _NO_BOUND if price is None else number(price.epsilon)
+def _of_run(line: Line) -> float | str:
+    if line.refuted is not None:
+        return f"none: an audit refuted it ({line.refuted})"
+    if line.withheld:
+        return "none: withheld, for the run departed from its plan"
+    return _NO_BOUND if line.price is None else number(line.price.epsilon)
 
 
 def _same(there: Any, value: Any) -> bool:

@@ -186,10 +186,13 @@ class TrackedRun:
                 client(self.uri).log_batch(self.run_id, metrics=metrics[start : start + _BATCH], synchronous=True)
 
     def log_nan(self, name: str, *, step: int) -> None:
-        """Blank the latest value of a metric that may no longer be shown; its history stays, MLflow deletes nothing."""
+        """Blank the latest value of a metric that may no longer be shown; its history stays, MLflow deletes nothing.
+
+        It is dated a minute on: of values of one step and minute MLflow shows the largest, and takes NaN for 0.
+        """
         from mlflow.entities import Metric
 
-        blank = Metric(name, math.nan, _minute(), step)
+        blank = Metric(name, math.nan, _minute() + 60_000, step)
         with tracking_errors(self.uri):
             client(self.uri).log_batch(self.run_id, metrics=[blank], synchronous=True)
 

@@ -160,9 +160,17 @@ def _plain(value: Any) -> Any:
 
 
 def _settings(value: object) -> dict[str, Any]:
-    """Attributes that are values: what an optimizer or a task of one's own may keep beside what is known."""
+    """Attributes that are values: what an optimizer or a task of one's own may keep beside what is known.
+
+    Hooks are numbered in their order: torch counts them over the whole process, so that its numbers differ when an
+    equal run is made again.
+    """
     found = getattr(value, "__dict__", {})
-    return {name: _plain(one) for name, one in found.items() if _is_value(one)}
+    return {
+        name: _plain(dict(enumerate(one.values())) if name.endswith("_hooks") and isinstance(one, Mapping) else one)
+        for name, one in found.items()
+        if _is_value(one)
+    }
 
 
 _NO_SETTINGS = frozenset({"training", "name_or_path", "gradient_checkpointing"})

@@ -23,12 +23,12 @@ def run_steps(state: RunState, engine: Engine, batches: Batches) -> Result:
     """Run the steps that are left, until the last one or a signal."""
     plan, execution = state.setup.plan, state.setup.execution
     curve = _epsilon_curve(plan)
-    state.setup.model.train()
     with StopSignals() as stop:
         state.begin()
         while state.step < plan.steps and stop.received is None:
             state.charge.note_steps(state.step + 1)
             state.watch.begin()
+            state.setup.model.train()  # whatever a callback left: a resumed run has to take the very same step
             with state.randomness():
                 draw = state.draw()
                 for batch in batches(draw):  # may be empty

@@ -84,6 +84,7 @@ def phases_of(marks: Marks, lines: Iterable[Line] = ()) -> tuple[Phase, ...]:
       marks: of the model, from `mark_tensors`.
       lines: of a ledger, whose runs say what their weights were when they ended.
     """
+    lines = tuple(lines)
     names, found = names_of(marks), dict[str, Phase]()
     for line in lines:
         if names.isdisjoint(line.end.weights):
@@ -97,7 +98,9 @@ def phases_of(marks: Marks, lines: Iterable[Line] = ()) -> tuple[Phase, ...]:
     for name in sorted(names.intersection(_LEARNT)):
         for phase in _LEARNT[name]:
             found.setdefault(phase.run, phase)
-    return tuple(found.values())
+    # What was written when a run went on with a model may have been said too early: an audit comes later.
+    unbounded = {line.identity for line in lines if line.withheld}
+    return tuple(replace(one, event=None) if one.run in unbounded else one for one in found.values())
 
 
 def record_phases(names: Iterable[str], phases: Sequence[Phase]) -> None:

@@ -19,7 +19,7 @@ from torch import nn
 from dp_train.atomic import sweep, whole_folder
 from dp_train.consent.events import Purpose
 from dp_train.errors import CheckpointError, ConsentError
-from dp_train.models.weights import declare_names, has_known_origin, mark_tensors, names_of
+from dp_train.models.weights import declare_names, has_known_origin, mark_tensors, names_of, weights_digest
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
 from dp_train.tasks.base import Task
@@ -37,7 +37,7 @@ _FACTS = "facts.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartingPoint:
-    """Weights made from public text alone. `digest` names text, plan and model together."""
+    """Weights made from public text alone. `digest` names text, plan and first weights together."""
 
     path: Path
     digest: str
@@ -64,7 +64,8 @@ def starting_point(
     Args:
       plan: steps and sampling; it is run without privacy.
       cache: folder of starting points, one sub-folder a digest.
-      facts: public facts that decide the result beside units and plan: model, tokenizer, optimizer.
+      facts: public facts that decide the result beside units, plan and the model's weights: its kind, tokenizer,
+        optimizer.
 
     Raises:
       ConsentError: the units are not published text.
@@ -76,11 +77,13 @@ def starting_point(
             "here is not covered by any ε"
         )
     plan = plan.without_privacy()
-    described = {**facts, "task": task.name, "plan": plan.digest, "units": units.cohort}
+    first = mark_tensors(model)
+    # A path or an id names other weights tomorrow, a private run's perhaps: what began it is known by its contents.
+    start = weights_digest(first)
+    described = {**facts, "task": task.name, "plan": plan.digest, "units": units.cohort, "start weights": start}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
     folder = cache / digest[:16]
     if (folder / _WEIGHTS).is_file():
-        first = mark_tensors(model)
         load_model(model, folder / _WEIGHTS)
         learnt = names_of(mark_tensors(model))
         record_phases(learnt, phases_of(first))  # published text adds no phase, and takes none away

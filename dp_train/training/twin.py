@@ -21,5 +21,5 @@ def twin_of(setup: Setup, units: Units) -> Setup:
     task = copied(setup.task)
     if not units.tabled:  # a table was checked when it was written
         sample = [secrets.choice(units[unit]) for unit in sample_of(len(units))]
-        check_encoding(setup.task.encode, task.encode, sample)
+        check_encoding(setup.task.encode, task.encode, sample, lambda example: example)
     return replace(setup, task=task)

@@ -23,7 +23,7 @@ from torch import optim
 
 from dp_train.engines.base import MicroBatch, StepRecord
 from dp_train.engines.company_watch import CompanyWatch
-from dp_train.engines.leaving import HeldWeights, LeavingWatch, StillTensors, look_closely
+from dp_train.engines.leaving import HeldWeights, LeavingWatch, StillSettings, StillTensors, look_closely
 from dp_train.engines.noise import NoiseSource
 from dp_train.engines.reference import Reference
 from dp_train.engines.units import trainable_parameters
@@ -70,7 +70,7 @@ class RunWatch:
             notice=self._note,
         )
         self._model = model
-        self._still = StillTensors(model, self._note)
+        self._still, self._settings = StillTensors(model, self._note), StillSettings(model, self._note)
         monitor.begin_with(self._still.digest)
         self._entering = EnteringWatch(units, twin.task, plan, seed, lay_out=twin.lay_out, notice=self._note)
 
@@ -152,12 +152,14 @@ class RunWatch:
         if self._active:
             self._leaving.look()
             self._still.look()
+            self._settings.look()
 
     def finish(self) -> None:
         """Look at everything, before an average is written into the model."""
         if self._active:
             self._leaving.look()
             self._still.look(whole=True)
+            self._settings.look()
 
     def detach(self) -> None:
         """Take the hooks off the optimizer."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from dp_train.privacy.rounding import rounded_up
+
 STYLE = (
     "body{font:1rem/1.6 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;"
     "background:#fff}table{border-collapse:collapse;width:100%;margin:1rem 0 2rem}caption{text-align:left;"
@@ -146,7 +148,7 @@ def _event(event: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _run(run: Mapping[str, Any]) -> tuple[str, ...]:
     bounded = run["bounded_per_person"]
-    bound = f"ε = {run['epsilon']:.4g}, δ = {run['delta']:.1e}" if bounded else "not bounded for one person"
+    bound = f"ε = {rounded_up(run['epsilon'])}, δ = {run['delta']:.1e}" if bounded else "not bounded for one person"
     use = "no longer" if run["out_of_use"] else "yes" if run["keeps"] else "no model is kept"
     return _purpose(run["purpose"]), str(run["started"] or "")[:10], use, bound, ", ".join(run["model_versions"])
 

@@ -120,7 +120,7 @@ class Service:
         return about_pseudonym(self.url, self.store, self.key, pseudonym, uri=self.uri)
 
     def notice(self, sha256: str) -> str | None:
-        """The text that somebody agreed to, where it is kept."""
+        """The text that a person agreed to, where it is kept."""
         return text_of(self.store.database, sha256) if sha256 else None
 
 

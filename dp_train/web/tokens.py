@@ -68,6 +68,20 @@ def open_token(path: Path) -> str:
     return text
 
 
+def renew_token(path: Path) -> None:
+    """Put a new token in the place of the one in a file: every link and session ends with the service's next start.
+
+    Raises:
+      ConfigError: there is none, or it cannot be written.
+    """
+    if not path.exists():
+        raise ConfigError(f"token {path}: none is there; dp-train consent serve makes it at its first start")
+    try:
+        write_text(path, secrets.token_urlsafe(TOKEN_BYTES) + "\n", mode=0o600)
+    except OSError as error:
+        raise ConfigError(f"token {path}: {error.strerror}; choose a folder that can be written") from error
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """What a signed text says: whom it is about, and until when it holds (seconds since 1970)."""

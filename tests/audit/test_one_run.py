@@ -25,6 +25,7 @@ from dp_train.errors import ConfigError, ConsentError, PlanError
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.training.method import Execution, Method
 from dp_train.training.optimizers import adamw
+from dp_train.training.seeds import Seeds
 from dp_train.training.trainer import Trainer
 
 CHAT = next(case for case in CASES if case.name == "chat none")
@@ -51,7 +52,7 @@ def observed(trainer: Trainer, *, canaries: int = 40, company: bool = True) -> t
     if company:
         units = units_of(purpose, plan.unit, plan.rows_per_unit).joined(units)
     shadow = Shadow.of(trainer.setup, dirac)
-    result = shadow.run(units, 5)
+    result = shadow.run(units, Seeds.fixed_for_test(5))
     assert not result.epsilon.withheld
     return shadow.watch.observed, included
 
@@ -83,6 +84,23 @@ def test_a_canary_of_several_units_uses_all_that_the_plan_allows_a_person() -> N
     seen, included = observed(trainer_of(LETTERS, plan), canaries=200, company=False)
     assert seen[:, included].mean() == pytest.approx(3 * 0.25, abs=0.15)
     assert seen[:, ~included].mean() == pytest.approx(0, abs=0.1)
+
+
+def test_canaries_are_drawn_in_the_turns_that_the_scores_know_and_turns_say_nothing_of_who_is_in() -> None:
+    plan = PLAN.replace(bands=4, sample_rate=0.2, steps=40, noise_multiplier=1e-4)
+    shadow = Shadow.of(trainer_of(LETTERS, plan).setup, dirac := DiracCanaries(count=400))
+    included, seeds = draw_coins(400, seed=1), Seeds.fixed_for_test(5)
+    units = dirac.units(included, plan, shadow.trainer.task.purpose)
+    turns = shadow.turns(units, seeds, dirac, seed=1)
+    assert turns is not None
+    shadow.run(units, seeds)
+    steps, canaries = np.nonzero(np.abs(shadow.watch.observed) > 0.1)
+    assert included[canaries].all()
+    assert len(set(canaries.tolist())) > 0.95 * included.sum()
+    assert (steps % 4 == turns[canaries]).all()
+    for inside in (included, ~included):
+        shares = np.bincount(turns[inside], minlength=4) / inside.sum()
+        assert np.abs(shares - 0.25).max() < 4 * (0.25 * 0.75 / inside.sum()) ** 0.5
 
 
 def test_a_cap_on_a_step_keeps_the_company_within_the_declared_population() -> None:

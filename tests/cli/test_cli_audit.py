@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from dp_train.audit.letters import LetterModel, LetterTask
 from dp_train.audit.planting import planted
 from dp_train.audit.plants import PLANTS
 from dp_train.cli.main import main
+from dp_train.privacy.monitor import RunMonitor
 
 FEW = ["--canaries", "400"]
 
@@ -43,10 +45,10 @@ def run_of(project: Path) -> Path:
     return next(project.glob("runs/*/*/result.json")).parent
 
 
-def metrics_of(project: Path) -> tuple[dict[str, float], dict[str, str]]:
+def metrics_of(project: Path, run: Path | None = None) -> tuple[dict[str, float], dict[str, str]]:
     from dp_train.tracking.connection import client
 
-    note = json.loads((run_of(project) / "tracking.json").read_text())
+    note = json.loads(((run or run_of(project)) / "tracking.json").read_text())
     data = client(f"sqlite:///{project / 'mlflow.db'}").get_run(note["run_id"]).data
     return data.metrics, data.tags
 
@@ -68,6 +70,7 @@ def test_a_correct_run_is_consistent_with_its_claim_everywhere(cli: Run, project
     assert json.loads(cli("ledger", "show", "--json").out) == lines  # nobody's budget was touched
     card = json.loads((run / "card.json").read_text())
     assert card["audit"]["what it says"].startswith("consistent with the claim")
+    assert card["audit"]["lower bound, white box"].endswith("on published text, from every noised sum)")
     assert not any("no empirical lower bound" in limit for limit in card["the ε does not cover"])
     assert "![The claimed ε with lower bounds" in (run / "card.md").read_text()
     assert (run / "audit.png").stat().st_size > 1000
@@ -82,13 +85,33 @@ def test_a_correct_run_is_consistent_with_its_claim_everywhere(cli: Run, project
     assert "prove" not in shown.replace("an audit proves nothing", "")
 
 
-def test_a_planted_bug_is_refuted_and_withheld_everywhere(cli: Run, project: Path) -> None:
-    run = run_of(project)
-    with planted(PLANTS[0], LetterModel(), LetterTask()):  # noise × 0.5
-        ended = cli("audit", str(run), "--level", "conformance")
+@contextmanager
+def half_the_noise() -> Iterator[None]:
+    """An engine that adds half the planned noise, to everything that is trained in this process."""
+    with planted(next(plant for plant in PLANTS if plant.name == "noise × 0.5"), LetterModel(), LetterTask()):
+        yield
+
+
+def test_a_run_whose_noise_was_halved_is_refuted_and_withheld_everywhere(
+    cli: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_of(project)
+    with half_the_noise():
+        with monkeypatch.context() as blind:  # a product that does not look at its own noise
+            blind.setattr(RunMonitor, "_look", lambda monitor, step, units, seen: None)
+            trained = cli("train", *SMALL)
+            assert trained.code == 0, trained.err
+        run = next(found.parent for found in project.glob("runs/*/*/result.json") if found.parent != first)
+        claimed = json.loads((run / "result.json").read_text())
+        assert claimed["epsilon"] == pytest.approx(8, abs=0.01)  # so the run believed
+        ended = cli("audit", str(run), *FEW)
     assert ended.code == 5
     assert "refutes the claim" in ended.err
     assert "null batches" in ended.err
+    found = json.loads((run / "audit.json").read_text())
+    (attack,) = found["attacks"]
+    assert any("noise" in reason for reason in attack["departed"])
+    assert {finding.split(":")[0] for finding in found["findings"]} >= {"null batches", "white box"}
     result = json.loads((run / "result.json").read_text())
     assert result["epsilon"] is None
     assert result["withheld"][0].startswith("refuted by an audit: null batches: ")
@@ -103,9 +126,13 @@ def test_a_planted_bug_is_refuted_and_withheld_everywhere(cli: Run, project: Pat
     assert "refuted" in shown.out
     assert cli("ledger", "verify").code == 0
     assert cli("report", str(run), "--verify").code == 0
-    metrics, tags = metrics_of(project)
+    lines = json.loads(cli("ledger", "show", "--json").out)
+    assert "refuted" in json.dumps(lines)
+    metrics, tags = metrics_of(project, run)
     assert metrics["privacy/epsilon"] != metrics["privacy/epsilon"]  # NaN
+    assert tags["audit.verdict"] == "refutes the claim"
     assert tags["privacy.withheld"].startswith("null batches")
+    assert "withheld" not in json.loads((first / "result.json").read_text())["claim"]  # the honest run keeps its own
     promoted = cli("promote", str(run))
     assert promoted.code == 5
     # Also where somebody wrote the old result back: the ledger says it.

@@ -18,6 +18,8 @@ from dp_train.runs.prepare import model_spec
 
 BAD = {
     "privacy.epsilonn=1": "unknown key; did you mean privacy.epsilon?",
+    "epsilon=3": "epsilon=3: unknown key; did you mean privacy.epsilon?",
+    "learning_rate=1": "did you mean start.learning_rate or optimizer.learning_rate?",
     "modell=tiny": "unknown key; did you mean model?",
     "consent.material_versions={notice: 2}": "expected a new entry as +consent.material_versions.NAME=VALUE",
     "+surprise=1": "surprise: unknown key",

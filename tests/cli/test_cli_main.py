@@ -9,11 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from small_runs import Run
 
 from dp_train.cli import main as front
 from dp_train.cli.main import VERBS, main
 from dp_train.errors import BudgetError
+from dp_train.runs.registers import GROUPS
 
 HEAVY = "{'torch', 'transformers', 'hydra', 'omegaconf', 'mlflow', 'opacus', 'numpy', 'rich'}"
 
@@ -62,7 +64,7 @@ def test_help_tells_every_verb_and_the_exit_codes(cli: Run) -> None:
         (["tarin"], "did you mean train?"),
         (["train", "--fast"], "unrecognized arguments: --fast"),
         (["train", "privacy.epsilon"], "expected key=value"),
-        (["ls", "everything"], "invalid choice"),
+        (["ls", "everything"], "expected one of experiments"),
         (["evaluate"], "the following arguments are required: RUN"),
         (["generate", "nowhere"], "no such run"),
         (["train", "--from-run", "nowhere"], "no such run"),
@@ -123,6 +125,28 @@ def test_ls_tells_experiments_and_parts(folder: Path, cli: Run) -> None:
     assert ended.code == 0
     for word in ("experiments=summary/quickstart", "model=tiny_seq2seq", "engine=hooks", "corpus=jsonl", "runs: none"):
         assert word in ended.out
+
+
+@pytest.mark.parametrize("kind", ["optimizers", "optimizer"])
+def test_ls_tells_all_that_a_group_knows_by_either_name(kind: str, folder: Path, cli: Run) -> None:
+    assert cli("ls", kind).out.startswith("optimizers: ")
+    for name in GROUPS["optimizer"].register.names():
+        assert f"optimizer={name}" in cli("ls", kind).out
+    assert "privacy=none" in cli("ls", "privacy").out
+
+
+def test_what_would_run_is_shown_and_nothing_is_begun(folder: Path, cli: Run) -> None:
+    shown = cli("train", "--cfg", "job", "trainer.steps=7")
+    assert yaml.safe_load(shown.out)["trainer"]["steps"] == 7
+    assert "searchpath" in cli("train", "--cfg", "hydra").out
+    assert str(folder) in cli("plan", "--info", "searchpath").out
+    assert "did you mean trainer.steps?" in cli("train", "--cfg", "job", "trainer.stepz=7").err
+    assert list(folder.iterdir()) == []
+
+
+def test_the_package_is_a_command_too() -> None:
+    ended = subprocess.run([sys.executable, "-m", "dp_train", "--help"], capture_output=True, text=True, check=True)
+    assert ended.stdout.startswith("usage: dp-train")
 
 
 def test_main_without_arguments_reads_the_command_line(monkeypatch: pytest.MonkeyPatch, cli: Run) -> None:

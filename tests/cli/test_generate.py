@@ -51,7 +51,7 @@ def test_tab_takes_what_is_suggested_and_enter_ends_the_message(key: str) -> Non
 
 def test_a_draft_is_anonymised_and_keeps_the_space_behind_it() -> None:
     text, before = anonymous_draft(Anonymizer(), "mail me: joe@example.com ", "call @sam")
-    assert (text, before) == ("mail me: [EMAIL] ", "call [P2]")
+    assert (text, before) == ("mail me: [EMAIL] ", "call [P1]")
 
 
 def test_lines_are_completed_where_no_terminal_is_and_latency_is_told(

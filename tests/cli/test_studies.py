@@ -169,7 +169,7 @@ def test_sigterm_to_a_parent_ends_its_workers_and_closes_lines_and_records(how: 
     words = ("train", "-m", *SMALL, "privacy.epsilon=2,8", "trainer.steps=4000", "trainer.checkpoint_every=5", how)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
-        [sys.executable, "-m", "dp_train.cli.main", *words],
+        [sys.executable, "-m", "dp_train", *words],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

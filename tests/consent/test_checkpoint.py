@@ -30,7 +30,7 @@ PEOPLE = ("ann", "bob", "cy", "dee")
 
 @pytest.fixture
 def store(store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ConsentStore]:
-    monkeypatch.setenv("DP_TRAIN_LEDGER_KEY", str(tmp_path / "ledger.key"))
+    monkeypatch.setenv("DP_TRAIN_LEDGER_KEY", str(tmp_path / "runs" / "ledger.key"))
     database = Database(store_url.replace("postgresql://", "postgresql+psycopg://"))
     open_key(key_path(database.url))
     yield filled(database)

@@ -94,6 +94,22 @@ def test_bad_rows_are_named_without_content_and_the_rest_goes_in(store: ConsentS
     head = store.head()
     assert import_events(store, path, tmp_path / "bad").held == 3
     assert store.head() == head
+    assert store.set_aside() == 3  # the same rows, each counted once
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_an_unread_row_is_counted_once_whatever_file_it_comes_in(
+    store: ConsentStore, tmp_path: Path, ending: str
+) -> None:
+    rows = [to_json(one) for one in EVENTS]
+    nobodys = [to_json(EVENTS[1]) | {"pii_principal_id": who, "record_id": who} for who in ("?", "??")]
+    path = written(tmp_path / f"monday.{ending}", [rows[0], nobodys[0]])
+    assert import_events(store, path).stopped is not None
+    assert store.set_aside() == 1
+    import_events(store, path, tmp_path / "bad")
+    assert store.set_aside() == 1
+    import_events(store, written(tmp_path / f"tuesday.{ending}", [*rows, *nobodys]), tmp_path / "bad")
+    assert store.set_aside() == 2
 
 
 def test_person_ids_become_pseudonyms_and_are_stored_nowhere(tmp_path: Path) -> None:

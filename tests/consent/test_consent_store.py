@@ -3,6 +3,7 @@
 import dataclasses
 import random
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,19 @@ from dp_train.consent.events import EntityRole, EventState
 from dp_train.consent.principals import PrincipalKey
 from dp_train.consent.registry import ConsentRegistry
 from dp_train.consent.store import LOCK, ConsentStore, Fate
-from dp_train.consent.tables import EVENTS, LINKS, TOMBSTONES, Row, body_of, record_commitment
+from dp_train.consent.tables import EVENTS, LINKS, METADATA, TERMS_TABLE, TOMBSTONES, Row, body_of, record_commitment
 from dp_train.errors import ConsentError, DataError, StoreError
 from dp_train.store.chain import canonical
+from dp_train.store.chain_key import open_key
 from dp_train.store.database import Database
+
+EAST, WEST = timezone(timedelta(hours=5)), timezone(timedelta(hours=-5))
+
+
+@pytest.fixture(autouse=True)
+def _starts_leave_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DP_TRAIN_LEDGER_KEY", str(tmp_path / "runs" / "ledger.key"))
+    open_key(tmp_path / "runs" / "ledger.key")
 
 
 @pytest.fixture
@@ -28,6 +38,14 @@ def store(store_url: str) -> Iterator[ConsentStore]:
     database = Database(store_url.replace("postgresql://", "postgresql+psycopg://"))
     yield ConsentStore(database)
     database.close()
+
+
+def new_store(url: str) -> ConsentStore:
+    """Make a store with a name of its own in place of the one that is there: one emptied and refilled is refused."""
+    database = Database(url.replace("postgresql://", "postgresql+psycopg://"))
+    with database.writing(LOCK) as connection:
+        METADATA.drop_all(connection)
+    return ConsentStore(database)
 
 
 def append(store: ConsentStore, *events: Any) -> list[Fate]:
@@ -223,11 +241,7 @@ def test_earlier_state_is_reproduced_whatever_was_delivered_since(store: Consent
 def test_store_and_registry_decide_alike_in_any_order_of_delivery(
     store_url: str, events: list[Any], chance: random.Random, known: int
 ) -> None:
-    database = Database(store_url.replace("postgresql://", "postgresql+psycopg://"))
-    store = ConsentStore(database)
-    with database.writing(LOCK) as connection:
-        for table in (EVENTS, LINKS, TOMBSTONES):
-            connection.execute(table.delete())
+    store = new_store(store_url)
     delivered = [COMPANY, *events, *chance.choices([COMPANY, *events], k=4)]
     chance.shuffle(delivered)
     for one in delivered:
@@ -238,7 +252,7 @@ def test_store_and_registry_decide_alike_in_any_order_of_delivery(
     streamed = ConsentRegistry(store.events(), rules=RULES, key=KEY).snapshot(as_of=AS_OF)
     assert root(store) == streamed.root
     assert store.verify().broken is None
-    database.close()
+    store.database.close()
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -250,11 +264,7 @@ def test_store_and_registry_decide_alike_in_any_order_of_delivery(
 def test_no_denial_is_lost_whatever_id_it_bears_and_whenever_it_comes(
     store_url: str, events: list[Any], denials: list[Any], chance: random.Random
 ) -> None:
-    database = Database(store_url.replace("postgresql://", "postgresql+psycopg://"))
-    store = ConsentStore(database)
-    with database.writing(LOCK) as connection:
-        for table in (EVENTS, LINKS, TOMBSTONES):
-            connection.execute(table.delete())
+    store = new_store(store_url)
     taken = [one.record_id for one in events] or ["free"]
     last = [
         dataclasses.replace(one, record_id=chance.choice(taken), event_time=day(20), recorded_time=day(20))
@@ -268,4 +278,51 @@ def test_no_denial_is_lost_whatever_id_it_bears_and_whenever_it_comes(
         for purpose in one.purpose or [COMPOSE]:
             for kind in one.content_kind:
                 assert not frozen.decide("ann", purpose, kind, day(30), ORG).allowed
-    database.close()
+    store.database.close()
+
+
+@pytest.mark.parametrize("field", ["event_time", "recorded_time", "data_from", "data_to", "expires_at"])
+@pytest.mark.parametrize("end", [datetime.min.replace(tzinfo=EAST), datetime.max.replace(tzinfo=WEST)])
+def test_a_time_of_an_older_version_beyond_the_calendar_never_allows_more_and_crashes_nothing(
+    store: ConsentStore, field: str, end: datetime
+) -> None:
+    kept = {"data_from": day(0), "data_to": day(99), "expires_at": day(200)}
+    grant, denial = event("ann", when=1, **kept), event("bob", EventState.WITHDRAWN, 1, **kept)
+    for one in (grant, denial):
+        object.__setattr__(one, field, end)  # the reader refuses it today
+    append(store, COMPANY, event("bob"), grant, denial)
+    found = {each.pii_principal_id: each for each in store.events(pseudonym=KEY.pseudonym("ann"))}
+    assert getattr(found[KEY.pseudonym("ann")], field).year == end.year
+    frozen = store.snapshot(as_of=AS_OF, rules=RULES, key=KEY)
+    assert not frozen.decide("bob", COMPOSE, CHAT, day(50), ORG).allowed
+    in_memory = ConsentRegistry(store.events(), rules=RULES, key=KEY).snapshot(as_of=AS_OF)
+    for person in ("ann", "bob"):
+        asked = (person, COMPOSE, CHAT, day(50), ORG)
+        assert frozen.decide(*asked) == in_memory.decide(*asked)
+    assert frozen.decide("ann", COMPOSE, CHAT, day(50), ORG).allowed == (
+        (field, end.year)
+        in {("data_from", 1), ("data_to", 9999), ("expires_at", 9999), ("event_time", 1), ("recorded_time", 9999)}
+    )
+
+
+def test_a_text_that_is_gone_is_one_line_for_whoever_reads(store: ConsentStore) -> None:
+    append(store, COMPANY, event("ann"))
+    with store.database.writing(LOCK) as connection:
+        connection.execute(TERMS_TABLE.delete())
+    for read in (store.counts, store.events):
+        with pytest.raises(StoreError, match="text of an event is gone"):
+            list(read())
+
+
+def test_a_store_that_was_emptied_and_filled_again_is_refused_by_the_next_start(store: ConsentStore) -> None:
+    append(store, COMPANY, event("ann", EventState.WITHDRAWN, 3))
+    root(store)
+    with store.database.writing(LOCK) as connection:
+        for table in (EVENTS, LINKS, TOMBSTONES):
+            connection.execute(table.delete())
+    with pytest.raises(StoreError, match="not the one that an earlier start saw"):
+        root(store)
+    append(store, COMPANY, event("ann"), event("bob"))
+    assert store.verify().broken is None  # a chain of its own, and not the one that was seen
+    with pytest.raises(StoreError, match="not the one that an earlier start saw"):
+        root(store)

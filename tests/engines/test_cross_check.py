@@ -94,6 +94,15 @@ def test_a_second_opinion_that_would_take_too_much_is_coarser_or_none_and_says_w
     assert len(asked) == 1
 
 
+def test_the_plan_whose_opinion_took_25_seconds_and_3_gb_gets_one_that_is_affordable_or_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = PLAN.replace(sample_rate=0.5, noise_multiplier=0.9, steps=2000)
+    monkeypatch.setattr(room.PRVAccountant, "get_epsilon", lambda *_, **__: pytest.fail("its grid is too large"))
+    assert set(opinions(plan)) == {"pld", "rdp"}
+    assert without_prv(plan) is not None
+
+
 def test_a_second_opinion_that_finds_no_memory_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_memory(*_: object, **__: object) -> float:
         raise MemoryError

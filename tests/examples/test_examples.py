@@ -63,7 +63,7 @@ def test_an_installed_package_adds_a_task_by_one_entry_point(
     package("own_task", "dp_train.tasks", 'reply = "own_task:Reply"', site, tmp_path)
     assert "task=reply (own-task 0.1)" in dp_train("ls", "tasks", path=(site,)).stdout
     words = ("task=reply", "task.options.min_words=2", "privacy.max_contributions=4", *SMALL)
-    done = dp_train("train", *words, path=(site,))
+    done = dp_train("train", *words, path=(site,), imported=False)
     assert done.returncode == 0, done.stderr
     assert trained()["task"] == "reply"
     assert trained()["status"] == "FINISHED"

@@ -12,7 +12,12 @@ from dp_train.errors import PlanError
 from dp_train.privacy.steady_encoding import check_encoding, copied, sample_of
 
 EXAMPLES = [
-    Example(example_id=str(number), prompt="", target=f"word{number % 9} and {number}", owners=frozenset({"a"}))
+    Example(
+        example_id=str(number),
+        prompt="",
+        target=f"word{number % 9} and {number}" + "!" * number,
+        owners=frozenset({"a"}),
+    )
     for number in range(20)
 ]
 _SEEN: dict[str, int] = {}
@@ -85,7 +90,7 @@ class Once:
 
 def check(task: object) -> None:
     encode = task.encode  # type: ignore[attr-defined]
-    check_encoding(encode, copied(encode), [EXAMPLES[number] for number in sample_of(len(EXAMPLES))])
+    check_encoding(encode, copied(encode), sample_of(len(EXAMPLES)), EXAMPLES.__getitem__)
 
 
 def test_a_cache_is_no_state() -> None:

@@ -67,11 +67,14 @@ def examples(*people: str, gone: str = "", words: int = 3) -> ConsentedExamples:
 
 
 class Letters:
-    """Tokenises letter by letter, and counts how often it was asked for words that somebody wrote."""
+    """Tokenises letter by letter, and counts how often it was asked for words that a person wrote."""
 
     def __init__(self, *, masked: bool = True, dies_at: int = -1) -> None:
         self.calls = 0
         self._masked, self._dies_at = masked, dies_at
+
+    def __deepcopy__(self, memo: object) -> Letters:
+        return Letters(masked=self._masked)
 
     def __call__(self, example: Example) -> Row:
         self.calls += example.example_id != "probe"

@@ -76,7 +76,10 @@ def test_every_built_in_name_leads_to_a_member_with_fields_that_the_configuratio
     for name in chosen.register.names():
         found = chosen.register.find(name)
         if dataclasses.is_dataclass(found):
-            assert {field.name for field in dataclasses.fields(found)} <= keys
+            further = {field.name: field.default for field in dataclasses.fields(found) if field.name not in keys}
+            if further:  # what one member alone takes
+                options = [f"++{group}.options.{field}={value}" for field, value in further.items()]
+                assert getattr(compose([f"{group}={name}", *options])[0], group).options == further
 
 
 @pytest.mark.parametrize("group", GROUPS)

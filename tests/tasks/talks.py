@@ -90,3 +90,6 @@ def chat(person: str, text: str, **fields: object) -> Turn:
 
 def example(target: str, prompt: str = "", number: int = 0) -> Example:
     return Example(example_id=f"e{number}", prompt=prompt, target=target, owners=frozenset({"p"}))
+
+
+ANNOUNCED = [example(text, f"{number}", number) for number, text in enumerate(TEXTS[:4])]

@@ -5,23 +5,21 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from talks import TEXTS, chat, consented, example, meeting, thread
+from talks import ANNOUNCED, TEXTS, chat, consented, example, meeting, thread
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from dp_train.consent.events import Purpose
 from dp_train.conversations import Turn
 from dp_train.errors import ConfigError
-from dp_train.models.build import Architecture, ModelSpec, build_model
+from dp_train.models.build import Architecture
 from dp_train.tasks.chat_compose import ChatCompose, ContextKind
 from dp_train.tasks.metrics import Scores
 from dp_train.tasks.sequences import IGNORE
 
 MESSAGES = [example(text, number=number) for number, text in enumerate(TEXTS[:4])]
-ANNOUNCED = [example(text, f"{number}", number) for number, text in enumerate(TEXTS[:4])]
 TURNS = (
     chat("a", "shall we\nship it"),
     chat("b", "yes", reply_to=0),
@@ -142,21 +140,6 @@ def test_trigrams_know_the_text_that_they_were_counted_in(task: ChatCompose) -> 
     baselines = task.baselines(MESSAGES, public=MESSAGES)
     assert baselines["trigram"]["top1"] > 0.8
     assert baselines["trigram"]["perplexity"] < baselines["unigram"]["perplexity"]
-
-
-@pytest.fixture(scope="module")
-def memory(tokenizer: PreTrainedTokenizerFast, architecture: Architecture) -> nn.Module:
-    """A model that has learnt `ANNOUNCED` by heart."""
-    task = ChatCompose(tokenizer, architecture, max_length=48)
-    spec = ModelSpec(architecture=architecture, layers=1, width=32, heads=2, positions=64)
-    model = build_model(spec, tokenizer, seed=0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    inputs = task.collate([task.encode(message) for message in ANNOUNCED])
-    for _ in range(120):
-        task.row_losses(model, inputs).mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model
 
 
 def test_who_knows_the_message_suggests_it(task: ChatCompose, memory: nn.Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from talks import TEXTS
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from dp_train.anonymize import SURROGATES
@@ -32,13 +33,15 @@ def test_a_letter_more_gives_what_reading_everything_anew_gives(task: ChatCompos
     ]
 
 
-def test_after_a_space_it_is_how_the_model_goes_on(task: ChatCompose, model: PreTrainedModel) -> None:
+def test_after_a_space_it_is_how_the_model_goes_on(
+    tokenizer: PreTrainedTokenizerFast, architecture: Architecture, memory: nn.Module
+) -> None:
+    task = ChatCompose(tokenizer, architecture, max_length=48)
     for words in range(1, 5):
-        draft = " ".join(DRAFT.split()[:words])
-        whole = task.generate(model, [draft], earlier=[EARLIER])[0]
-        suggested = task.typing(model).suggest(f"{draft} ", EARLIER)
-        assert not suggested.startswith(" ")
-        assert whole.startswith(suggested)
+        draft, left = " ".join(DRAFT.split()[:words]), DRAFT.split()[words:]
+        whole = task.generate(memory, [draft], earlier=["0"])[0]
+        assert whole.startswith(" ".join(left[:5]))
+        assert task.typing(memory).suggest(f"{draft} ", "0") == " ".join(left[:3])
 
 
 def test_at_most_three_finished_words_and_no_surrogate(task: ChatCompose, model: PreTrainedModel) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import http.server
 import ipaddress
-import multiprocessing
 import socket
 import ssl
 import threading
@@ -13,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import processes
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -126,8 +126,7 @@ def _first_run(url: str) -> None:
 
 
 def test_two_first_runs_on_an_empty_postgresql_both_log(postgres_url: str) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", "alembic.command"])
+    context = processes.context()
     workers = [context.Process(target=_first_run, args=(postgres_url,)) for _ in range(2)]
     for worker in workers:
         worker.start()

@@ -76,7 +76,17 @@ def test_a_configuration_loses_its_seed_alone() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["trainer.seed=7", "+trainer.seed=7", "++trainer.seed=7", "trainer.seed=1,2,3", "trainer={steps: 3, seed: 7}"],
+    [
+        "trainer.seed=7",
+        "+trainer.seed=7",
+        "++trainer.seed=7",
+        "trainer.seed=1,2,3",
+        "trainer={steps: 3, seed: 7}",
+        "hydra.sweeper.params={trainer.seed: '7,8'}",
+        "+hydra.sweeper.params.trainer.seed=7,8",
+        "hydra.sweeper.params.'trainer.seed'=7",
+        "+hydra.sweeper.params={'trainer':\n {'seed': 7}}",
+    ],
 )
 def test_overrides_of_the_seed_are_left_out(override: str) -> None:
     assert public_overrides([override, "privacy.epsilon=8"]) == ["privacy.epsilon=8"]

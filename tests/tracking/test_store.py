@@ -1,11 +1,11 @@
 """One address, made once; errors of one line; experiments, runs, and their list."""
 
-import multiprocessing
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 from dp_train.errors import TrackingError
@@ -23,10 +23,7 @@ def _open_and_log(folder: str, name: str) -> None:
 
 
 def test_four_processes_at_once_on_a_missing_database_all_log(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["mlflow.store.tracking.sqlalchemy_store", "alembic.command"]
-    )  # one import, and four that start together
+    context = processes.context()  # one import, and four that start together
     workers = [context.Process(target=_open_and_log, args=(str(tmp_path), f"run-{number}")) for number in range(4)]
     for worker in workers:
         worker.start()

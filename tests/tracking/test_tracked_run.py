@@ -142,3 +142,10 @@ def test_files_are_copied(store: TrackingStore, run: TrackedRun, tmp_path: Path)
 def test_a_name_that_mlflow_refuses_is_one_line(run: TrackedRun) -> None:
     with pytest.raises(TrackingError, match=r"^tracking: a name or value was refused; [^\n]*$"):
         run.log_scores({"rouge=L": 0.25})
+
+
+def test_a_blanked_metric_stays_blank_also_where_its_value_was_logged_a_moment_before(run: TrackedRun) -> None:
+    run.log_metrics({"privacy/epsilon": 8.0}, step=4)
+    run.log_nan("privacy/epsilon", step=4)
+    assert math.isnan(data(run)[0]["privacy/epsilon"])
+    assert run.metric_history("privacy/epsilon")[0] == (4, 8.0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +12,11 @@ from letters import LetterModel, LetterTask, trainer_of
 from torch import nn
 
 from dp_train.engines.base import EngineName
+from dp_train.errors import ModelError
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
 from dp_train.training.callbacks import Callback, Result, RunStart, StepEnd
+from dp_train.training.checkpoint import CheckpointFolder, TrainState
 from dp_train.training.optimizers import sgd
 
 UnitsOf = Callable[..., Units]
@@ -72,3 +76,113 @@ def test_a_callback_that_changes_the_model_costs_the_claim(
         callbacks=[Writes(found[tensor], at)],
     )
     assert bool(trainer.fit(units_of(20)).epsilon.withheld) is (at != "never")
+
+
+class _Dropped(LetterModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.output(self.drop(self.embedding(ids)))
+        return logits
+
+
+class _Shows(Callback):
+    """Keeps the weights of each step, and does to the model what callbacks do when they look at it."""
+
+    def __init__(self, model: _Dropped, look: Callable[[_Dropped], object]) -> None:
+        self._model, self._look = model, look
+        self.shown: dict[int, torch.Tensor] = {}
+
+    def on_step(self, step: StepEnd) -> None:
+        self._look(self._model)
+        self.shown[step.step] = self._model.output.weight.detach().clone()
+
+
+class _KeepsCopy(CheckpointFolder):
+    """Of the state after two steps a copy: what is left of a process that is killed later."""
+
+    def save(self, state: TrainState) -> Path:
+        path = super().save(state)
+        if state.step == 2 and not state.finished:
+            shutil.copytree(self.path, self.path.with_name("left"), dirs_exist_ok=True)
+        return path
+
+
+def test_a_step_that_is_taken_again_is_the_same_step_whatever_mode_a_callback_left(
+    units_of: UnitsOf, short: PrivacyPlan, tmp_path: Path
+) -> None:
+    shown = []
+    for folder in (_KeepsCopy(tmp_path / "whole"), CheckpointFolder(tmp_path / "left")):
+        model = _Dropped()
+        shows = _Shows(model, lambda model: model.eval())
+        trainer = trainer_of(
+            model,
+            LetterTask(),
+            short,
+            optimizer=sgd(lr=0.5),
+            engine=EngineName.NAIVE,
+            self_check=False,
+            checkpoint=folder,
+            checkpoint_every=2,
+            callbacks=[shows],
+        )
+        assert not trainer.fit(units_of(20)).epsilon.withheld
+        shown.append(shows.shown)
+    whole, resumed = shown
+    assert sorted(resumed) == [3, 4]
+    # Else both were noised with the same noise, and their difference shows the sums that it hides.
+    assert all(torch.equal(whole[step], resumed[step]) for step in resumed)
+
+
+def _more_dropout(model: _Dropped) -> None:
+    model.drop.p = 0.9
+
+
+def test_a_setting_that_changes_on_the_way_costs_the_claim(units_of: UnitsOf, short: PrivacyPlan) -> None:
+    model = _Dropped()
+    trainer = trainer_of(
+        model,
+        LetterTask(),
+        short,
+        optimizer=sgd(lr=0.5),
+        engine=EngineName.NAIVE,
+        self_check=False,
+        callbacks=[_Shows(model, _more_dropout)],
+    )
+    assert trainer.fit(units_of(20)).epsilon.withheld == (
+        "drop.p changed during the run, which a resumed run would not know",
+    )
+
+
+class _Remembers(LetterModel):
+    """What people wrote before moves what the next rows give, by way of a tensor that is no buffer."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.mean, self.rate = torch.zeros(6), rate
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        embedded = self.embedding(ids)
+        if self.training:
+            self.mean.lerp_(embedded.detach().mean((0, 1)), self.rate)
+        logits: torch.Tensor = self.output(embedded - self.mean)
+        return logits
+
+
+def test_a_plain_attribute_that_learns_in_forward_costs_the_claim(units_of: UnitsOf, short: PrivacyPlan) -> None:
+    for check in (False, True):
+        trainer = trainer_of(
+            _Remembers(1e-5),
+            LetterTask(),
+            short,
+            optimizer=sgd(lr=0.1),
+            engine=EngineName.NAIVE,
+            self_check=check,
+        )
+        if check:
+            with pytest.raises(ModelError, match="mean changes in a forward pass"):
+                trainer.fit(units_of(20))
+        else:
+            assert trainer.fit(units_of(20)).epsilon.withheld == ("mean changed, which no noise reaches",)

@@ -161,6 +161,22 @@ def test_settings_that_an_optimizer_or_task_keeps_to_itself_are_part_of_the_run(
         fit(units_of(20), short, checkpoint=checkpoint, optimizer=one, smoothing=0.1)
 
 
+def test_a_run_resumes_also_where_its_optimizer_has_hooks_that_were_registered_anew(
+    units_of: UnitsOf, short: PrivacyPlan, tmp_path: Path
+) -> None:
+    def hooked(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        optimizer = torch.optim.SGD(parameters, lr=0.1)
+        optimizer.register_step_pre_hook(_looks_on)
+        return optimizer
+
+    checkpoint = interrupted(units_of(20), short, tmp_path, optimizer=hooked)
+    assert fit(units_of(20), short, checkpoint=checkpoint, optimizer=hooked).steps == short.steps
+
+
+def _looks_on(*_: object) -> None:
+    """Change nothing."""
+
+
 def test_a_schedule_that_differs_at_one_step_alone_is_another(
     units_of: UnitsOf, short: PrivacyPlan, tmp_path: Path
 ) -> None:

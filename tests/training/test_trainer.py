@@ -192,8 +192,8 @@ train(units, plan, folder=Path({folder!r}), notes=notes)
 def test_killed_at_any_step_and_resumed_equals_a_run_left_alone(
     units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path, step: int
 ) -> None:
-    here = str(Path(__file__).parent)
-    script = _KILLED.format(path=[here], step=step, folder=str(tmp_path / "run"))
+    here = Path(__file__).parent
+    script = _KILLED.format(path=[str(here), str(here.parent)], step=step, folder=str(tmp_path / "run"))
     code = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True).returncode
     assert code == -signal.SIGKILL
     alone, whole = train(units_of(40), plan)

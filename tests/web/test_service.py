@@ -168,7 +168,7 @@ def test_the_page_names_models_under_their_bounds(
     monkeypatch.setattr(Service, "person", lambda *_: found)
     sign_in("ann")
     page = client.get("/me").text
-    assert "ε = 3.5, δ = 1.0e-06" in page
+    assert "ε = 3.50, δ = 1.0e-06" in page
     assert "chat v&lt;3&gt;" in page
     assert "1 runs that you may be in are not found" in page
     assert "secret-folder" not in page

@@ -81,6 +81,11 @@ class Standing:
         return sum(line.refuted is not None for line in self.lines)
 
     @property
+    def withheld(self) -> int:
+        """How many runs departed from their plan, or have a claim that was refuted: their events bound nothing."""
+        return sum(line.withheld for line in self.lines)
+
+    @property
     def joint(self) -> JointClaim:
         """ε of all runs on these people, as if declared together: none where one of them bounds nothing for a person.
 
@@ -96,18 +101,12 @@ class Standing:
 
 def spent_of(line: Line) -> Spent:
     """What a line spent, for a joint ε."""
-    private = line.plan.get("noise_multiplier") != 0
-    if line.refuted is not None:
-        return Spent(
-            event=None,
-            why_none="has a claim that an audit refuted",
-            relation=line.relation,
-            delta=line.delta,
-            unit=Unit(line.plan["unit"]),
-        )
+    why = ""
+    if line.steps > 0 or line.refuted is not None:
+        why = line.why_none or ("had no privacy" if line.plan.get("noise_multiplier") == 0 else "")
     return Spent(
-        event=line.event if private or line.steps == 0 else None,
-        why_none="" if private or line.steps == 0 else "had no privacy",
+        event=None if why else line.event,
+        why_none=why,
         relation=line.relation,
         delta=line.delta,
         unit=Unit(line.plan["unit"]),

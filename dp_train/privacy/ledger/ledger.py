@@ -35,6 +35,7 @@ from dp_train.privacy.ledger.refusal import check_fits, check_fits_together, pop
 from dp_train.privacy.ledger.requests import Request, line_of, price_of, reserve_row
 from dp_train.privacy.ledger.rows import Rows
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.privacy.rounding import rounded_up
 from dp_train.store.chain import Verified
 from dp_train.store.database import Database
 
@@ -254,7 +255,7 @@ class Ledger:
                     left, budget = _stand_of(book, line.population, others), book.binding(line.population)[0]
                     raise BudgetError(
                         f"ledger: {population_name(book, line.population)}: the rest of the run does not fit any more; "
-                        f"others spent ε={left.spent:.3g} of {budget.epsilon:g}; what ran stays charged"
+                        f"others spent ε={rounded_up(left.spent)} of {budget.epsilon:g}; what ran stays charged"
                     )
                 row = {"kind": "reopen", "reservation": identifier, "price": price_values(price)}
                 (head,) = self._rows.append(connection, book, [row])

@@ -10,6 +10,7 @@ a fold.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -87,7 +88,8 @@ class Line:
       reservation: its id. population: population_id of the people. procedure: id that runs declared together share.
       state: open, committed or aborted. steps: that ran, or may have. planned_steps: reserved; charged once one ran.
       event: JSON of the charged `DpEvent`, `full_event` of the reserved one.
-      price: of the charged event, at `delta`, under `relation`; None where there is no bound per person.
+      price: of the charged event, at `delta`, under `relation`; None where there is no bound per person. What may be
+        shown of it is `promised`.
       plan: its public fields; plan_digest names it. facts: the rest.
       first_row: of the chain. row_hash: of the last row that is about it.
       begun: whether a run began on it.
@@ -129,6 +131,20 @@ class Line:
     def withheld(self) -> bool:
         """Whether its event bounds nothing after all: the run departed from its plan, or an audit refuted its claim."""
         return self.end.withheld or self.refuted is not None
+
+    @property
+    def why_none(self) -> str:
+        """Why nobody may be told an ε of this line, though it is charged; "" where there is one."""
+        if self.refuted is not None:
+            return "has a claim that an audit refuted"
+        return "has its ε withheld" if self.end.withheld else ""
+
+    @property
+    def promised(self) -> float | None:
+        """ε that may be shown: None where it is withheld, or nothing is bounded. What is charged is `price`."""
+        if self.price is None or self.withheld or not math.isfinite(self.price.epsilon):
+            return None
+        return self.price.epsilon
 
 
 def bounds_people(plan: PrivacyPlan) -> bool:
@@ -287,9 +303,12 @@ def _apply(book: Book, seq: int, row_hash: str, row: Mapping[str, Any]) -> None:
 
 
 def _end(row: Mapping[str, Any], earlier: RunEnd) -> RunEnd:
-    """What a row says of a run's end, and an earlier one of the same line: weights may have left at both."""
+    """What a row says of a run's end, and an earlier one of the same line: weights may have left at both.
+
+    What departed once has departed, whatever the rest of the run did.
+    """
     weights = tuple(dict.fromkeys([*earlier.weights, *row.get("weights", ())]))
-    return RunEnd(weights=weights, withheld=bool(row.get("withheld", False)))
+    return RunEnd(weights=weights, withheld=earlier.withheld or bool(row.get("withheld", False)))
 
 
 def price_values(price: Price | None) -> dict[str, Any] | None:

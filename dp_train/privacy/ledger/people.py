@@ -9,7 +9,7 @@ a run, a keyed digest under a secret of the store: the file `people.key` beside 
 | how many people there are | not told: digests lie in blocks whose size is a power of two, filled up at random |
 | a block that is missing or was changed | its hash is in the chain: its population counts as sharing people with all |
 | the secret is gone | a new one is made; populations from before count as sharing people with all |
-| somebody is erased | their digest stays, as their tombstone does: what was spent on them must not be forgotten |
+| a person is erased | their digest stays, as their tombstone does: what was spent on them must not be forgotten |
 | all are to be severed | destroy `people.key` with the principal key |
 | linked ids | `dp-train consent link` links the digests; links under pseudonyms alone (in files) are not known here |
 | other stores | are not known; the card says so |

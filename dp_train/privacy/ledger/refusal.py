@@ -11,6 +11,7 @@ from dp_train.privacy.ledger.lines import Book, Line
 from dp_train.privacy.ledger.requests import Request, line_of
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.relations import strictest
+from dp_train.privacy.rounding import rounded_down, rounded_up
 
 
 def check_fits(book: Book, population: str, requests: Sequence[Request], lines: Sequence[Line]) -> None:
@@ -27,7 +28,7 @@ def check_fits(book: Book, population: str, requests: Sequence[Request], lines: 
         strictest(line.relation for line in lines),
         budget.delta,
     )
-    left = f"ε={_floor(budget.epsilon - stands.spent)} of {budget.epsilon:g} (δ={budget.delta:g}) is left"
+    left = f"ε={rounded_down(budget.epsilon - stands.spent)} of {budget.epsilon:g} (δ={budget.delta:g}) is left"
     head = f"ledger: {population_name(book, population)}: "
     what = "the run needs" if len(requests) == 1 else f"the {len(requests)} runs together need"
     rest = "; ask for a larger budget (dp-train ledger declare … --reason)" + _shared(book, population)
@@ -42,9 +43,9 @@ def check_fits(book: Book, population: str, requests: Sequence[Request], lines: 
         found = what_fits(plan, admitted)
         options = [f"trainer.steps={found.steps}"] if found.steps else []
         if found.noise_multiplier is not None and found.epsilon is not None:
-            options += [f"noise_multiplier={found.noise_multiplier:g} (ε={_floor(found.epsilon)})"]
+            options += [f"noise_multiplier={found.noise_multiplier:g} (ε={rounded_down(found.epsilon)})"]
         fits = f"; what fits: {' or '.join(options)}" if options else "; nothing like it fits any more"
-    raise BudgetError(f"{head}{what} ε={needs.epsilon:.3g} and {left}, by {_way(before, stands)}{fits}{rest}")
+    raise BudgetError(f"{head}{what} ε={rounded_up(needs.epsilon)} and {left}, by {_way(before, stands)}{fits}{rest}")
 
 
 def check_fits_together(book: Book, line: Line) -> None:
@@ -75,8 +76,3 @@ def _way(before: Sequence[Line], stands: Standing) -> str:
     if stands.together and not before:
         return "exact composition"
     return "a filter for runs chosen one after the other"
-
-
-def _floor(value: float) -> str:
-    """Three decimals, never more than there is."""
-    return f"{max(0, int(value * 1000) / 1000):g}"

@@ -1,7 +1,6 @@
 """A ledger reserves before it spends, never under-counts, and is held to its chain."""
 
 import json
-import multiprocessing
 import os
 import signal
 import sqlite3
@@ -10,6 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+import processes
 import pytest
 import sqlalchemy as sa
 from dp_accounting.pld import PLDAccountant
@@ -65,7 +65,7 @@ def test_a_run_beyond_the_budget_is_refused_and_told_what_is_left_and_what_fits(
     ledger.declare(PEOPLE, epsilon=3.0, delta=1e-5, label="acme")
     ledger.reserve(TWO, PEOPLE).commit(1000)
     with pytest.raises(
-        BudgetError, match=r'"acme".*needs ε=2 .*is left, by a filter.*fits: trainer.steps=(\d+)'
+        BudgetError, match=r'"acme".*needs ε=2.00 .*is left, by a filter.*fits: trainer.steps=(\d+)'
     ) as told:
         ledger.reserve(TWO, PEOPLE)
     assert len(ledger.book().lines) == 1
@@ -192,8 +192,8 @@ def test_equal_runs_among_unlike_ones_are_priced_a_kind_at_a_time(
     declared = ledger.standing(PEOPLE).declared
     assert len(made) == 3
     accountant = PLDAccountant(value_discretization_interval=declared.interval)
-    for plan in [TWO] * 30 + unlike:
-        accountant.compose(plan.event())
+    for plan, count in ((TWO, 30), *((plan, 1) for plan in unlike)):
+        accountant.compose(plan.event(), count)
     assert declared.epsilon == pytest.approx(accountant.get_epsilon(TWO.delta), rel=1e-6)
 
 
@@ -311,7 +311,7 @@ def _race(url: str, start: object, results: object) -> None:
 def test_of_eight_processes_that_race_for_the_last_slice_one_gets_it(ledger: Ledger, store_url: str) -> None:
     ledger.declare(PEOPLE, epsilon=3.7, delta=1e-5)
     ledger.reserve(TWO, PEOPLE).commit(1000)  # room for one more
-    context = multiprocessing.get_context("spawn")
+    context = processes.context()
     start, results = context.Barrier(8), context.Queue()
     racers = [context.Process(target=_race, args=(_url(store_url), start, results)) for _ in range(8)]
     for racer in racers:
@@ -330,7 +330,7 @@ def _reserve_and_die(url: str) -> None:
 
 
 def test_a_process_that_is_killed_after_reserving_is_charged_in_full(ledger: Ledger, store_url: str) -> None:
-    victim = multiprocessing.get_context("spawn").Process(target=_reserve_and_die, args=(_url(store_url),))
+    victim = processes.context().Process(target=_reserve_and_die, args=(_url(store_url),))
     victim.start()
     victim.join()
     assert victim.exitcode == -signal.SIGKILL
