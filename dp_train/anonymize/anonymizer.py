@@ -48,8 +48,9 @@ class Anonymizer:
     Guarantee: id, people, links, kinds and the number of turns stay; every name form that
     `dp_train.consent.names.NameIndex` knows of a roster name, and every pattern of `dp_train.anonymize.patterns`, is
     replaced, in the turns and in the summary. Doing it twice changes nothing more. The roster of the result
-    maps every person to a surrogate. Nothing is logged; between calls only the forms of the
-    last few thousand people's names are kept in memory, and no text.
+    maps every person to a surrogate. Nothing is logged. Between calls the forms of the
+    last few thousand people's names are kept in memory, the last four texts, and some ten thousand words, so that
+    they need not be looked at anew; nothing of it leaves the process.
 
     Guarantee: what a turn becomes depends on its own text and mentions and on public order
     (`Conversation.public_order`), and on no other turn. People are numbered by their seats: the roster's order and, in

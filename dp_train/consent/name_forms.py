@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from dp_train.consent.name_letters import INVISIBLE, UNSPACED, fold, words
-from dp_train.consent.name_romanised import romanised_groups, without_schwas
+from dp_train.consent.name_romanised import romanised_groups, romanised_otherwise, without_schwas
 
 HONORIFICS = ("さん", "様", "くん", "君", "ちゃん", "氏", "先生", "씨", "님")
 _ASIDE = re.compile(r"\([^)]*\)|\[[^\]]*\]")
@@ -304,6 +304,10 @@ def _spellings(groups: list[str]) -> Iterator[list[tuple[str, ...]]]:
         folded = [tuple(words(group)) for group in spelling]
         if folded not in seen and all(folded):
             seen.append(folded)
+            yield folded
+    for spelling in romanised_otherwise(written):
+        folded = [tuple(words(group)) for group in spelling]
+        if folded not in seen and all(folded):
             yield folded
     seen = [seen[0], seen[-1]] if fold("".join(latin)) != fold("".join(written)) else seen[:1]
     for ending, other in (("iy", "y"), ("iy", "i"), ("ey", "ei")):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from dp_train.consent.name_letters import fold
@@ -72,12 +73,120 @@ def romanised(word: str) -> str:
     return fold(word.translate(_ROMAN)).translate(_ROMAN)
 
 
+# What other standards write otherwise: of passports (ICAO 9303), of libraries (ISO 9 and what is left of it without
+# signs), of Ukraine (2010) and Bulgaria (2009), of Serbia, of German and French newspapers; of Greece (ELOT 743) as it
+# is written and as it sounds. Two letters that are written as one sound come before their parts.
+_STANDARDS = {
+    "CYRILLIC": (
+        "й:i ю:iu я:ia ъ:ie ё:e",
+        "й:y ё:yo ю:yu я:ya",
+        "ж:z х:h ц:c ч:c ш:s щ:s ю:ju я:ja й:j ё:jo",
+        "г:h и:y й:i ю:iu я:ia є:ie ї:i",
+        "щ:sht х:h ъ:a",
+        "ж:z х:h ц:c ч:c ш:s ј:j љ:lj њ:nj ђ:dj ћ:c џ:dz",
+        "ж:z х:h ц:c ч:c ш:s ј:j љ:lj њ:nj ђ:d ћ:c џ:dz",
+        "ж:sch х:ch ц:z ч:tsch ш:sch щ:schtsch ю:ju я:ja в:w з:s й:i",
+        "ж:j ч:tch ш:ch щ:chtch ю:iou я:ia у:ou й:i",
+    ),
+    "GREEK": (
+        "αυ:av ευ:ev ου:ou μπ:b γγ:ng γκ:gk γξ:nx γχ:nch",
+        "αυ:af ευ:ef ου:ou μπ:b ντ:d γγ:ng γκ:g χ:h",
+        "ου:u μπ:mp χ:h υ:i ει:i οι:i φ:ph",
+    ),
+}
+_RULES = {
+    script: tuple([tuple(pair.split(":")) for pair in standard.split()] for standard in standards)
+    for script, standards in _STANDARDS.items()
+}
+# Syllables of kana as Hepburn writes them, and of Hangul as names are spelled and as McCune and Reischauer wrote them.
+_HEPBURN = {"si": "shi", "ti": "chi", "tu": "tsu", "hu": "fu", "zi": "ji", "di": "ji", "du": "zu"}
+_HANGUL = (
+    "yeong:young hyeon:hyun jeong:jung seong:sung seon:sun gyeong:kyung yeo:yu eo:u hyi:hee",
+    "eo:o eu:u gy:ky",
+    "u:oo",
+)
+_YE = re.compile(r"(?:\A|(?<=[аеёиоуыэюяйъь]))[её]")  # as BGN and PCGN write it
+_LONG = re.compile(r"(?<=o)u|([aeiou])(?=\1)")
+
+
+@lru_cache(maxsize=1 << 14)
+def romanisations(word: str) -> tuple[str, ...]:
+    """The word, folded, as other standards than `romanised` write it in Latin letters, in their order.
+
+    Empty where a standard has no letter for a sign; no spellings of a script that has no other standard.
+    """
+    script, folded = script_of(word), word.casefold()
+    if script in ("HIRAGANA", "KATAKANA"):
+        written = _hepburn(folded)
+        found = [written, _LONG.sub("", written)]
+    elif script == "HANGUL":
+        plain = romanised(folded)
+        found = [_replaced(plain, [tuple(pair.split(":")) for pair in rule.split()]) for rule in _HANGUL]
+    elif script in _INDIC:
+        found = [without_schwas(romanised(folded))]
+    elif script == "CYRILLIC":  # composed, for "й" is no accented "и"
+        written = unicodedata.normalize("NFC", folded)
+        found = [romanised(_replaced(written, rules)) for rules in _RULES[script]]
+        found.append(romanised(_YE.sub("ye", written)))
+    else:
+        written = "".join(map(fold, folded))
+        found = [romanised(_replaced(written, rules)) for rules in _RULES.get(script, ())]
+    return tuple(spelling if spelling.isascii() else "" for spelling in found)
+
+
+def _replaced(word: str, rules: Sequence[tuple[str, ...]]) -> str:
+    for letters, latin in rules:
+        word = word.replace(letters, latin)
+    return word
+
+
+def _hepburn(word: str) -> str:
+    """ "shouta" of しょうた, "kitcho" of きっちょ; the mark of a long vowel is not written."""
+    out = double = ""
+    for char in word:
+        name, sound = unicodedata.name(char, ""), _sound(char).lower()
+        if "SMALL TU" in name:
+            double = "x"
+            continue
+        sound = _HEPBURN.get(sound, sound)
+        if "SMALL Y" in name and out.endswith("i"):
+            out = out[:-1] + (sound[1:] if out.endswith(("shi", "chi", "ji")) else sound)
+        elif double and sound:
+            out += ("t" if sound.startswith("ch") else sound[0]) + sound
+            double = ""
+        elif "PROLONGED" not in name:
+            out += sound
+    return out
+
+
 def romanised_groups(groups: list[str]) -> list[str]:
     """The words of a name in Latin letters, given name first: of one Korean word, the first syllable is the family."""
     if len(groups) == 1 and script_of(groups[0]) == "HANGUL" and 2 <= len(groups[0]) <= 4:
         family, given = groups[0][0], groups[0][1:]
         return [romanised(given), _KOREAN_FAMILIES.get(family, romanised(family))]
     return [romanised(group) for group in groups]
+
+
+def romanised_otherwise(groups: list[str]) -> Iterator[list[str]]:
+    """The words of a name as each other standard writes them."""
+    latin = romanised_groups(groups)
+    if latin == groups:
+        return
+    if len(latin) > len(groups):  # of one Korean word
+        groups = [groups[0][1:], groups[0][0]]
+    others = [() if group.isascii() else romanisations(group) for group in groups]
+    for number in range(max(map(len, others))):
+        yield [other[number] if other[number:] else plain for other, plain in zip(others, latin, strict=True)]
+
+
+@lru_cache(maxsize=1 << 14)
+def readings(word: str) -> frozenset[str]:
+    """How a word of a text in another alphabet may be spelled in Latin letters, where its script tells that."""
+    script = script_of(word)
+    if not (script in _RULES or script in _INDIC or script in ("ARMENIAN", "GEORGIAN")):
+        return frozenset()
+    spelled = (romanised(unicodedata.normalize("NFC", word.casefold())), *romanisations(word))
+    return frozenset(spelling for spelling in spelled if spelling.isascii() and len(spelling) >= 3)
 
 
 def without_schwas(word: str) -> str:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from dp_train.consent.name_cases import declined_begins, declined_forms, stems
 from dp_train.consent.name_forms import HONORIFICS, Form, forms_of, unspaced_forms
-from dp_train.consent.name_letters import INVISIBLE, PLAIN_WORD, WORD, words
-from dp_train.consent.name_romanised import consonants
+from dp_train.consent.name_letters import INVISIBLE, PLAIN_WORD, WORD, fold, words
+from dp_train.consent.name_romanised import consonants, readings
 from dp_train.consent.name_slips import by_consonants, typing_errors
 
 _LARGE = re.compile(r"(?<![A-Za-z0-9])[A-Z0-9][A-Za-z0-9]*")  # in ASCII, words that do not begin with a small letter
@@ -164,10 +164,18 @@ class NameIndex:
         if stem := self._stem_of(word):
             return self._stems[stem]
         typed = [forms[word] for forms in self._typed if word in forms]
-        if typed or not self._consonants or not word.isascii():
+        if not typed and not word.isascii():
+            return self._read_at(text[slice(*found.places[index])])
+        if typed or not self._consonants:
             return typed
         key = consonants(word)
         return [forms[key] for forms in self._consonants if key in forms]
+
+    def _read_at(self, written: str) -> list[Form]:
+        """Forms in Latin letters that a word of another alphabet sounds like: "इमरान" is Imran."""
+        heard = (form for spelling in readings(written) for form in self._forms.get(spelling, ()))
+        forms = [form for form in heard if not (form.words[1:] or form.exact or form.folded)]
+        return [form._replace(words=(written,), guarded=True) for form in forms]
 
     @cached_property
     def _stems(self) -> dict[str, list[Form]]:
@@ -195,8 +203,11 @@ class NameIndex:
             found = tuple(map(str.lower, _LARGE.findall(text)))
             if not found:
                 return likely
-        elif self._prefixed:
-            likely.update(filter(self._stem_of, (word for word in found if not word.isascii())))
+        else:
+            other = [word for word in WORD.findall(text) if not word.isascii()]
+            likely.update(fold(word) for word in other if not self._forms.keys().isdisjoint(readings(word)))
+            if self._prefixed:
+                likely.update(filter(self._stem_of, map(fold, other)))
         if not self._begins.isdisjoint(map(_FIRST_LETTERS, found)):
             likely.update(filter(self._stem_of, found))
         if not text.islower():

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dp_train.anonymize import Anonymizer, recall_figures
+from dp_train.anonymize.recall_figures import NOT_COVERED
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_redaction.py"
 
@@ -84,3 +85,19 @@ def test_what_the_card_quotes_was_measured(bench: ModuleType) -> None:
     rows = bench.measure(bench.labelled())
     assert figures.labelled == rows  # measured again whenever the patterns change
     assert figures.date in figures.describe()
+
+
+def test_what_the_card_quotes_has_every_type_by_hand_and_what_is_not_covered() -> None:
+    figures = recall_figures()
+    written = {kind: row for kind, row in figures.hand.items() if row["labelled"]}
+    assert len(written) >= 14
+    assert [kind for kind, row in written.items() if f"{kind} {row['recall']:.2f}" not in figures.describe()] == []
+    assert figures.describe().endswith(f"not covered: {NOT_COVERED}")
+
+
+def test_names_in_other_letters_and_mistakes_keep_the_goals(bench: ModuleType) -> None:
+    lines = [line for half in (False, True) for _, line in bench.hand(held_out=half)]
+    assert bench.measure(lines)["TRANSLIT"]["recall"] >= 0.85
+    wrong = bench.mistakes(bench.ordinary())
+    assert wrong["sentences"] >= 1000
+    assert wrong["share"] <= 0.005

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dp_train.consent.name_romanised import readings, romanisations
 from dp_train.consent.names import FullNames, NameIndex
 
 SCRIPTS = {
@@ -120,3 +121,42 @@ def test_spans_lie_in_the_text_as_it_came(name: str, around: str, place: int) ->
     text = f"{around} {name[: place % len(name)]}\u200b{name[place % len(name) :]} {around}"
     for start, end, _ in NameIndex({"u-0001": name}).find(text):
         assert 0 <= start < end <= len(text)
+
+
+STANDARDS = [
+    ("passport (ICAO 9303)", "Юлия Сергеева", "Iuliia called"),
+    ("library (ISO 9, without signs)", "Юлия Щукина", "ask Julija"),
+    ("library (ISO 9, without signs)", "Шура Хрущёв", "ask Sura"),
+    ("BGN/PCGN", "Егор Андреев", "ask Yegor"),
+    ("Ukraine, 2010", "Григорій Ющенко", "ask Hryhorii"),
+    ("Bulgaria, 2009", "Христо Щерев", "ask Shterev"),
+    ("Serbia", "Ђорђе Јовановић", "ask Jovanovic"),
+    ("German newspaper", "Жора Щукин", "ask Schora"),
+    ("French newspaper", "Жора Пушкин", "ask Pouchkin"),
+    ("Greece, as written", "Ευαγγελία Παππά", "ask Evangelia"),
+    ("Greece, as it sounds", "Χρήστος Μπάκας", "ask Bakas"),
+    ("Hepburn", "しょうた", "ask Shota"),
+    ("Hepburn", "ちづる つしま", "ask Tsushima"),
+    ("Korean, as names are spelled", "김영희", "ask Younghee"),
+    ("McCune and Reischauer", "박성은", "ask Songun"),
+    ("spoken without its schwa", "Imran Qureshi", "इमरान नहीं आए"),
+    ("read in the other alphabet", "Marina Sokolova", "вчера Марина пришла"),
+    ("read in the other alphabet", "Nikos Rossis", "χθες ήρθε ο Νίκος"),
+]
+
+
+@pytest.mark.parametrize(("standard", "name", "text"), STANDARDS, ids=[f"{row[0]}: {row[2]}" for row in STANDARDS])
+def test_a_name_is_found_as_each_standard_spells_it(standard: str, name: str, text: str) -> None:
+    assert found(name, text), standard
+    assert NameIndex({"u-0001": name}).occurs_in(text)
+
+
+def test_a_word_in_another_alphabet_has_to_be_written_like_a_name() -> None:
+    assert found("Les Paul", "в лесу стоял лес") == []
+    assert found("Les Paul", "это сказал Лес") == ["Лес"]
+    assert found("No Way", "но нет") == []
+
+
+@given(st.text(st.characters(min_codepoint=0x370, max_codepoint=0x30FF), min_size=1, max_size=12))
+def test_any_word_has_spellings_in_plain_letters_alone(word: str) -> None:
+    assert all(spelling.isascii() for spelling in (*romanisations(word), *readings(word)))
