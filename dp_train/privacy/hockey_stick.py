@@ -64,7 +64,8 @@ def _of_sums(losses: Floats, upper: Floats, lower: Floats, delta: float, cut: bo
     far = (upper[1:] >= delta) & (lower[1:] == 0)  # losses so large that the other side counts as nothing
     passed = (upper[:-1] > delta) & (lower[:-1] > 0)
     crossings = np.full(len(losses), -math.inf)
-    crossings[passed] = np.log((upper[:-1][passed] - delta) / lower[:-1][passed])
+    with np.errstate(over="ignore"):  # an infinite crossing lies above every loss, as the true one does
+        crossings[passed] = np.log((upper[:-1][passed] - delta) / lower[:-1][passed])
     passed &= crossings >= losses
     first_far = int(np.argmax(far)) if far.any() else len(losses)
     first = int(np.argmax(passed)) if passed.any() else len(losses)

@@ -34,7 +34,8 @@ def test_each_epsilon_is_the_one_of_dp_accounting(pmf: PLDPmf, deltas: list[floa
     found = epsilons_at(pld.PrivacyLossDistribution(pmf), deltas)
     for delta, epsilon in zip(deltas, found, strict=True):
         try:
-            known = float(pmf.get_epsilon_for_delta(delta))
+            with np.errstate(over="ignore"):
+                known = float(pmf.get_epsilon_for_delta(delta))
         except (OverflowError, ValueError):  # its exponential is beyond a float, or its logarithm of nothing
             known = math.inf
         assert epsilon == pytest.approx(known, rel=1e-9, abs=1e-12)

@@ -296,7 +296,8 @@ def test_an_epsilon_that_its_event_does_not_give_is_found_though_the_chain_holds
     assert "does not give its ε" in broken.reason
 
 
-def _race(url: str, start: object, results: object) -> None:
+def _race(url: str, environment: dict[str, str], start: object, results: object) -> None:
+    os.environ.update(environment)
     ledger = Ledger.open(url)
     start.wait()  # type: ignore[attr-defined]
     try:
@@ -313,7 +314,7 @@ def test_of_eight_processes_that_race_for_the_last_slice_one_gets_it(ledger: Led
     ledger.reserve(TWO, PEOPLE).commit(1000)  # room for one more
     context = processes.context()
     start, results = context.Barrier(8), context.Queue()
-    racers = [context.Process(target=_race, args=(_url(store_url), start, results)) for _ in range(8)]
+    racers = [context.Process(target=_race, args=(_url(store_url), dict(os.environ), start, results)) for _ in range(8)]
     for racer in racers:
         racer.start()
     said = sorted(results.get(timeout=120) for _ in racers)
@@ -324,13 +325,14 @@ def test_of_eight_processes_that_race_for_the_last_slice_one_gets_it(ledger: Led
     assert ledger.verify().broken is None
 
 
-def _reserve_and_die(url: str) -> None:
+def _reserve_and_die(url: str, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     Ledger.open(url).reserve(TWO, PEOPLE)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_process_that_is_killed_after_reserving_is_charged_in_full(ledger: Ledger, store_url: str) -> None:
-    victim = processes.context().Process(target=_reserve_and_die, args=(_url(store_url),))
+    victim = processes.context().Process(target=_reserve_and_die, args=(_url(store_url), dict(os.environ)))
     victim.start()
     victim.join()
     assert victim.exitcode == -signal.SIGKILL
