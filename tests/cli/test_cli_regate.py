@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import processes
 import pytest
 from small_runs import SMALL, Run
 
@@ -105,23 +107,24 @@ def test_a_file_beside_the_store_is_refused(folder: Path, cli: Run) -> None:
     assert (ended.code, ended.err.count("\n")) == (2, 1)
 
 
-def stopped(folder: Path, output: Path) -> Path:
+def stopped(folder: Path) -> Path:
     """A run of the store that was ended by a signal after its first checkpoint."""
-    words = ("-m", "dp_train", "train", *WORDS, "trainer.steps=200")
-    program = processes.start(words, folder=folder, output=output)
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("runs/*/*/checkpoint/step-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    program.send_signal(signal.SIGTERM)
-    code, _, err = program.ended(timeout=120)
-    assert code == 143, err
+    command = [sys.executable, "-m", "dp_train", "train", *WORDS, "trainer.steps=200"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("runs/*/*/checkpoint/step-*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
     return next(folder.glob("runs/*/*/result.json")).parent
 
 
-def test_a_withdrawal_stops_the_resume_with_the_reason_and_an_erasure_too(
-    imported: Path, cli: Run, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    run = stopped(imported, tmp_path_factory.mktemp("output"))
+def test_a_withdrawal_stops_the_resume_with_the_reason_and_an_erasure_too(imported: Path, cli: Run) -> None:
+    run = stopped(imported)
     manifest = read_manifest(run)
     assert manifest is not None
     database = Database(f"sqlite:///{imported / 'dp_train.db'}")
@@ -146,10 +149,8 @@ def test_a_withdrawal_stops_the_resume_with_the_reason_and_an_erasure_too(
     assert cli("train", "--resume", str(run)).code == 4
 
 
-def test_a_resume_goes_on_with_the_units_it_began_with_whatever_was_granted_since(
-    imported: Path, cli: Run, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    run = stopped(imported, tmp_path_factory.mktemp("output"))
+def test_a_resume_goes_on_with_the_units_it_began_with_whatever_was_granted_since(imported: Path, cli: Run) -> None:
+    run = stopped(imported)
     manifest = read_manifest(run)
     assert manifest is not None
     database = Database(f"sqlite:///{imported / 'dp_train.db'}")

@@ -12,7 +12,6 @@ import sys
 import time
 from pathlib import Path
 
-import processes
 import pytest
 import torch
 from small_runs import SMALL, Run
@@ -262,17 +261,18 @@ def test_the_demo_trains_both_tasks_and_prints_one_address(folder: Path, cli: Ru
             assert b"987654321" not in path.read_bytes(), path
 
 
-def test_sigterm_ends_a_run_cleanly_and_resume_finishes_it(
-    folder: Path, cli: Run, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    words = ("-m", "dp_train", "train", *QUIET, "trainer.steps=200")
-    program = processes.start(words, folder=folder, output=tmp_path_factory.mktemp("output"))
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("runs/*/*/checkpoint/step-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    program.send_signal(signal.SIGTERM)
-    code, out, err = program.ended(timeout=120)
-    assert code == 143, err
+def test_sigterm_ends_a_run_cleanly_and_resume_finishes_it(folder: Path, cli: Run) -> None:
+    command = [sys.executable, "-m", "dp_train", "train", *QUIET, "trainer.steps=200"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("runs/*/*/checkpoint/step-*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
     assert "ended by SIGTERM" in out
     assert "spent: ε=" in out
     run = next(folder.glob("runs/*/*/result.json")).parent
