@@ -61,6 +61,7 @@ CORPORA: Register[type[CorpusSpec]] = Register(
         "csv": "dp_train.corpora.spec:Csv",
         "parquet": "dp_train.corpora.spec:Parquet",
         "hf": "dp_train.corpora.spec:HuggingFace",
+        "slack": "dp_train.corpora.slack:SlackSpec",
         "gitter": "dp_train.corpora.spec:GitterSpec",
         "qmsum": "dp_train.corpora.spec:QMSumSpec",
         "crd3": "dp_train.corpora.spec:CRD3Spec",
@@ -111,8 +112,8 @@ class CorpusConfig:
     """
 
     source: str
-    """Where conversations come from: `embedded`, a kind of file (`jsonl`, `csv`, `parquet`, `hf`), a public corpus
-    (`gitter`, `qmsum`, `crd3`), an entry point of an installed package, or module:Name (docs/extending.md)."""
+    """Where conversations come from: `embedded`, a kind of file (`jsonl`, `csv`, `parquet`, `hf`, `slack`), a public
+    corpus (`gitter`, `qmsum`, `crd3`), an entry point of an installed package, or module:Name (docs/extending.md)."""
     people: int = 2000
     """Of `embedded`: how many people are learnt from."""
     public_people: int = 1000
@@ -140,7 +141,7 @@ class CorpusConfig:
     aliases: str | None = None
     """Of `gitter`: a file of accounts that are one person, csv with the header id,person or jsonl."""
     chat: ChatConfig = field(default_factory=ChatConfig)
-    """Of `gitter`: how messages become threads."""
+    """Of `gitter` and `slack`: how messages become threads."""
     evaluation_source: str | None = None
     """Beside a public corpus: another one to score on (`dialogsum`), in place of the corpus' own people."""
     evaluation_folder: str | None = None
