@@ -11,18 +11,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 import warnings
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "training"))
 
 import torch
-from letters import LetterModel, LetterTask
 from scipy.stats import binom
 
 from dp_train.audit import verdict, white_box
+from dp_train.audit.letters import LetterModel, LetterTask
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.training.optimizers import adamw
 from dp_train.training.trainer import Trainer

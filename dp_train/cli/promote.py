@@ -24,7 +24,7 @@ from dp_train.privacy.ledger.ledger import Ledger
 from dp_train.privacy.ledger.lines import Book
 from dp_train.runs.folder import RunFolder, read_config
 from dp_train.runs.heads import check_start
-from dp_train.runs.inventory import PastRun, gone_by_store, kept, policy_of, tracking_uri
+from dp_train.runs.inventory import PastRun, gone_by_store, kept, policy_of, refuse_other_store, tracking_uri
 from dp_train.runs.populations import snapshot
 from dp_train.runs.project import key_path, store_url
 from dp_train.runs.recipe import Recipe
@@ -41,6 +41,7 @@ def run(options: Namespace) -> int:
             f"promote {folder.path}: {WARNING}; train one on people who agreed: corpus=jsonl consent.events=PATH"
         )
     _check_model(folder, result)
+    refuse_other_store(folder, config)
     ledger = Ledger.peek(store_url(config))
     book = Book() if ledger is None else ledger.book()
     if ledger is not None:

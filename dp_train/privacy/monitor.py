@@ -30,6 +30,7 @@ class EpsilonClaim:
       earlier: JSON of the event of each run on the same people that trained the same model before; `spent` is of all.
       fixed_seed: whether a user chose the seed.
       unknown_start: whether nobody said where the weights came from that the run began with.
+      untried: whether the engine was not tried on the model before it read anything private (`engines.self_check`).
     """
 
     private: bool
@@ -44,6 +45,7 @@ class EpsilonClaim:
     fixed_seed: bool = False
     planned_steps: int | None = None
     unknown_start: bool = False
+    untried: bool = False
 
     def __post_init__(self) -> None:
         if (self.spent is not None) != (self.private and not self.withheld):
@@ -81,6 +83,8 @@ class EpsilonClaim:
             said.append(f"stopped after {self.steps} of {self.planned_steps} steps, charged in full")
         if self.unknown_start:
             said.append("start weights of unknown origin")
+        if self.untried:
+            said.append("its engine was not tried on this model first")
         if self.fixed_seed:
             said.append("the seed was chosen: holds only while it is secret")
         said.append("not hardened against floating-point or timing attacks")

@@ -18,7 +18,7 @@ from dp_train.consent.suppression import SMALL
 from dp_train.conversations import Conversation
 from dp_train.errors import CheckpointError, ConsentError
 from dp_train.runs.folder import RunFolder
-from dp_train.runs.inventory import refuse_if_someone_left
+from dp_train.runs.inventory import refuse_if_someone_left, refuse_other_store
 from dp_train.runs.populations import (
     Populations,
     as_of,
@@ -75,7 +75,9 @@ def snapshot_to_resume(folder: RunFolder, config: Recipe) -> ConsentSnapshot | N
 
     Raises:
       ConsentError: someone in it does not agree any more, by the store that it asked or by withdrawals since.
+      StoreError: it began with another store than the one that is asked here.
     """
+    refuse_other_store(folder, config)
     found = taken_up(folder, config)
     if found is None:  # no store was asked when it began; one may have heard of a withdrawal all the same
         refuse_if_someone_left(folder, config)

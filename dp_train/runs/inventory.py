@@ -25,9 +25,9 @@ from dp_train.privacy.ledger.lines import Book, Line
 from dp_train.runs.config_paths import conf_folder
 from dp_train.runs.folder import RunFolder, read_config
 from dp_train.runs.heads import check_start
-from dp_train.runs.project import key_path, store_url
+from dp_train.runs.project import NOTE, key_path, store_url
 from dp_train.runs.recipe import Recipe
-from dp_train.store.database import Database, absolute_url, sqlite_file
+from dp_train.store.database import Database, absolute_url, shown, sqlite_file
 from dp_train.store.run_folders import places
 
 if TYPE_CHECKING:
@@ -273,6 +273,29 @@ def snapshot_now(store: ConsentStore, key: PrincipalKey) -> ConsentSnapshot:
     return store.snapshot(as_of=datetime.now(UTC), key=key)
 
 
+def refuse_other_store(folder: RunFolder, config: Recipe) -> None:
+    """Raise unless the store that is asked about a run here is the one that it began with, wherever that lies now.
+
+    Another store, or none, knows of no withdrawal from it and of nothing that it spent. A project that was moved with
+    its store is the same: the store has a row of the run.
+
+    Raises:
+      StoreError: it is another one, or is not there.
+    """
+    began, url = folder.read_json(NOTE).get("store"), store_url(config)
+    if not isinstance(began, str):
+        return  # the run never came to its people
+    file = sqlite_file(url)
+    is_there = file is None or file.exists()
+    if is_there and (began == shown(url) or any(place.run == folder.run_id for place in places(url))):
+        return
+    raise StoreError(
+        f"run {folder.path}: began with the store {began}, and {shown(url)} {'is another' if is_there else 'is none'}: "
+        "nobody here can tell who withdrew and what was spent; go to the folder of its project, or give that store as "
+        "DP_TRAIN_STORE"
+    )
+
+
 def refuse_if_someone_left(folder: RunFolder, config: Recipe) -> None:
     """Raise if someone whose data is in an unfinished run does not agree any more, by the consent store.
 
@@ -282,14 +305,8 @@ def refuse_if_someone_left(folder: RunFolder, config: Recipe) -> None:
     manifest = read_manifest(folder.path)
     if manifest is None:
         return
-    url = store_url(config)
-    file = sqlite_file(url)
-    if file is not None and not file.exists():
-        raise StoreError(
-            f"run {folder.path}: its store is not there ({file}), so nobody can tell who withdrew; restore it, or give "
-            "its address as DP_TRAIN_STORE"
-        )
-    if manifest.erased or gone_by_store(manifest, url, PrincipalKey.load(key_path(config.consent.key))):
+    refuse_other_store(folder, config)
+    if manifest.erased or gone_by_store(manifest, store_url(config), PrincipalKey.load(key_path(config.consent.key))):
         raise ConsentError(
             f"run {folder.path}: somebody whose data is in it does not agree to {manifest.purpose.value} any more "
             f"(withdrawn, expired or erased), so it may not go on; dp-train train --from-run {folder.path} starts one "

@@ -113,10 +113,11 @@ def _spent(found: Inventory, population: str) -> dict[str, Any]:
     stand = standing(found.book, population)
     return {
         "population": population,
-        "epsilon": stand.spent if math.isfinite(stand.spent) else None,
+        "epsilon": stand.spent if math.isfinite(stand.spent) and not stand.withheld else None,
         "budget_epsilon": None if stand.budget is None else stand.budget.epsilon,
         "runs": len(stand.lines),
         "runs_without_a_bound_per_person": stand.without_bound,
+        "runs_whose_epsilon_is_withheld": stand.withheld,
     }
 
 

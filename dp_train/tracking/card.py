@@ -224,6 +224,8 @@ def _cross_check(facts: CardFacts) -> dict[str, float | str]:
 def _held(claim: EpsilonClaim) -> str:
     if claim.withheld:
         return "no: " + "; ".join(claim.withheld)
+    if claim.untried:
+        return "yes, as recorded at every step; the engine was not tried on this model first (trainer.self_check=false)"
     return "yes, as recorded at every step" if claim.private else "not applicable"
 
 

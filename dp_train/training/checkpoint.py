@@ -31,7 +31,7 @@ class TrainState:
     `identity` are the parts of `training.identity` (private: they hold a digest of the units, and are compared, never
     shown); `name` is what the run is called in public. `before` are the phases of the model's weights that earlier
     runs trained, as `training.phases` writes them; `start_marks` name the tensors that the run began with, and
-    `known_start` says whether someone knows where they came from.
+    `known_start` says whether someone knows where they came from; `tried`, whether the self-check passed.
     """
 
     step: int
@@ -49,6 +49,7 @@ class TrainState:
     before: list[dict[str, str | None]] = field(default_factory=list)
     start_marks: list[str] = field(default_factory=list)
     known_start: bool = False
+    tried: bool = False
 
 
 class CheckpointFolder:

@@ -54,6 +54,7 @@ class RunState:
       known_start: whether their origin is known.
       population: whose budget the run belongs to; "" for published text, which belongs to none.
       step: how many steps are done. finished: whether that was all of them, in an earlier process.
+      tried: whether its engine was tried on the model before it took a step, in this process or an earlier one.
       observers: called in order, after the release and after the optimizer's step.
       watch: looks at what enters and what leaves, from outside the engine; there once `build_engine` was called.
     """
@@ -77,6 +78,7 @@ class RunState:
     seconds_before: float = 0.0
     resumed: bool = False
     finished: bool = False
+    tried: bool = False
     observers: list[Observer] = field(default_factory=list)
 
     watch: RunWatch = field(init=False)
@@ -228,6 +230,7 @@ class RunState:
                 in_ledger=self.charge.in_ledger,
                 fixed_seed=self.seed_is_fixed,
                 unknown_start=plan.private and not self.known_start,
+                untried=plan.private and not self.tried,
             ),
             seconds=self.seconds,
             peak_rss_bytes=peak_rss_bytes(),
@@ -255,6 +258,7 @@ class RunState:
                 before=[earlier.values() for earlier in self.before],
                 start_marks=sorted(self.start_names),
                 known_start=self.known_start,
+                tried=self.tried,
                 finished=finished,
                 average=None if finished or self.average is None else self.average.state_dict(),
                 scaling=None if finished or scaling is None else scaling.state_dict(),
@@ -320,10 +324,12 @@ def open_run(setup: Setup, units: Units, charge: Charge, seeds: Seeds | None) ->
         seconds_before=0.0 if saved is None else saved.seconds,
         resumed=saved is not None,
         finished=saved is not None and saved.finished,
+        tried=saved is not None and saved.tried,
     )
     charge.note_steps(state.step)
     if setup.execution.self_check and setup.plan.private and not state.finished:
         try_engine(setup)
+        state.tried = True
     return state
 
 

@@ -26,6 +26,7 @@ def test_a_resumed_study_still_says_that_a_seed_was_chosen_and_what_came_before(
         in_ledger=True,
         earlier=("an event", "another"),
         fixed_seed=True,
+        untried=True,
         planned_steps=PLAN.steps,
     )
     ended = Result(status=RunStatus.FINISHED, steps=4, epsilon=claim, seconds=1.0, checkpoint=None)

@@ -498,6 +498,36 @@ def test_the_self_check_changes_no_bit_of_the_run(units_of: UnitsOf, plan: Priva
     assert equal(with_it, without)
 
 
+def test_a_claim_says_that_the_engine_was_not_tried_whichever_process_ends_the_run(
+    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dp_train.engines import cross_check
+    from dp_train.training import run_state
+
+    monkeypatch.setattr(cross_check, "opinions", lambda plan: {"pld": 1.0, "rdp": 2.0})
+    monkeypatch.setattr(run_state, "try_engine", lambda setup: None)
+    units, short = units_of(20), plan.replace(steps=4)
+    tried = []
+    for checks in ((True, True), (True, False), (False, True), (False, False)):
+        folder = tmp_path / f"{checks}"
+        for check in checks:
+            notes = Notes(2, lambda: signal.raise_signal(signal.SIGTERM))
+            trainer = trainer_of(
+                LetterModel(),
+                LetterTask(),
+                short,
+                optimizer=sgd(lr=0.1),
+                engine=EngineName.NAIVE,
+                self_check=check,
+                checkpoint=CheckpointFolder(folder),
+                callbacks=[notes],
+            )
+            result = trainer.fit(units)
+        assert result.status is RunStatus.FINISHED
+        tried.append("not tried on this model" not in result.epsilon.describe())
+    assert tried == [True, True, True, False]
+
+
 def test_a_capped_run_takes_no_more_units_than_its_cap(units_of: UnitsOf, plan: PrivacyPlan) -> None:
     notes, capped = Notes(), plan.replace(max_batch_units=11, population=40)
     _, result = train(units_of(40), capped, notes=notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from starlette.websockets import WebSocketDisconnect
 from dp_train.consent.events import EventState
 from dp_train.errors import ConfigError
 from dp_train.web.app import COOKIE, make_app
-from dp_train.web.guard import Limits, Rate
+from dp_train.web.guard import App, Limits, Rate
 from dp_train.web.service import Service
 from dp_train.web.tokens import Kind, Signer, open_token
 
@@ -117,6 +118,21 @@ def test_a_body_that_is_too_long_is_refused_also_where_its_length_is_not_told(
     assert client.post(path, content=parts(), headers=BEARER).status_code == 413
     assert client.post(path, content=b"x", headers=BEARER | {"Content-Length": "-1"}).status_code == 413
     assert service.store.head() == before
+
+
+def test_a_body_that_does_not_end_is_given_up(app: App) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def never() -> dict[str, Any]:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/events", "headers": [(b"host", b"127.0.0.1")]}
+    asyncio.run(app(scope, never, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 408
 
 
 def test_a_deeply_nested_body_is_no_error_of_ours(client: TestClient) -> None:
