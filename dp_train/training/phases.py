@@ -21,7 +21,7 @@ from torch import nn
 
 from dp_train.atomic import write_text
 from dp_train.errors import CheckpointError, ModelError
-from dp_train.models.weights import Marks, has_known_origin, mark_tensors, names_of
+from dp_train.models.weights import Marks, declare_names, has_known_origin, mark_tensors, names_of
 from dp_train.privacy.composition import compose, event_from_json, event_json
 from dp_train.privacy.ledger.lines import Line
 from dp_train.privacy.monitor import EpsilonClaim
@@ -158,6 +158,7 @@ def write_phases(model: nn.Module, folder: Path, *, identity: str = "") -> None:
         "identity": identity,
         "phases": [phase.values() for phase in phases_of(marks)],
         "trained": sorted(names_of(marks).intersection(_LEARNT)),
+        "known_origin": has_known_origin(marks),
     }
     try:
         write_text(folder / FILE, json.dumps(values) + "\n")
@@ -169,7 +170,7 @@ def read_phases(model: nn.Module, folder: Path) -> None:
     """Remember what `write_phases` left, if this is such a folder, for the tensors of the model as they are now.
 
     Where none of them has a mark that was written, as after adapters were merged, it is said of every tensor whose
-    origin is not known.
+    origin is not known. The others are of known origin where the run knew that of all that it left.
 
     Raises:
       ModelError: the file is damaged, so that what the model spent is unknown.
@@ -181,6 +182,7 @@ def read_phases(model: nn.Module, folder: Path) -> None:
         values = json.loads(path.read_text())
         phases = [Phase.of(one) for one in values["phases"]]
         trained = frozenset(str(name) for name in values.get("trained", ()))
+        known = bool(values.get("known_origin", False))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"model {folder}: {FILE} cannot be read, which says what trained it; export the model again"
@@ -189,6 +191,8 @@ def read_phases(model: nn.Module, folder: Path) -> None:
     here = names_of(marks) & trained
     unknown = {name: mark for name, mark in marks.items() if not has_known_origin({name: mark})}
     record_phases(here or names_of(unknown), phases)
+    if known and here:
+        declare_names(names_of(marks))
 
 
 __all__ = ["Phase", "as_phase", "compose_claims", "phases_of", "read_phases", "record_phases", "write_phases"]

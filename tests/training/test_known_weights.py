@@ -149,6 +149,23 @@ def test_an_exported_folder_says_what_trained_the_model_and_the_name_of_the_run(
     assert len(fit(other, units, short).earlier) == 1
 
 
+@pytest.mark.parametrize("declared", [True, False])
+def test_an_exported_folder_says_whether_the_origin_of_all_was_known(
+    units_of: UnitsOf, short: PrivacyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, declared: bool
+) -> None:
+    model, units = LetterModel(), units_of(20)
+    monkeypatch.setattr(weights, "_KNOWN", set())
+    if declared:
+        declare_origin(model)
+    fit(model, units, short)
+    write_phases(model, tmp_path)
+    monkeypatch.setattr(phases, "_LEARNT", {})
+    monkeypatch.setattr(weights, "_KNOWN", set())
+    other = loaded(model)
+    read_phases(other, tmp_path)
+    assert (UNKNOWN in fit(other, units, short).describe()) is not declared
+
+
 def test_start_weights_that_nobody_declared_are_said(units_of: UnitsOf, short: PrivacyPlan) -> None:
     declared, units = LetterModel(), units_of(20)
     assert UNKNOWN in fit(deepcopy(declared), units, short).describe()

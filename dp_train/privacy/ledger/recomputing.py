@@ -13,7 +13,10 @@ from dp_train.store.chain import Broken
 
 
 def recomputed(book: Book, population: str, *, accountant: str) -> Mapping[str, float]:
-    """Return ε of every bounded line of a population by reservation, and of all "together", by "pld" or "rdp"."""
+    """Return ε of every bounded line of a population by reservation, and of all "together", by "pld" or "rdp".
+
+    It is what their events give and what is charged, also of a line whose claim is withheld: it is no claim.
+    """
     stands = standing(book, population)
 
     def priced(lines: Sequence[Line]) -> float:
