@@ -1,4 +1,4 @@
-"""Consent asked again when a run goes on: who agreed when it began and does not any more stops it, with the reason.
+"""Consent asked again before a run begins or goes on: who agreed and does not any more stops it, with the reason.
 
 A run that was gated by the consent store notes in its folder what it asked (`consent.json`). Resuming asks the same
 again, so that it goes on with the very units that it began with, whatever was granted since; and it asks as of now
