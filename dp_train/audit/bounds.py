@@ -197,7 +197,13 @@ def tightest(bounds: Sequence[LowerBound]) -> LowerBound:
 
 
 def verdict(bound: LowerBound, claimed: float) -> Verdict:
-    """Compare a bound with the ε that was claimed at the same δ; infinity, the absence of a claim, is never refuted."""
+    """Compare a bound with the ε that was claimed at the same δ; infinity, the absence of a claim, is never refuted.
+
+    Raises:
+      ConfigError: what was claimed is not a number, with which everything would be consistent.
+    """
+    if math.isnan(claimed):
+        raise ConfigError("audit: the claimed ε is not a number; expected one, or infinity where nothing is claimed")
     return "refutes" if bound.epsilon > claimed else "consistent with"
 
 
@@ -244,8 +250,17 @@ def steinke_epsilon(m: int, r: int, v: int, delta: float, level: float) -> float
 
 
 def f_dp_epsilon(claim: Claim, m: int, r: int, v: int, level: float) -> float:
-    """ε of the least noisy member of the claim's family that v of r right guesses at m coins refute; see `f_dp`."""
-    return _largest_member(claim, lambda curve: refutes_curve(curve, m, r, v, level))
+    """ε of the least noisy member of the claim's family that v of r right guesses at m coins refute; see `f_dp`.
+
+    By the accountant and at the resolution by which claims are priced: the coarse curve that is refuted has a larger ε.
+    """
+    scale = least_noise(claim, m, r, v, level)
+    return 0.0 if scale is None else claim.epsilon(scale)
+
+
+def least_noise(claim: Claim, m: int, r: int, v: int, level: float) -> float | None:
+    """The noise scale of that member; None if no member is refuted."""
+    return _least_noisy(claim, lambda curve: refutes_curve(curve, m, r, v, level))
 
 
 def _steinke_p(m: int, r: int, v: int, epsilon: float, delta: float) -> float:
@@ -309,11 +324,14 @@ def _largest_refuted(refuted: Callable[[float], bool]) -> float:
     return low
 
 
-def _largest_member(claim: Claim, refuted: Callable[[TradeOff], bool]) -> float:
-    """ε of the least noisy refuted member of the claim's family; noise is scaled by 2^(−k/48)."""
+def _least_noisy(claim: Claim, refuted: Callable[[TradeOff], bool]) -> float | None:
+    """The scale 2^(−k/48) of the least noisy refuted member of the claim's family; None if none is refuted."""
+
+    def scale(k: int) -> float:
+        return float(2.0 ** (-k / _OCTAVE))
 
     def at(k: int) -> TradeOff:
-        return claim.curve(2.0 ** (-k / _OCTAVE))
+        return claim.curve(scale(k))
 
     low, high = -_OCTAVES * _OCTAVE, _OCTAVES * _OCTAVE
     step = _OCTAVE
@@ -328,11 +346,11 @@ def _largest_member(claim: Claim, refuted: Callable[[TradeOff], bool]) -> float:
             high -= step
         low = max(low, high - step)
         if not refuted(at(low)):
-            return 0.0
+            return None
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if refuted(at(middle)) else (low, middle)
-    return at(low).epsilon
+    return scale(low)
 
 
 def _best_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_], delta: float) -> float:
@@ -369,6 +387,7 @@ __all__ = [
     "f_dp_epsilon",
     "guess",
     "guess_counts",
+    "least_noise",
     "refutes_curve",
     "steinke",
     "steinke_epsilon",

@@ -42,19 +42,21 @@ def differencing(subject: Subject, random: np.random.Generator) -> Check:
     plan = subject.plan
     most = plan.max_contributions if plan.max_contributions > 1 else 1
     findings: list[str] = []
+    compared = 0
     for pair in subject.neighbours:
         differ = Differ.of(pair, subject.make(plan).setup.task)
         if len(differ.gone) > most or len(differ.new) > 0:
             findings.append(f"one person's silence changes more than the {most} units that the plan allows a person")
             continue
         if differ.gone:
+            compared += 1
             findings += _sums(subject, pair, differ, most, random)
     return Check(
         name=NAME,
         compared=f"sums of the run's engine over {len(subject.neighbours)} pairs of conversations that differ in one "
         f"person's words, with {most} × the clip norm",
         findings=tuple(dict.fromkeys(findings)),
-        skipped="" if subject.neighbours else "no conversation of a person with a unit of their own was found",
+        error="" if compared or findings else "nothing was compared: no unit goes with a person's words; audit again",
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dp_train.audit.bounds import f_dp_epsilon, steinke_epsilon
+from dp_train.audit.bounds import least_noise, steinke_epsilon
 from dp_train.audit.scores import mechanism_scores, simulate
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.trade_off import Claim
@@ -45,7 +46,7 @@ def planned_guesses(plan: PrivacyPlan, canaries: int, *, amplitude: float = 1.0)
     """
     claim, m = Claim.of(plan), canaries
     right = _right(plan, m, amplitude, 1.0)
-    planned = max(_counts(m, 24), key=lambda r: f_dp_epsilon(claim, m, r, int(right[r - 1]), _LEVEL))
+    planned = min(_counts(m, 24), key=lambda r: least_noise(claim, m, r, int(right[r - 1]), _LEVEL) or math.inf)
     surely = _right(plan, m, amplitude, 0.5)
     violated = max(_counts(m, 40), key=lambda r: steinke_epsilon(m, r, int(surely[r - 1]), plan.delta, _LEVEL))
     return Guesses(planned=planned, violated=violated)

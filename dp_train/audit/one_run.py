@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -30,7 +31,7 @@ from dp_train.audit.bounds import LowerBound, f_dp, steinke, tightest
 from dp_train.audit.canaries import CanaryKind, CanaryPeople, DiracCanaries, draw_coins
 from dp_train.audit.exposure import Exposure, exposure_of
 from dp_train.audit.guesses import planned_guesses
-from dp_train.audit.scores import loss_difference, mechanism_scores, seen_noise
+from dp_train.audit.scores import canary_contributions, loss_difference, mechanism_scores, seen_noise
 from dp_train.conversations import Example
 from dp_train.engines.base import Clipping
 from dp_train.errors import ConfigError, DataError
@@ -108,7 +109,8 @@ def white_box(
     dirac = DiracCanaries(count=canaries)
     included = draw_coins(canaries, seed=seed)
     purpose = setup.task.purpose if company is None else company.purpose
-    units = together(company, dirac.units(included, setup.plan, purpose), setup.plan)
+    most = canaries * canary_contributions(setup.plan)
+    units = together(company, dirac.units(included, setup.plan, purpose), setup.plan, most=most)
     shadow, seeds = Shadow.of(setup, dirac), _seeds(seed)
     turns = shadow.turns(units, seeds, dirac, seed=seed)
     result = shadow.run(units, seeds)
@@ -139,13 +141,15 @@ def black_box(
       confidence: of `OneRun.bound`. seed: as of `white_box`.
 
     Raises:
-      ConfigError: there are too few canaries, or the task makes no examples of them. PlanError, ModelError: as
-        `white_box`.
+      ConfigError: there are too few canaries, the task makes no examples of them, or one of them is more units than
+        the claim is about. PlanError, ModelError: as `white_box`.
     """
     started = time.monotonic()
     setup = trainer.setup
     included = draw_coins(people.count, seed=seed)
-    units = together(company, people.units(included, setup.plan, setup.task, company.purpose), setup.plan)
+    most = _units_at_most(people, setup, company)
+    canaries = people.units(included, setup.plan, setup.task, company.purpose)
+    units = together(company, canaries, setup.plan, most=most)
     rows = people.examples(setup.task)
     before = unit_losses(setup.model, setup.task, rows)
     shadow = Shadow.of(setup, None)
@@ -187,7 +191,8 @@ def exposure_run(
     included = np.arange(people.count) == secret
     if not included.any():
         raise DataError(f"exposure: secret={secret} of {people.count} candidates; expected an index among them")
-    units = together(company, people.units(included, setup.plan, setup.task, company.purpose), setup.plan)
+    writer = people.units(included, setup.plan, setup.task, company.purpose)
+    units = together(company, writer, setup.plan, most=len(writer))
     before = unit_losses(setup.model, setup.task, first)
     shadow = Shadow.of(setup, None)
     shadow.run(units, _seeds(seed))
@@ -287,12 +292,33 @@ def _seeds(seed: int | None) -> Seeds:
     return Seeds.fresh() if seed is None else Seeds.fixed_for_test(seed)
 
 
-def together(company: Units | None, canaries: Units, plan: PrivacyPlan) -> Units:
-    """The company, cut where the plan declares how many people there can be at most, and the canaries."""
+def _units_at_most(people: CanaryPeople, setup: Setup, company: Units) -> int:
+    """How many units canary people are if all of them are in.
+
+    Raises:
+      ConfigError: one of them is more units than the plan's claim is about, so that a bound could exceed a true claim.
+    """
+    every = people.units(np.ones(people.count, dtype=np.bool_), setup.plan, setup.task, company.purpose)
+    most = max(Counter(unit[0].example_id.split("/")[0] for unit in every).values(), default=0)
+    allowed = canary_contributions(setup.plan)
+    if most > allowed:
+        raise ConfigError(
+            f"audit: a canary is {most} units, and the claim is about {allowed}; expected canary people of rows=1"
+        )
+    return len(every)
+
+
+def together(company: Units | None, canaries: Units, plan: PrivacyPlan, *, most: int) -> Units:
+    """The company, cut where the plan declares how many people there can be at most, and the canaries.
+
+    Args:
+      most: units of canaries if all were in. The company leaves them that much room whoever is in: were it cut by who
+        is, a canary more would be a person of the company less, and no neighbour of the claim.
+    """
     if company is None:
         return canaries
     if plan.population is not None:
-        company = company.first(max(0, plan.population - len(canaries)))
+        company = company.first(max(0, plan.population - most))
     return company.joined(canaries)
 
 

@@ -27,6 +27,7 @@ SHOWN, REFUTING = 0.95, 0.999
 """Confidence of the bounds that are shown, and of those that refute."""
 
 CONSISTENT, REFUTED, INCOMPLETE = "consistent with the claim", "refutes the claim", "incomplete"
+UNCLAIMED = "finds nothing, and there is no claim to compare with"
 _POINTS = 64
 
 
@@ -124,6 +125,7 @@ class AuditReport:
       run: its label. level: how much was done. epsilon, delta, unit: what is claimed.
       planned: ε of the plan, which shadow runs are of; less than `epsilon` where the model was trained before.
       conformance, attacks: public. private: of membership and replay, by name; no ε covers it.
+      unfinished: parts beyond conformance that could not be run, and why; says nothing of the claim.
       released: whether `private` was asked to be shown outside the run's private folder.
       seconds: of each part.
     """
@@ -136,6 +138,7 @@ class AuditReport:
     unit: str
     conformance: Conformance
     attacks: tuple[Attack, ...] = ()
+    unfinished: tuple[str, ...] = ()
     private: Mapping[str, Any] = field(default_factory=dict, repr=False)
     released: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -147,11 +150,18 @@ class AuditReport:
         return (*self.conformance.findings, *by_attack)
 
     @property
+    def errors(self) -> tuple[str, ...]:
+        """Parts that could not be run, and why: without a finding the audit is then incomplete."""
+        return (*self.conformance.errors, *self.unfinished)
+
+    @property
     def verdict(self) -> str:
         """What the audit says of the claim; it proves nothing."""
         if self.findings:
             return REFUTED
-        return INCOMPLETE if self.conformance.errors else CONSISTENT
+        if self.errors:
+            return INCOMPLETE
+        return CONSISTENT if self.epsilon is not None else UNCLAIMED
 
     def values(self) -> dict[str, Any]:
         """`audit.json`: public values, and private ones where that was asked for."""
@@ -162,6 +172,7 @@ class AuditReport:
             "claim": {"epsilon": self.epsilon, "delta": self.delta, "unit": self.unit, "planned": self.planned},
             "verdict": self.verdict,
             "findings": list(self.findings),
+            "errors": list(self.errors),
             "conformance": self.conformance.values(),
             "attacks": [attack.values() for attack in self.attacks],
             "private": dict(self.private) if self.released else sorted(self.private),
@@ -197,6 +208,7 @@ __all__ = [
     "REFUTED",
     "REFUTING",
     "SHOWN",
+    "UNCLAIMED",
     "Attack",
     "AuditReport",
     "Level",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,6 +53,7 @@ def short_runs(subject: Subject, seed: int) -> list[Check]:
                 name=CONSTANTS,
                 compared="clip norm, noise, divisor and learning rate of each step, with and without one person",
                 findings=() if whole.constants == fewer.constants else ("they follow how many people there are",),
+                error="" if whole.constants or fewer.constants else "no step was heard, so nothing was compared",
             ),
             _resumed(subject, plan, seed, folder / "resumed", whole),
         ]
@@ -146,8 +146,12 @@ def _resumed(subject: Subject, plan: PrivacyPlan, seed: int, folder: Path, whole
     kill_after = min(_KILLED_AFTER, plan.steps - 1)
     if kill_after < 1:
         return Check(name=RESUMED, compared=compared, skipped="the run has a single step")
-    with suppress(_Killed):
+    try:
         _run(subject, plan, units, seed, folder, kill_after=kill_after)
+    except _Killed:
+        pass
+    else:
+        return Check(name=RESUMED, compared=compared, error="the run could not be killed, so nothing was resumed")
     try:
         again = _run(subject, plan, units, seed, folder)
     except DpTrainError as error:

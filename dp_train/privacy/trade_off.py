@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dp_train.errors import PlanError
-from dp_train.privacy.accounting import loss_distribution
+from dp_train.privacy.accounting import loss_distribution, price
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.relations import NeighboringRelation
 
@@ -39,7 +39,7 @@ class TradeOff:
     directions alone the bound would hold as well, and be looser: adding and removing a sampled unit differ.
 
     Attributes:
-      epsilon: at the claim's δ, by the stricter direction.
+      epsilon: at the claim's δ, by the stricter direction; an upper bound, up to a tenth too large where ε is small.
       edges: (lines − 1,) y, rising, at which the next line takes over. slopes, offsets: (lines,) of x = slope · y +
         offset, the lines that are the largest anywhere.
     """
@@ -113,6 +113,10 @@ class Claim:
           PlanError: it has no privacy loss distribution.
         """
         return _curve(self, scale)
+
+    def epsilon(self, scale: float = 1.0) -> float:
+        """ε of the mechanism with its noise multiplied by `scale`, priced as a plan's is; that of `curve` is coarse."""
+        return price([self.event(scale)], self.relation, self.delta).epsilon
 
 
 @dataclass(frozen=True, slots=True)

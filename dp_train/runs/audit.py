@@ -23,9 +23,11 @@ import numpy as np
 from dp_train.audit.conformance import conformance
 from dp_train.audit.one_run import white_box, white_box_bounds
 from dp_train.audit.report import SHOWN, Attack, AuditReport, Level
+from dp_train.audit.scores import canary_contributions
 from dp_train.consent.manifest import PRIVATE
-from dp_train.errors import CheckpointError, ConfigError, EpsilonWithheld, ModelError, PrivacyError
+from dp_train.errors import CheckpointError, ConfigError, DpTrainError, EpsilonWithheld, ModelError, PrivacyError
 from dp_train.privacy.ledger.ledger import Ledger
+from dp_train.privacy.plan import PrivacyPlan
 from dp_train.runs.audit_model import black_boxes, private_parts
 from dp_train.runs.audit_subject import subject_of
 from dp_train.runs.folder import RunFolder, read_config
@@ -38,7 +40,7 @@ from dp_train.runs.result import RESULT
 from dp_train.runs.tracker import NOTE
 from dp_train.tracking.audit_card import log_audit, write_audited
 from dp_train.tracking.recompute import ledger_section
-from dp_train.tracking.run import TrackedRun
+from dp_train.tracking.run import TAINTED, TrackedRun
 from dp_train.tracking.store import TrackingStore
 
 AUDIT = "audit.json"
@@ -85,6 +87,8 @@ def audit(
       ConfigError: its configuration now gives another plan. ConsentError, DataError: as `prepare`.
     """
     result = auditable(folder, level)
+    if level is not Level.CONFORMANCE and canaries < 2:
+        raise ConfigError(f"audit: canaries={canaries}; expected at least 2, and thousands for a bound worth having")
     clock = _Clock()
     with clock.part("preparation"):
         say("preparation")
@@ -95,21 +99,30 @@ def audit(
     with clock.part("conformance"):
         checks = conformance(subject, seed=seed, say=say)
     attacks: list[Attack] = []
-    private: Mapping[str, Any] = {}
+    private: dict[str, Any] = {}
+    unfinished: list[str] = []
+
+    def attempt(name: str, part: Callable[[], None]) -> None:
+        """Run a part; one that fails leaves what the others found."""
+        say(name)
+        try:
+            with clock.part(name):
+                part()
+        except DpTrainError as error:
+            unfinished.append(f"{name}: {error}")
+
+    def white() -> None:
+        trainer, company = subject.make(parts.plan), subject.public.whole
+        sent = canaries_of(parts.plan, canaries)
+        shadow = white_box(trainer, company, canaries=sent, confidence=SHOWN, seed=seed)
+        reads = "every noised sum" if parts.plan.bands == 1 else "every noised sum, and whose turn each step is"
+        attacks.append(Attack.of("white box", shadow, parts.plan, white_box_bounds, reads=reads))
+
     if level is not Level.CONFORMANCE:
-        with clock.part("white box"):
-            say("white box")
-            trainer, company = subject.make(parts.plan), subject.public.whole
-            shadow = white_box(trainer, company, canaries=canaries, confidence=SHOWN, seed=seed)
-            reads = "every noised sum" if parts.plan.bands == 1 else "every noised sum, and whose turn each step is"
-            attacks.append(Attack.of("white box", shadow, parts.plan, white_box_bounds, reads=reads))
+        attempt("white box", white)
     if level is Level.FULL:
-        with clock.part("black box"):
-            say("black box")
-            attacks += black_boxes(parts, subject.make(parts.plan), seed=seed)
-        with clock.part("membership and replay"):
-            say("membership and replay")
-            private = private_parts(parts, folder)
+        attempt("black box", lambda: attacks.extend(black_boxes(parts, subject.make(parts.plan), seed=seed)))
+        attempt("membership and replay", lambda: private.update(private_parts(parts, folder)))
     report = AuditReport(
         run=str(result.get("label", folder.path.name)),
         level=level,
@@ -119,12 +132,20 @@ def audit(
         unit=parts.plan.unit.value,
         conformance=checks,
         attacks=tuple(attacks),
+        unfinished=tuple(unfinished),
         private=private,
         released=release_private,
         seconds=clock.seconds,
     )
     record(folder, recipe, report, result)
     return report
+
+
+def canaries_of(plan: PrivacyPlan, wanted: int) -> int:
+    """How many canaries a white-box run of the plan has room for: half of the people whom a cap on a step declares."""
+    if plan.population is None:
+        return wanted
+    return min(wanted, plan.population // (2 * canary_contributions(plan)))
 
 
 def auditable(folder: RunFolder, level: Level) -> dict[str, Any]:
@@ -178,6 +199,9 @@ def record(folder: RunFolder, recipe: Recipe, report: AuditReport, result: Mappi
       CheckpointError: the folder cannot be written. TrackingError, StoreError: tracker or ledger cannot.
     """
     values = report.values()
+    run = tracked(folder)
+    if run is not None and values["released_private"]:
+        run.set_tags({TAINTED: "true"})  # before the first file that holds one
     section = None
     if report.findings:
         section = _refute(folder, recipe, report)
@@ -188,7 +212,6 @@ def record(folder: RunFolder, recipe: Recipe, report: AuditReport, result: Mappi
         _write_private(folder, report.private)
     folder.write_json(AUDIT, values)
     written = write_audited(folder.path, values, ledger=section)
-    run = tracked(folder)
     if run is not None:
         log_audit(run, values, (*written, folder.path / AUDIT))
         if report.findings:
@@ -259,11 +282,11 @@ def expect_consistent(folder: RunFolder, report: AuditReport) -> None:
             f"audit {folder.path}: refutes the claim, which is withheld from now on: {'; '.join(report.findings)}; "
             "keep the model inside, mend the trainer and train anew"
         )
-    if report.conformance.errors:
+    if report.errors:
         raise PrivacyError(
             f"audit {folder.path}: is incomplete, and says nothing of the claim: "
-            f"{'; '.join(report.conformance.errors)}; mend that, and audit again"
+            f"{'; '.join(report.errors)}; mend that, and audit again"
         )
 
 
-__all__ = ["AUDIT", "CANARIES", "audit", "auditable", "expect_consistent", "record", "tracked"]
+__all__ = ["AUDIT", "CANARIES", "audit", "auditable", "canaries_of", "expect_consistent", "record", "tracked"]

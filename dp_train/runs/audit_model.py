@@ -16,6 +16,7 @@ from dp_train.consent.manifest import read_manifest
 from dp_train.consent.principals import PrincipalKey
 from dp_train.conversations import Example
 from dp_train.errors import DataError
+from dp_train.privacy.relations import Unit
 from dp_train.privacy.units import Units, build_units
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.load import load
@@ -36,8 +37,8 @@ _PLACES = (0.25, 0.5, 0.75)
 
 def black_boxes(parts: Parts, trainer: Trainer, *, seed: int | None) -> list[Attack]:
     """Shadow runs on published text with canary people who write random words, and with ones who write as others do."""
-    rows = parts.recipe.privacy.rows_per_unit
-    dice = secrets.randbits(32) if seed is None else seed
+    rows = parts.recipe.privacy.rows_per_unit if parts.plan.unit is Unit.USER else 1  # a canary is one unit
+    dice = secrets.randbits(32) if seed is None else seed + 1  # not the bits that the coins are made of
     company = _units(parts, parts.data.task.examples(parts.data.populations.public))
     published = [example.target for unit in islice(company, 2000) for example in unit]
     words = sorted({word for text in published for word in text.split() if word.isalpha()})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dp_train.atomic import write_text
 from dp_train.errors import TrackingError
 from dp_train.privacy.rounding import rounded_up
-from dp_train.tracking.card import AUDIT_PICTURE, NO_AUDIT, Document, card_markdown
+from dp_train.tracking.card import AUDIT_PICTURE, NO_AUDIT, NO_BOUND, Document, card_markdown
 from dp_train.tracking.figures import STYLE
 from dp_train.tracking.run import EPSILON, TAINTED, TrackedRun
 
@@ -33,9 +33,13 @@ def audited_card(card: Document, audit: Mapping[str, Any], *, ledger: Mapping[st
         found = _without_claim(found, audit["findings"])
         if ledger is not None:
             found["ledger"] = dict(ledger)
-    limits = [limit for limit in found["the ε does not cover"] if limit != NO_AUDIT and not limit.startswith(_RELEASED)]
-    if audit["released_private"]:
-        limits.append(_RELEASED + ", ".join(audit["private"]) + ", which was released on request")
+    # What was released once stays released, whatever a later audit does.
+    limits = [limit for limit in found["the ε does not cover"] if limit not in (NO_AUDIT, NO_BOUND)]
+    if not audit["attacks"]:
+        limits.append(NO_BOUND)
+    released = _RELEASED + ", ".join(audit["private"]) + ", which was released on request"
+    if audit["released_private"] and released not in limits:
+        limits.append(released)
     found["the ε does not cover"] = limits
     document = {}
     for title, section in found.items():
@@ -149,10 +153,14 @@ def _section(audit: Mapping[str, Any]) -> dict[str, Any]:
     ran = [check for check in checks if not check["skipped"]]
     found: dict[str, Any] = {
         "what it says": f"{audit['verdict']}; an audit proves nothing",
-        "claimed": f"ε={rounded_up(claim['planned'])}, δ={claim['delta']:g} per {per}",
+        "claimed": f"ε={rounded_up(claim['planned'])}, δ={claim['delta']:g} per {per}"
+        if claim["epsilon"] is not None
+        else "nothing: the claim was withheld before this audit",
     }
     if audit["findings"]:
         found["found"] = list(audit["findings"])
+    if audit.get("errors"):
+        found["could not be run"] = list(audit["errors"])
     for attack in audit["attacks"]:
         bound = attack["bound"]
         found[f"lower bound, {attack['name']}"] = (
@@ -197,7 +205,7 @@ def _numbers(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, flo
 def _draw_bounds(axes: Axes, audit: Mapping[str, Any]) -> None:
     claimed = audit["claim"]["planned"]
     axes.barh(0, claimed, color=_CLAIM, height=0.5)
-    names = ["claimed ε"]
+    names = ["claimed ε" if audit["claim"]["epsilon"] is not None else "planned ε, not claimed"]
     for place, attack in enumerate(audit["attacks"], start=1):
         bound, refuting = attack["bound"], attack["refuting_bound"]
         axes.barh(place, bound["epsilon"], color=_FOUND, height=0.5)

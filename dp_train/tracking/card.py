@@ -34,6 +34,7 @@ _WHO = {
     "a person's words are": "what they wrote or said; what others say about them is the others'",
 }
 
+NO_BOUND = "an empirical lower bound: the last audit was of the trainer alone, and sent no canary"
 NO_AUDIT = "an audit: no empirical lower bound and no conformance test was run with this card"
 """Stands on a card until `dp-train audit` has put its section there."""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
 from dp_train.audit import Claim, LowerBound, f_dp, steinke, tightest, two_run, verdict
-from dp_train.audit.bounds import guess_counts, refutes_curve, steinke_epsilon
+from dp_train.audit.bounds import f_dp_epsilon, guess_counts, refutes_curve, steinke_epsilon
 from dp_train.errors import ConfigError, DataError
 from dp_train.privacy.accounting import loss_distribution
 from dp_train.privacy.plan import PrivacyPlan
@@ -110,6 +110,23 @@ def test_the_curve_is_that_of_the_accountant_in_both_directions(rate: float, sig
     for direction in (loss._pmf_remove, loss._pmf_add):
         slowly = direction.get_delta_for_epsilon(epsilons.tolist())
         assert _deltas(direction, epsilons) == pytest.approx(slowly, rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize(("epsilon", "rate", "steps"), [(0.1, 0.01, 1000), (1.0, 0.1, 100)])
+def test_guesses_that_do_not_refute_the_claim_bound_less_than_it(epsilon: float, rate: float, steps: int) -> None:
+    # The curve is coarse, and its own ε is up to a tenth too large; a bound has the ε by which claims are priced.
+    plan = PrivacyPlan(sample_rate=rate, expected_units=10, steps=steps, delta=1e-5).calibrate(epsilon=epsilon)
+    claim, m = Claim.of(plan), 20_000
+    curve, few, many = claim.curve(), m // 2, m
+    while many - few > 1:  # `few` right guesses are the most that do not refute it
+        middle = (few + many) // 2
+        few, many = (few, middle) if refutes_curve(curve, m, m, middle, 0.05) else (middle, many)
+    assert 0.9 * plan.epsilon() < f_dp_epsilon(claim, m, m, few, 0.05) < plan.epsilon()
+
+
+def test_with_what_is_no_number_nothing_is_consistent() -> None:
+    with pytest.raises(ConfigError, match="not a number"):
+        verdict(LowerBound("f-dp", 2.0, 1e-5, 0.95, 10, 9), math.nan)
 
 
 @given(st.integers(1, 40), st.data())

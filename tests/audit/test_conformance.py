@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,13 +12,15 @@ from numpy.typing import NDArray
 
 from dp_train.audit import draws as draws_part
 from dp_train.audit.checks import Check, Conformance, timed
-from dp_train.audit.differencing import Differ
+from dp_train.audit.differencing import Differ, differencing
 from dp_train.audit.encodings import NAME, encodings, made_up
 from dp_train.audit.letters import LETTERS, PLAN, LetterModel, LetterTask, units_of
 from dp_train.audit.null_batches import lagged_p, product_p, shape_p, size_p, whitened
 from dp_train.audit.planting import Patches, Plant, Run, planted
 from dp_train.audit.plants import PLANTS
+from dp_train.audit.report import CONSISTENT, INCOMPLETE, REFUTED, UNCLAIMED, AuditReport, Level
 from dp_train.audit.self_test import NO_BUG, Caught, audited, letter_subject, self_test
+from dp_train.audit.short_run import short_runs
 from dp_train.audit.subject import Neighbours
 from dp_train.conversations import Example
 from dp_train.engines.base import EngineName
@@ -209,6 +212,49 @@ def test_a_part_that_cannot_be_run_says_nothing_of_the_claim() -> None:
     found = Conformance(checks=(timed("part", refuse),))
     assert found.findings == ()
     assert found.errors == ("part: plan: no",)
+
+
+@pytest.mark.parametrize("pairs", ["none", "alike"])
+def test_differencing_that_compared_nothing_says_nothing_of_the_claim(pairs: str) -> None:
+    with planted(None, LetterModel(), LetterTask()) as run:
+        subject = letter_subject(run)
+        whole = subject.neighbours[0].whole
+        found = differencing(
+            replace(subject, neighbours=[] if pairs == "none" else [Neighbours(whole=whole, emptied=whole)]),
+            np.random.default_rng(1),
+        )
+    assert (found.findings, found.skipped) == ((), "")
+    assert "nothing was compared" in found.error
+
+
+def test_a_short_run_that_nobody_heard_or_could_kill_says_nothing_of_the_claim() -> None:
+    with planted(None, LetterModel(), LetterTask()) as run:
+        subject = letter_subject(run)
+        deaf = replace(subject, make=lambda plan, **rest: subject.make(plan, **{**rest, "callbacks": ()}))
+        watched, constants, resumed = short_runs(deaf, 1)
+    assert (watched.findings, watched.error) == ((), "")
+    assert "no step was heard" in constants.error
+    assert "could not be killed" in resumed.error
+
+
+def test_a_part_that_failed_hides_no_finding_and_without_one_leaves_the_audit_incomplete() -> None:
+    def report(*, finding: str = "", unfinished: tuple[str, ...] = (), epsilon: float | None = 8.0) -> AuditReport:
+        check = Check(name="a", compared="", findings=(finding,) if finding else ())
+        return AuditReport(
+            run="r",
+            level=Level.DEFAULT,
+            epsilon=epsilon,
+            planned=8.0,
+            delta=1e-5,
+            unit="user",
+            conformance=Conformance(checks=(check,)),
+            unfinished=unfinished,
+        )
+
+    assert report().verdict == CONSISTENT
+    assert report(unfinished=("white box: no",)).verdict == INCOMPLETE
+    assert report(finding="too little noise", unfinished=("white box: no",)).verdict == REFUTED
+    assert report(epsilon=None).verdict == UNCLAIMED
 
 
 def test_all_p_values_share_one_level() -> None:

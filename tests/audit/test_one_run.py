@@ -103,13 +103,24 @@ def test_canaries_are_drawn_in_the_turns_that_the_scores_know_and_turns_say_noth
         assert np.abs(shares - 0.25).max() < 4 * (0.25 * 0.75 / inside.sum()) ** 0.5
 
 
-def test_a_cap_on_a_step_keeps_the_company_within_the_declared_population() -> None:
+def test_a_cap_on_a_step_leaves_room_for_all_canaries_whoever_is_in() -> None:
     plan = PLAN.replace(max_batch_units=60, population=50)
     purpose = LETTERS.make()[1].purpose
-    included = np.arange(40) < 20
-    units = together(units_of(purpose, Unit.USER, 2), DiracCanaries(count=40).units(included, plan, purpose), plan)
-    assert len(units) == 50
-    units.check(plan)
+    company, dirac = units_of(purpose, Unit.USER, 2), DiracCanaries(count=40)
+    for inside in (1, 20, 40):
+        units = together(company, dirac.units(np.arange(40) < inside, plan, purpose), plan, most=40)
+        assert len(units) == 10 + inside  # one canary more takes no one of the company away
+        units.check(plan)
+
+
+def test_a_canary_of_more_units_than_the_claim_is_about_is_refused() -> None:
+    plan = PLAN.replace(unit=Unit.EXAMPLE, rows_per_unit=1)
+    trainer = trainer_of(CHAT, plan)
+    company = units_of(trainer.task.purpose, Unit.EXAMPLE, 1)
+    words = ["plan", "ship", "budget"]
+    with pytest.raises(ConfigError, match="a canary is 2 units, and the claim is about 1"):
+        black_box(trainer, company, CanaryPeople.random_words(6, words, rows=2, seed=1), seed=1)
+    black_box(trainer, company, CanaryPeople.random_words(6, words, rows=1, seed=1), seed=1)
 
 
 @pytest.mark.parametrize("bands", [1, 4])

@@ -6,16 +6,24 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from small_runs import SMALL, Run
 
+from dp_train.audit.checks import Check, Conformance
 from dp_train.audit.letters import LetterModel, LetterTask
 from dp_train.audit.planting import planted
 from dp_train.audit.plants import PLANTS
+from dp_train.audit.report import AuditReport, Level
 from dp_train.cli.main import main
+from dp_train.errors import ModelError, TrackingError
 from dp_train.privacy.monitor import RunMonitor
+from dp_train.privacy.plan import PrivacyPlan
+from dp_train.runs import audit as audits
+from dp_train.runs.folder import RunFolder, read_config
+from dp_train.runs.recipe import recipe_of
 
 FEW = ["--canaries", "400"]
 
@@ -143,6 +151,11 @@ def test_a_run_whose_noise_was_halved_is_refuted_and_withheld_everywhere(
     (run / "result.json").write_text(json.dumps(result))
     assert cli("audit", str(run), "--level", "conformance").code == 0
     assert json.loads((run / "result.json").read_text())["epsilon"] is None
+    assert "consistent" not in json.loads((run / "audit.json").read_text())["verdict"]
+    assert "consistent" not in metrics_of(project, run)[1]["audit.verdict"]
+    card = json.loads((run / "card.json").read_text())
+    assert card["audit"]["claimed"].startswith("nothing")
+    assert any("sent no canary" in limit for limit in card["the ε does not cover"])
     assert cli("audit", str(run)).code == 5  # there is no ε to compare with
 
 
@@ -172,6 +185,69 @@ def test_what_is_computed_from_private_data_stays_in_the_private_folder_unless_r
     assert 0 <= metrics["audit/membership/area/value"] <= 1
     limits = json.loads((run / "card.json").read_text())["the ε does not cover"]
     assert any("which was released on request" in limit for limit in limits)
+
+
+def test_what_conformance_found_stays_where_a_later_part_fails(
+    cli: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ModelError("shadow run: no; expected one")
+
+    def finds(*_: object, **__: object) -> Conformance:
+        return Conformance(checks=(Check(name="null batches", compared="", findings=("too little noise",)),))
+
+    monkeypatch.setattr(audits, "white_box", fails)
+    monkeypatch.setattr(audits, "conformance", lambda *_, **__: Conformance(checks=()))
+    run = run_of(project)
+    ended = cli("audit", str(run), *FEW)
+    assert ended.code == 5
+    assert "is incomplete" in ended.err
+    assert json.loads((run / "audit.json").read_text())["errors"] == ["white box: shadow run: no; expected one"]
+    assert json.loads((run / "result.json").read_text())["epsilon"] is not None
+    monkeypatch.setattr(audits, "conformance", finds)
+    assert cli("audit", str(run), *FEW).code == 5
+    assert json.loads((run / "audit.json").read_text())["verdict"] == "refutes the claim"
+    assert json.loads((run / "result.json").read_text())["epsilon"] is None
+
+
+def test_a_run_is_marked_before_a_private_number_is_written_and_the_card_does_not_forget_it(
+    cli: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(project)
+    folder = RunFolder.find(str(run))
+    result = json.loads((run / "result.json").read_text())
+    report = AuditReport(
+        run="r",
+        level=Level.FULL,
+        epsilon=8.0,
+        planned=8.0,
+        delta=1e-5,
+        unit="user",
+        conformance=Conformance(checks=()),
+        private={"membership": {"area": 0.5}},
+        released=True,
+    )
+
+    def stops(*_: object, **__: object) -> None:
+        raise TrackingError("the disk is full")
+
+    recipe = recipe_of(read_config(folder.config))
+    with monkeypatch.context() as full:
+        full.setattr(RunFolder, "write_json", stops)
+        full.setattr(audits, "_write_private", lambda *_: None)
+        with pytest.raises(TrackingError):
+            audits.record(folder, recipe, report, result)
+    assert metrics_of(project)[1]["privacy.tainted"] == "true"
+    audits.record(folder, recipe, report, result)
+    audits.record(folder, recipe, replace(report, private={}, released=False), result)
+    limits = json.loads((run / "card.json").read_text())["the ε does not cover"]
+    assert sum("which was released on request" in limit for limit in limits) == 1
+
+
+def test_canaries_leave_half_of_the_people_whom_a_cap_declares() -> None:
+    plan = PrivacyPlan(sample_rate=0.1, expected_units=10, steps=4, delta=1e-5)
+    assert audits.canaries_of(plan, 20_000) == 20_000
+    assert audits.canaries_of(plan.replace(max_batch_units=30, population=100), 20_000) == 50
 
 
 @pytest.mark.parametrize(
