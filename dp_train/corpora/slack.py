@@ -157,11 +157,9 @@ def _messages(day: Path, people: _People) -> Iterator[tuple[Message, bool]]:
         if row.get("type") != "message" or row.get("subtype") not in _SAID or row.get("bot_id"):
             continue
         person = row.get("user")
-        if not isinstance(person, str) or not person or person in people.bots:  # nobody's: it cannot be protected
+        if not isinstance(person, str) or not person or person in people.bots:  # no person's: it cannot be protected
             continue
         text = without_quotes(_QUOTE.sub(">", _text(where, row, "text")))
-        if not text:
-            continue
         moment, under = _text(where, row, "ts"), row.get("thread_ts")
         yield (
             Message(

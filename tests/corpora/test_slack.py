@@ -45,6 +45,13 @@ def test_a_channel_is_cut_by_silence_and_messages_in_a_row_are_one_turn(tmp_path
     assert second.created_at - first.created_at == timedelta(minutes=90)
 
 
+@pytest.mark.parametrize("words", ["", "> only what another person said", "so I did"])
+def test_what_one_person_wrote_changes_no_turn_of_another(tmp_path: Path, words: str) -> None:
+    rows = [says("U1", 0, "one"), says("U2", 0.5, words.replace(">", "&gt;")), says("U1", 1, "two")]
+    (found,) = read(tmp_path, {"general/2023-11-14.json": rows})
+    assert [turn.text for turn in found.turns if turn.person_id == "U1"] == ["one", "two"]
+
+
 def test_replies_stand_with_their_message_alone_and_across_days(tmp_path: Path) -> None:
     root = says("U1", 0, "who comes?")
     root["thread_ts"] = root["ts"]
@@ -74,7 +81,7 @@ def test_words_of_others_and_of_nobody_are_gone(tmp_path: Path) -> None:
         says("U2", 4, "an app speaks", bot_id="B1"),
     ]
     (only,) = read(tmp_path, {"general/2023-11-14.json": rows})
-    assert [turn.text for turn in only.turns] == ["my answer"]
+    assert [turn.text for turn in only.turns] == ["my answer", ""]
 
 
 def test_who_is_of_another_workspace_or_not_listed_is_a_guest(tmp_path: Path) -> None:

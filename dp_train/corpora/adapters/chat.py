@@ -1,6 +1,7 @@
 """From a stream of chat messages to threads, each of one population.
 
-1. Bots are dropped; so are messages without words, and lines that quote (`> …`), which are another person's words.
+1. Bots are dropped; so are lines that quote (`> …`), which are another person's words. A message without words stays,
+   as a turn without any: were it left out, what one person wrote would join or cut the turns of others.
 2. Messages of one person that follow each other in a room within `join` become one turn.
 3. A room is cut into threads after `silence`, at `max_turns` turns, and at the time from which on people are evaluated.
 4. Of each thread a population gets the turns of its own people. A turn that repeats some words in a row of a turn of
@@ -120,7 +121,7 @@ def _joined(first: Message, second: Message) -> Message:
         sent_at=first.sent_at,
         person_id=first.person_id,
         nick=first.nick,
-        text=f"{first.text}\n{second.text}",
+        text="\n".join(filter(None, (first.text, second.text))),
     )
 
 

@@ -101,7 +101,7 @@ class Gitter:
             if not row["message_id"]:
                 raise DataError(f"{where}: message_id is empty; every message needs one")
             text = without_quotes(_unquoted(row["text"]))
-            if not account or nick in self.bots or not text:  # what belongs to nobody cannot be protected
+            if not account or nick in self.bots:  # what belongs to no person cannot be protected
                 continue
             if account not in people:
                 person = self.aliases.get(account, self.aliases.get(nick, account))
