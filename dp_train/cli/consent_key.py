@@ -63,6 +63,6 @@ def _make(path: Path) -> int:
     except OSError as error:
         raise ConsentError(f"principal key {path}: {error.strerror}; choose a folder that can be written") from error
     made = PrincipalKey.create(path)
-    print(f"wrote {path}: keep a copy where the database is not; without it nobody's events lead to them any more")
+    print(f"wrote {path}: keep a copy where the database is not; without it no person's events lead to them any more")
     print(f"its population: {made.population_id}")
     return 0

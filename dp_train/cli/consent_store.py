@@ -19,7 +19,7 @@ def open_store(options: Namespace, *, makes: bool = False, copies: bool = False)
 
     | there is no store at that address | |
     |---|---|
-    | the verb only reads | an error: no answer would be one about nobody |
+    | the verb only reads | an error: an answer would be about no person |
     | `makes`, and runs or the key here belong to another store | an error: a no there would reach no run |
     | `makes` otherwise | it is made, and the error stream says so |
 

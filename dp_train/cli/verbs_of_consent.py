@@ -39,7 +39,7 @@ def _consent_key(parser: argparse.ArgumentParser) -> None:
         help="put a new key in the place of one: signing (receipts), token (web service); the others say why not",
     )
     parser.add_argument("--operator", help="who replaces it (DP_TRAIN_OPERATOR)")
-    parser.add_argument("--reason", help="why; stands beside the key, so it names nobody")
+    parser.add_argument("--reason", help="why; stands beside the key, so it names no person")
 
 
 def _consent_schema(parser: argparse.ArgumentParser) -> None:

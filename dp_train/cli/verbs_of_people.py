@@ -19,7 +19,7 @@ def _about_person(does: str, parser: argparse.ArgumentParser) -> None:
 def _entered(parser: argparse.ArgumentParser) -> None:
     """What verbs take by which an officer enters something."""
     parser.add_argument("--operator", help="who enters it (DP_TRAIN_OPERATOR); stands in the chain")
-    parser.add_argument("--reason", help="why; stands in the chain, so it names nobody")
+    parser.add_argument("--reason", help="why; stands in the chain, so it names no person")
 
 
 def _consent_opt_out(parser: argparse.ArgumentParser) -> None:

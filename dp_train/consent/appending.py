@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dp_train.consent.events import ConsentEvent, EntityRole, EventState, denies, is_pseudonym, renews
+from dp_train.consent.events import ConsentEvent, EventState, denies, is_pseudonym, renews
 from dp_train.consent.facts import microseconds, moment
 from dp_train.consent.stored import Head, head_of, pseudonyms_of, tombstones_of
 from dp_train.consent.tables import (
@@ -181,17 +181,11 @@ def bury(connection: sa.Connection, pseudonym: str, at: int, record_id: str, rea
 
 def bury_digest(connection: sa.Connection, digest: bytes, at: int, record_id: str, reason: str) -> None:
     """`bury` a person of whom only the tombstone's digest is known."""
-    event = ConsentEvent(
-        record_id=record_id,
-        seq=0,
-        pii_principal_id=None,
-        org_id="",
-        entity_role=EntityRole.CONTROLLER,
-        purpose=frozenset(),
-        content_kind=frozenset(),
-        event_state=EventState.ERASED,
-        event_time=moment(at),
-        recorded_time=max(moment(at), datetime.now(UTC)),
+    event = ConsentEvent.of_store(
+        record_id,
+        EventState.ERASED,
+        at=moment(at),
+        recorded=max(moment(at), datetime.now(UTC)),
         evidence_ref=digest.hex(),
         reason=reason,
     )

@@ -75,7 +75,7 @@ class EventState(_Word):
 
 
 NOBODYS = (EventState.ERASED, EventState.EXPUNGED)
-"""States of events that are about nobody: records that the store keeps of itself."""
+"""States of events that are about no person: records that the store keeps of itself."""
 
 
 class EntityRole(_Word):
@@ -215,6 +215,35 @@ class ConsentEvent:
     age_band: AgeBand = AgeBand.UNKNOWN
     operator: str = ""
     reason: str = ""
+
+    @classmethod
+    def of_store(
+        cls,
+        record_id: str,
+        state: EventState,
+        *,
+        at: datetime,
+        recorded: datetime,
+        evidence_ref: str,
+        operator: str = "",
+        reason: str = "",
+    ) -> ConsentEvent:
+        """Make a record that the store keeps of itself: about no person, no purpose and no content."""
+        return cls(
+            record_id=record_id,
+            seq=0,
+            pii_principal_id=None,
+            org_id="",
+            entity_role=EntityRole.CONTROLLER,
+            purpose=frozenset(),
+            content_kind=frozenset(),
+            event_state=state,
+            event_time=at,
+            recorded_time=recorded,
+            evidence_ref=evidence_ref,
+            operator=operator,
+            reason=reason,
+        )
 
     def __post_init__(self) -> None:
         if not self.record_id:

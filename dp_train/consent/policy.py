@@ -8,11 +8,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
-import yaml
-
+from dp_train.consent.rule_file import read_rule_rows
 from dp_train.errors import ConfigError
 
 
@@ -114,15 +112,8 @@ def read_policy(path: str | os.PathLike[str]) -> WithdrawalPolicy:
     Raises:
       ConfigError: the file cannot be read, or a rule is none; names the rule.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"withdrawal policy {path}: {error.strerror}; expected a YAML file of rules") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"withdrawal policy {path}: not YAML; expected a list of rules") from error
-    if not isinstance(values, dict) or set(values) != {"rules"} or not isinstance(values["rules"], list):
-        raise ConfigError(f"withdrawal policy {path}: expected one key, rules, with a list of rules")
-    return WithdrawalPolicy(rules=tuple(_rules(values["rules"], path)))
+    rows = read_rule_rows(path, what="withdrawal policy")
+    return WithdrawalPolicy(rules=tuple(_rules(rows, path)))
 
 
 def _rules(rows: Sequence[Any], path: str | os.PathLike[str]) -> list[Rule]:

@@ -20,14 +20,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-import yaml
 
-from dp_train.consent.events import ConsentEvent, EntityRole, EventState, Purpose
+from dp_train.consent.events import ConsentEvent, EventState, Purpose
 from dp_train.consent.facts import microseconds, moment
+from dp_train.consent.rule_file import read_rule_rows
 from dp_train.consent.store import LOCK, ConsentStore
 from dp_train.consent.stored import terms_in
 from dp_train.consent.tables import COLUMNS, EVENTS, TERMS_TABLE, UNREAD, Row, is_severed, severed
@@ -102,17 +101,8 @@ def read_rules(path: str | os.PathLike[str]) -> RetentionRules:
     Raises:
       ConfigError: the file cannot be read, or a rule is none; names the rule.
     """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"retention {path}: {error.strerror}; expected a YAML file of rules") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"retention {path}: not YAML; expected a list of rules") from error
-    if not isinstance(values, dict) or set(values) != {"rules"} or not isinstance(values["rules"], list):
-        raise ConfigError(f"retention {path}: expected one key, rules, with a list of rules")
-    return RetentionRules(
-        rules=tuple(_rule(row, f"retention {path}, rule {n}") for n, row in enumerate(values["rules"], 1))
-    )
+    rows = read_rule_rows(path, what="retention")
+    return RetentionRules(rules=tuple(_rule(row, f"retention {path}, rule {n}") for n, row in enumerate(rows, 1)))
 
 
 def _rule(row: Any, where: str) -> RetentionRule:
@@ -212,17 +202,11 @@ def _of_receipt(text: str) -> tuple[list[Purpose], datetime | None]:
 
 def _entry(rules: RetentionRules, counts: Mapping[Kept, int], now: datetime, by: Officer) -> ConsentEvent:
     did = ", ".join(f"{count} {kind.value}" for kind, count in counts.items() if count)
-    return ConsentEvent(
-        record_id=f"retention-{secrets.token_hex(16)}",
-        seq=0,
-        pii_principal_id=None,
-        org_id="",
-        entity_role=EntityRole.CONTROLLER,
-        purpose=frozenset(),
-        content_kind=frozenset(),
-        event_state=EventState.EXPUNGED,
-        event_time=moment(microseconds(now)),
-        recorded_time=now,
+    return ConsentEvent.of_store(
+        f"retention-{secrets.token_hex(16)}",
+        EventState.EXPUNGED,
+        at=moment(microseconds(now)),
+        recorded=now,
         evidence_ref=did,
         operator=by.operator,
         reason=by.reason or f"rules of retention {rules.digest}",

@@ -191,7 +191,7 @@ class ConsentStore:
         return {name.hex() for name in same_person(bytes.fromhex(pseudonym), links)}
 
     def set_aside(self) -> int:
-        """Different rows of all imports whose person could not be read: they count for nobody."""
+        """Different rows of all imports whose person could not be read: they count for no person."""
         with self.database.reading() as connection:
             return rows_set_aside(connection)
 

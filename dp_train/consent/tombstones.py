@@ -15,7 +15,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from dp_train.consent.appending import Fate, bury_digest
-from dp_train.consent.events import ConsentEvent, EntityRole, EventState
+from dp_train.consent.events import ConsentEvent, EventState
 from dp_train.consent.facts import microseconds, moment
 from dp_train.consent.store import LOCK, ConsentStore
 from dp_train.consent.stored import stream
@@ -28,17 +28,11 @@ REASON = "erased in another store"
 def tombstones_out(store: ConsentStore) -> Iterator[ConsentEvent]:
     """An event for each tombstone of a store, by digest; its record id follows from it."""
     for digest, since in sorted(store.tombstones().since.items()):
-        yield ConsentEvent(
-            record_id=f"erasure-{digest.hex()[:32]}",
-            seq=0,
-            pii_principal_id=None,
-            org_id="",
-            entity_role=EntityRole.CONTROLLER,
-            purpose=frozenset(),
-            content_kind=frozenset(),
-            event_state=EventState.ERASED,
-            event_time=moment(since),
-            recorded_time=moment(since),
+        yield ConsentEvent.of_store(
+            f"erasure-{digest.hex()[:32]}",
+            EventState.ERASED,
+            at=moment(since),
+            recorded=moment(since),
             evidence_ref=digest.hex(),
         )
 

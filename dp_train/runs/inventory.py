@@ -291,8 +291,8 @@ def refuse_other_store(folder: RunFolder, config: Recipe) -> None:
         return
     raise StoreError(
         f"run {folder.path}: began with the store {began}, and {shown(url)} {'is another' if is_there else 'is none'}: "
-        "nobody here can tell who withdrew and what was spent; go to the folder of its project, or give that store as "
-        "DP_TRAIN_STORE"
+        "neither who withdrew nor what was spent can be known here; go to the folder of its project, or give that "
+        "store as DP_TRAIN_STORE"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from dp_train.privacy.units import Units
 from dp_train.training.callbacks import Callback, Result, RunStart, StepEnd
 from dp_train.training.checkpoint import CheckpointFolder, TrainState
 from dp_train.training.optimizers import sgd
+from dp_train.training.trainer import Trainer
 
 UnitsOf = Callable[..., Units]
 
@@ -57,6 +59,12 @@ def _with_memory() -> LetterModel:
     return model
 
 
+def _trainer(model: LetterModel, plan: PrivacyPlan, **others: Any) -> Trainer:
+    """The naive loop, untried, so that the run's own looks have to notice."""
+    settings = {"optimizer": sgd(lr=0.5), "engine": EngineName.NAIVE, "self_check": False} | others
+    return trainer_of(model, LetterTask(), plan, **settings)
+
+
 @pytest.mark.parametrize("tensor", ["output.weight", "memory", "frozen"])
 @pytest.mark.parametrize("at", ["start", "step 1", "step 4", "end", "never"])
 @pytest.mark.parametrize("average", [None, 0.5])
@@ -65,16 +73,7 @@ def test_a_callback_that_changes_the_model_costs_the_claim(
 ) -> None:
     model = _with_memory()
     found = dict(model.named_parameters()) | dict(model.named_buffers())
-    trainer = trainer_of(
-        model,
-        LetterTask(),
-        short,
-        optimizer=sgd(lr=0.1),
-        engine=EngineName.NAIVE,
-        self_check=False,
-        average=average,
-        callbacks=[Writes(found[tensor], at)],
-    )
+    trainer = _trainer(model, short, optimizer=sgd(lr=0.1), average=average, callbacks=[Writes(found[tensor], at)])
     assert bool(trainer.fit(units_of(20)).epsilon.withheld) is (at != "never")
 
 
@@ -117,17 +116,7 @@ def test_a_step_that_is_taken_again_is_the_same_step_whatever_mode_a_callback_le
     for folder in (_KeepsCopy(tmp_path / "whole"), CheckpointFolder(tmp_path / "left")):
         model = _Dropped()
         shows = _Shows(model, lambda model: model.eval())
-        trainer = trainer_of(
-            model,
-            LetterTask(),
-            short,
-            optimizer=sgd(lr=0.5),
-            engine=EngineName.NAIVE,
-            self_check=False,
-            checkpoint=folder,
-            checkpoint_every=2,
-            callbacks=[shows],
-        )
+        trainer = _trainer(model, short, checkpoint=folder, checkpoint_every=2, callbacks=[shows])
         assert not trainer.fit(units_of(20)).epsilon.withheld
         shown.append(shows.shown)
     whole, resumed = shown
@@ -142,15 +131,7 @@ def _more_dropout(model: _Dropped) -> None:
 
 def test_a_setting_that_changes_on_the_way_costs_the_claim(units_of: UnitsOf, short: PrivacyPlan) -> None:
     model = _Dropped()
-    trainer = trainer_of(
-        model,
-        LetterTask(),
-        short,
-        optimizer=sgd(lr=0.5),
-        engine=EngineName.NAIVE,
-        self_check=False,
-        callbacks=[_Shows(model, _more_dropout)],
-    )
+    trainer = _trainer(model, short, callbacks=[_Shows(model, _more_dropout)])
     assert trainer.fit(units_of(20)).epsilon.withheld == (
         "drop.p changed during the run, which a resumed run would not know",
     )
@@ -173,14 +154,7 @@ class _Remembers(LetterModel):
 
 def test_a_plain_attribute_that_learns_in_forward_costs_the_claim(units_of: UnitsOf, short: PrivacyPlan) -> None:
     for check in (False, True):
-        trainer = trainer_of(
-            _Remembers(1e-5),
-            LetterTask(),
-            short,
-            optimizer=sgd(lr=0.1),
-            engine=EngineName.NAIVE,
-            self_check=check,
-        )
+        trainer = _trainer(_Remembers(1e-5), short, optimizer=sgd(lr=0.1), self_check=check)
         if check:
             with pytest.raises(ModelError, match="mean changes in a forward pass"):
                 trainer.fit(units_of(20))

@@ -134,7 +134,7 @@ class Line:
 
     @property
     def why_none(self) -> str:
-        """Why nobody may be told an ε of this line, though it is charged; "" where there is one."""
+        """Why no ε of this line may be shown, though it is charged; "" where there is one."""
         if self.refuted is not None:
             return "has a claim that an audit refuted"
         return "has its ε withheld" if self.end.withheld else ""
