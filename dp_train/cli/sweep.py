@@ -77,7 +77,7 @@ def _begin(sweep: Sweep, options: Namespace, out: Console) -> int:
 
 def go(study: Study, out: Console, *, launch: Launch | None = None, shared: Any = None) -> int:
     """Run what is left of a sweep, here or by `launch`, and report all of it."""
-    from dp_train.runs.prepare import make_model
+    from dp_train.runs.starting import make_model
     from dp_train.runs.tracker import open_store
     from dp_train.runs.trials import SharedData, check
     from dp_train.runs.workers import workers_that_fit

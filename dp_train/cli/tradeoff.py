@@ -125,7 +125,7 @@ class _Start:
     @classmethod
     def of(cls, recipe: Recipe, shared: SharedData, out: Console, parent: TrackedRun | None) -> _Start:
         """Make the starting point, where there is none yet, and score it."""
-        from dp_train.runs.prepare import make_model
+        from dp_train.runs.starting import make_model
         from dp_train.tasks.base import HasBaselines
 
         parts = shared.prepared(recipe)

@@ -37,10 +37,11 @@ from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
 from dp_train.runs.load import PROBE, ship
 from dp_train.runs.names import DeviceName, StartMode, TrackerName
-from dp_train.runs.prepare import RunData, choose_trainable, first_model, model_spec
+from dp_train.runs.prepare import RunData, model_spec, published_start
 from dp_train.runs.processes import refuse_several_processes
 from dp_train.runs.recipe import Recipe
 from dp_train.runs.reservation import left_after
+from dp_train.runs.starting import choose_trainable, first_model
 from dp_train.tasks.base import Row, Task
 from dp_train.tasks.sequences import IGNORE, evaluating
 
@@ -138,6 +139,8 @@ def _keys(recipe: Recipe) -> None:
 
 def _model(recipe: Recipe) -> str:
     spec = model_spec(recipe)
+    if recipe.start.mode is StartMode.PUBLISHED:
+        published_start(recipe)
     if isinstance(spec, Pretrained):
         load_pretrained_tokenizer(spec.source)
     return f"{spec.architecture.value}, {spec.layers} layers of width {spec.width}"

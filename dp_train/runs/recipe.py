@@ -173,6 +173,9 @@ class Recipe:
         if self.start.mode is StartMode.AUTO:
             mode = StartMode.NONE if self.model.builder().pretrained else StartMode.PUBLIC
             self.start = replace(self.start, mode=mode)
+        if self.start.mode is StartMode.PUBLISHED:
+            scratch = self.model.source == "scratch"
+            expect(self.start, "start.mode", scratch, "auto, public or none: model=pretrained is a start already")
         if self.corpus.train_on is TrainOn.PUBLIC:
             self.ledger = False  # no budget is touched
 

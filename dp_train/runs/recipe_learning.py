@@ -14,13 +14,16 @@ from dp_train.settled import settled
 @settled
 @dataclass(kw_only=True)
 class StartConfig:
-    """The public starting point: a non-private run on published text, made once and kept in `cache`.
+    """The public starting point: a non-private run on published text, made once and kept in `cache`, or by others.
 
     `auto` means `none` for a pretrained model, which is one, and `public` for one from scratch.
     """
 
     mode: StartMode
-    """`public` trains a starting point on published text, `none` trains none; `auto` chooses by the model."""
+    """`public` trains a starting point on published text, `published` loads one that was trained so before, `none` has
+    none; `auto` chooses between `public` and `none` by the model."""
+    name: str | None = None
+    """Of `published`: a folder that `dp-train pretrain --to` wrote; null is the package's own for the task."""
     steps: int = 100
     """Steps of the starting point."""
     expected_units: int = 32
@@ -33,6 +36,8 @@ class StartConfig:
     """Folder of starting points, which runs of equal settings share."""
 
     def __post_init__(self) -> None:
+        named = self.name is None or self.mode is StartMode.PUBLISHED
+        expect(self, "start.name", named, "null; start=published takes a starting point by its name")
         expect(self, "start.steps", self.steps >= 1, "at least 1; start=none trains no starting point")
         expect(self, "start.expected_units", self.expected_units >= 1, "at least 1")
         expect(self, "start.learning_rate", self.learning_rate > 0, "a rate > 0")

@@ -1,0 +1,152 @@
+"""Published starting points: small models that learnt from published text alone, kept with what they are.
+
+A folder holds the weights in float16, the tokenizer, and `facts.json`: from which text, by how many steps, and how it
+scores. The package carries one for each task of the quickstarts; `dp-train pretrain` makes others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dp_train.atomic import whole_folder
+from dp_train.errors import CheckpointError, ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerFast
+
+CARRIED = Path(__file__).parent / "carried"
+"""What the package brings along, a folder a task."""
+
+_WEIGHTS, _FACTS = "model.safetensors", "facts.json"
+_ANY = frozenset({"positions", "dropout"})
+"""Numbers of a model that its weights do not depend on: positions are rotary, or sinusoids that are computed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A published starting point on disk.
+
+    Attributes:
+      facts: what it was made from and how it scores, as `dp-train pretrain` wrote it; public.
+    """
+
+    path: Path
+    facts: Mapping[str, Any]
+
+    @property
+    def weights(self) -> str:
+        """Digest of the weights."""
+        return str(self.facts["weights"])
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Return the tokenizer that it was trained with."""
+        from dp_train.models.tokenizer import load_tokenizer
+
+        return load_tokenizer(self.path)
+
+    def check(self, task: str, model: Mapping[str, Any]) -> None:
+        """Hold that a recipe asks for this task and this model.
+
+        Args:
+          model: the numbers of the model from scratch, its `vocab_size` among them.
+
+        Raises:
+          ModelError: it is another; which number, and what to set.
+        """
+        if task != self.facts["task"]:
+            raise ModelError(
+                f"starting point {self.path.name}: is for {self.facts['task']}; expected one for task {task}; give "
+                "start.name, or start=public, which trains one here"
+            )
+        for name, value in self.facts["model"].items():
+            if name not in _ANY and model[name] != value:
+                raise ModelError(
+                    f"starting point {self.path.name}: has {name}={value}; expected model.{name}={model[name]} as "
+                    f"configured; set model.{name}={value}, or start=public, which trains one here"
+                )
+
+    def load_into(self, model: nn.Module) -> None:
+        """Give `model` the published weights, in float32, in place, and declare their origin.
+
+        Raises:
+          ModelError: the file cannot be read, or holds other weights than `facts.json` names.
+        """
+        from safetensors.torch import load_model
+
+        from dp_train.models.weights import declare_origin, mark_tensors, weights_digest
+
+        try:
+            load_model(model, self.path / _WEIGHTS)
+        except Exception as error:  # a damaged file surfaces as one of many types
+            raise ModelError(
+                f"starting point {self.path.name}: its weights cannot be read ({type(error).__name__}); install the "
+                "package anew, or make it again by dp-train pretrain"
+            ) from error
+        if weights_digest(mark_tensors(model)) != self.weights:
+            raise ModelError(
+                f"starting point {self.path.name}: its weights are not those that its facts.json names; make it again "
+                "by dp-train pretrain"
+            )
+        declare_origin(model)
+
+
+def find_published(name: str) -> Published:
+    """Return a starting point that the package carries, by its name, or the one in a folder.
+
+    Raises:
+      ModelError: there is none.
+    """
+    carried = sorted(folder.name for folder in CARRIED.glob("*") if (folder / _FACTS).is_file())
+    path = CARRIED / name if name in carried else Path(name)
+    try:
+        facts = json.loads((path / _FACTS).read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"start.name={name}: no such starting point; expected {' or '.join(carried)}, or the folder that dp-train "
+            "pretrain --to wrote; start=public trains one here"
+        ) from error
+    missing = {"task", "model", "weights"} - set(facts)
+    if missing:
+        raise ModelError(f"start.name={name}: facts.json lacks {min(missing)}; make it again by dp-train pretrain")
+    return Published(path=path, facts=facts)
+
+
+def round_weights(model: nn.Module) -> None:
+    """Round every weight to float16, in place, as it will be stored."""
+    import torch
+
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.half())
+
+
+def publish(folder: Path, model: nn.Module, tokenizer: PreTrainedTokenizerFast, facts: Mapping[str, Any]) -> Published:
+    """Write a starting point of rounded weights to a new folder.
+
+    Raises:
+      CheckpointError: the folder cannot be written, or is there already.
+    """
+    from safetensors.torch import save_model
+
+    from dp_train.models.weights import mark_tensors, weights_digest
+
+    if folder.exists():
+        raise CheckpointError(f"{folder}: exists already; expected a new folder; remove it, or name another")
+    written = {**facts, "weights": weights_digest(mark_tensors(model))}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with whole_folder(folder) as part:
+            save_model(deepcopy(model).half(), str(part / _WEIGHTS))
+            (part / _WEIGHTS).chmod(0o644)  # published, so not as private as safetensors makes it
+            tokenizer.save_pretrained(part)
+            (part / _FACTS).write_text(json.dumps(written, indent=2, default=str) + "\n")
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be written ({error.strerror}); free space or name another") from error
+    return Published(path=folder, facts=written)
