@@ -24,8 +24,8 @@ CARRIED = Path(__file__).parent / "carried"
 """What the package brings along, a folder a task."""
 
 _WEIGHTS, _FACTS = "model.safetensors", "facts.json"
-_ANY = frozenset({"positions", "dropout"})
-"""Numbers of a model that its weights do not depend on: positions are rotary, or sinusoids that are computed."""
+_ANY = {"decoder": frozenset({"positions", "dropout"}), "encoder_decoder": frozenset({"dropout"})}
+"""Numbers of a model that its weights do not depend on: a decoder's positions are rotary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Published:
                 "start.name, or start=public, which trains one here"
             )
         for name, value in self.facts["model"].items():
-            if name not in _ANY and model[name] != value:
+            if name not in _ANY[model["architecture"]] and model[name] != value:
                 raise ModelError(
                     f"starting point {self.path.name}: has {name}={value}; expected model.{name}={model[name]} as "
                     f"configured; set model.{name}={value}, or start=public, which trains one here"
@@ -79,7 +79,7 @@ class Published:
         """
         from safetensors.torch import load_model
 
-        from dp_train.models.weights import declare_origin, mark_tensors, weights_digest
+        from dp_train.models.weights import declare_origin
 
         try:
             load_model(model, self.path / _WEIGHTS)
@@ -88,7 +88,7 @@ class Published:
                 f"starting point {self.path.name}: its weights cannot be read ({type(error).__name__}); install the "
                 "package anew, or make it again by dp-train pretrain"
             ) from error
-        if weights_digest(mark_tensors(model)) != self.weights:
+        if _digest(model) != self.weights:
             raise ModelError(
                 f"starting point {self.path.name}: its weights are not those that its facts.json names; make it again "
                 "by dp-train pretrain"
@@ -122,9 +122,8 @@ def round_weights(model: nn.Module) -> None:
     import torch
 
     with torch.no_grad():
-        for tensor in (*model.parameters(), *model.buffers()):
-            if tensor.is_floating_point():
-                tensor.copy_(tensor.half())
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half())
 
 
 def publish(folder: Path, model: nn.Module, tokenizer: PreTrainedTokenizerFast, facts: Mapping[str, Any]) -> Published:
@@ -135,11 +134,9 @@ def publish(folder: Path, model: nn.Module, tokenizer: PreTrainedTokenizerFast, 
     """
     from safetensors.torch import save_model
 
-    from dp_train.models.weights import mark_tensors, weights_digest
-
     if folder.exists():
         raise CheckpointError(f"{folder}: exists already; expected a new folder; remove it, or name another")
-    written = {**facts, "weights": weights_digest(mark_tensors(model))}
+    written = {**facts, "weights": _digest(model)}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(folder) as part:
@@ -150,3 +147,11 @@ def publish(folder: Path, model: nn.Module, tokenizer: PreTrainedTokenizerFast, 
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be written ({error.strerror}); free space or name another") from error
     return Published(path=folder, facts=written)
+
+
+def _digest(model: nn.Module) -> str:
+    """Digest of the parameters: buffers are computed, and no file holds them."""
+    from dp_train.models.weights import mark_tensors, weights_digest
+
+    marks = mark_tensors(model)
+    return weights_digest({name: marks[name] for name, _ in model.named_parameters()})

@@ -79,6 +79,7 @@ def _needs(recipe: Recipe) -> tuple[Any, ...]:
     return (
         *(recipe.task, recipe.corpus, recipe.consent, recipe.anonymize, recipe.model, recipe.evaluation),
         *(recipe.store, recipe.trainer.device, recipe.trainer.threads, bounds),
+        *(recipe.start.mode, recipe.start.name),  # a published one brings its tokenizer
     )
 
 
