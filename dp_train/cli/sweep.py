@@ -83,8 +83,9 @@ def go(study: Study, out: Console, *, launch: Launch | None = None, shared: Any 
     from dp_train.runs.workers import workers_that_fit
 
     left = [trial for trial in study.trials if study.finished(trial) is None]
-    shared = shared or SharedData()
-    check(left, shared)
+    if shared is None:  # else they were checked just now
+        shared = SharedData()
+        check(left, shared)
     store = open_store(study.trials[0].recipe)
 
     def start(parent: object) -> None:

@@ -179,9 +179,8 @@ def _examples(parts: Asked) -> None:
     """Hold that something is left of each population that the run needs, and else name the filter that left nothing."""
     recipe, data = parts.recipe, parts.data
     gated = data.populations
-    public_needed = (
-        recipe.start.mode is StartMode.PUBLIC or recipe.engine.scaling > 0 or not recipe.model.builder().pretrained
-    )
+    learns_words = not recipe.model.builder().pretrained and recipe.start.mode is not StartMode.PUBLISHED
+    public_needed = recipe.start.mode is StartMode.PUBLIC or recipe.engine.scaling > 0 or learns_words
     learnt = "corpus.private" if recipe.corpus.train_on is TrainOn.PRIVATE else "corpus.public, the half to train on"
     _left(recipe, learnt, gated.private, data.units)
     if public_needed:

@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunData:
     """All that trials of one experiment share: they differ in privacy and seeds alone."""
 
@@ -64,8 +65,12 @@ class RunData:
     tokenizer: PreTrainedTokenizerFast
     task: Task
     units: Units
-    public_units: Units
     evaluation: Sequence[Example]
+
+    @cached_property
+    def public_units(self) -> Units:
+        """Published text, an example a unit; read when it is first asked for."""
+        return build_units(self.task.examples(self.populations.public), unit=Unit.EXAMPLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +163,6 @@ def material(config: Recipe, *, moment: ConsentSnapshot | None = None) -> RunDat
         tokenizer=tokenizer,
         task=task,
         units=units,
-        public_units=build_units(task.examples(gated.public), unit=Unit.EXAMPLE),
         evaluation=evaluation,
     )
 

@@ -64,7 +64,7 @@ def test_weights_that_the_facts_do_not_name_are_refused(made: Published, tmp_pat
     round_weights(other)
     publish(tmp_path / "other", other, TOKENIZER, {"task": "chat_compose", "model": NUMBERS})
     shutil.copy(tmp_path / "other" / "model.safetensors", made.path)
-    with pytest.raises(ModelError, match="not those that its facts.json names"):
+    with pytest.raises(ModelError, match=r"not those that its facts\.json names"):
         find_published(str(made.path)).load_into(model())
     (made.path / "model.safetensors").write_bytes(b"half a file")
     with pytest.raises(ModelError, match="cannot be read"):
@@ -72,7 +72,7 @@ def test_weights_that_the_facts_do_not_name_are_refused(made: Published, tmp_pat
 
 
 def test_what_is_none_is_refused_in_one_line_that_names_those_there_are(made: Published, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="start.name=nowhere: no such starting point; expected chat_compose or"):
+    with pytest.raises(ModelError, match=r"start\.name=nowhere: no such starting point; expected chat_compose or"):
         find_published("nowhere")
     facts = json.loads((made.path / "facts.json").read_text())
     (made.path / "facts.json").write_text(json.dumps({name: facts[name] for name in facts if name != "weights"}))
