@@ -227,6 +227,8 @@ def _write(parts: Parts, outcome: RunResult, scored: Scored, facts: CardFacts, r
     )
     if record is not None:
         record.log_scores(scored.scores)
+        if outcome.result.status is RunStatus.FINISHED:
+            record.log_model(parts.recipe, scored.scores)
         record.log_samples(scored.samples)
         record.log_files(*card)
         if scored.private and parts.recipe.tracking.log_private_statistics:
