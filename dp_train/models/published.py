@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from dp_train.atomic import whole_folder
 from dp_train.errors import CheckpointError, ModelError
+from dp_train.models.spec import Architecture, ModelConfig
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerFast
 
+    from dp_train.tasks.spec import TaskConfig
+
 CARRIED = Path(__file__).parent / "carried"
 """What the package brings along, a folder a task."""
 
 _WEIGHTS, _FACTS = "model.safetensors", "facts.json"
-_ANY = {"decoder": frozenset({"positions", "dropout"}), "encoder_decoder": frozenset({"dropout"})}
-"""Numbers of a model that its weights do not depend on: a decoder's positions are rotary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,26 +51,31 @@ class Published:
 
         return load_tokenizer(self.path)
 
-    def check(self, task: str, model: Mapping[str, Any]) -> None:
-        """Hold that a recipe asks for this task and this model.
+    def differs(self, task: TaskConfig, model: ModelConfig) -> str | None:
+        """Return in words what a recipe asks for that this is not; None where it is what is asked for."""
+        made = self.facts["model"]
+        if task.name != self.facts["task"]:
+            return f"is for {self.facts['task']}; expected one for task {task.name}; give start.name"
+        if made["architecture"] != model.architecture.value:
+            return f"is of architecture {made['architecture']}; set model.architecture={made['architecture']}"
+        for name in ("layers", "width", "heads", "tied", "vocab_size"):
+            asked, value = getattr(model, name), made[name]
+            if asked != value:
+                return f"has {name}={value}; expected model.{name}={asked} as configured; set model.{name}={value}"
+        # A decoder's positions are rotary; an encoder–decoder's are a table.
+        if model.architecture is Architecture.ENCODER_DECODER and task.max_length != made["positions"]:
+            return f"has {made['positions']} positions; set task.max_length={made['positions']}"
+        return None
 
-        Args:
-          model: the numbers of the model from scratch, its `vocab_size` among them.
+    def check(self, task: TaskConfig, model: ModelConfig) -> None:
+        """Hold that a recipe asks for this task and this model.
 
         Raises:
           ModelError: it is another; which number, and what to set.
         """
-        if task != self.facts["task"]:
-            raise ModelError(
-                f"starting point {self.path.name}: is for {self.facts['task']}; expected one for task {task}; give "
-                "start.name, or start=public, which trains one here"
-            )
-        for name, value in self.facts["model"].items():
-            if name not in _ANY[model["architecture"]] and model[name] != value:
-                raise ModelError(
-                    f"starting point {self.path.name}: has {name}={value}; expected model.{name}={model[name]} as "
-                    f"configured; set model.{name}={value}, or start=public, which trains one here"
-                )
+        difference = self.differs(task, model)
+        if difference is not None:
+            raise ModelError(f"starting point {self.path.name}: {difference}, or start=public, which trains one here")
 
     def load_into(self, model: nn.Module) -> None:
         """Give `model` the published weights, in float32, in place, and declare their origin.
@@ -94,6 +100,12 @@ class Published:
                 "by dp-train pretrain"
             )
         declare_origin(model)
+
+
+def carried(task: TaskConfig, model: ModelConfig) -> bool:
+    """Return whether the package carries a starting point for this very task and model."""
+    there = (CARRIED / task.name / _FACTS).is_file()
+    return there and find_published(task.name).differs(task, model) is None
 
 
 def find_published(name: str) -> Published:

@@ -120,8 +120,7 @@ def published_start(config: Recipe) -> Published:
       ModelError: there is none, or it is of another task or model.
     """
     found = find_published(config.start.name or config.task.name)
-    numbers = {**model_spec(config).describe(), "vocab_size": config.model.vocab_size}
-    found.check(config.task.name, numbers)
+    found.check(config.task, config.model)
     return found
 
 

@@ -16,12 +16,13 @@ from dp_train.settled import settled
 class StartConfig:
     """The public starting point: a non-private run on published text, made once and kept in `cache`, or by others.
 
-    `auto` means `none` for a pretrained model, which is one, and `public` for one from scratch.
+    `auto` means `none` for a pretrained model, which is one. For one from scratch it means `published` where the
+    package carries a starting point for this task and model, and else `public`.
     """
 
     mode: StartMode
     """`public` trains a starting point on published text, `published` loads one that was trained so before, `none` has
-    none; `auto` chooses between `public` and `none` by the model."""
+    none; `auto` chooses by task and model."""
     name: str | None = None
     """Of `published`: a folder that `dp-train pretrain --to` wrote; null is the package's own for the task."""
     steps: int = 100

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from dp_train.cli.load_config import compose
 from dp_train.errors import CheckpointError, ModelError
 from dp_train.models import weights
 from dp_train.models.build import Architecture, ModelSpec, build_model
 from dp_train.models.published import Published, find_published, publish, round_weights
+from dp_train.models.spec import ModelConfig
 from dp_train.models.tokenizer import tokenizer_digest, train_tokenizer
 from dp_train.models.weights import has_known_origin, mark_tensors
+from dp_train.tasks.spec import TaskConfig
 
 TOKENIZER = train_tokenizer(["we ship the report on friday"] * 4, vocab_size=320)
 SPEC = ModelSpec(architecture=Architecture.DECODER, layers=1, width=16, heads=2, positions=64)
 NUMBERS: dict[str, Any] = {**SPEC.describe(), "vocab_size": 320}
+TASK = TaskConfig(name="chat_compose", max_length=64)
+CONFIG = ModelConfig(layers=1, width=16, heads=2, vocab_size=320)
 
 
 def model(seed: int = 0, **changes: Any) -> Any:
@@ -48,15 +54,32 @@ def test_what_is_loaded_is_what_was_rounded_and_its_origin_is_known(
 
 @pytest.mark.parametrize("change", [{"layers": 2}, {"width": 32}, {"heads": 1}, {"tied": False}, {"vocab_size": 400}])
 def test_another_model_is_refused_by_the_number_that_differs(made: Published, change: dict[str, Any]) -> None:
-    made.check("chat_compose", NUMBERS)
-    made.check("chat_compose", NUMBERS | {"positions": 500, "dropout": 0.1})  # which no weight depends on
+    made.check(TASK, CONFIG)
+    made.check(replace(TASK, max_length=500), replace(CONFIG, dropout=0.1))  # which no weight depends on
     with pytest.raises(ModelError, match=f"has {next(iter(change))}=.*set model.{next(iter(change))}="):
-        made.check("chat_compose", NUMBERS | change)
+        made.check(TASK, replace(CONFIG, **change))
 
 
-def test_another_task_is_refused(made: Published) -> None:
+def test_another_task_or_architecture_is_refused(made: Published) -> None:
     with pytest.raises(ModelError, match="is for chat_compose; expected one for task meeting_summary"):
-        made.check("meeting_summary", NUMBERS)
+        made.check(replace(TASK, name="meeting_summary"), CONFIG)
+    with pytest.raises(ModelError, match="is of architecture decoder"):
+        made.check(TASK, replace(CONFIG, architecture=Architecture.ENCODER_DECODER))
+
+
+@pytest.mark.parametrize(
+    ("words", "mode"),
+    [
+        (("model=small",), "published"),
+        (("model=tiny",), "public"),
+        (("model=small", "model.layers=2"), "public"),
+        (("model=small", "start=none"), "none"),
+        (("model=pretrained", "model.path=somewhere"), "none"),
+    ],
+)
+def test_auto_takes_what_the_package_carries_for_this_task_and_model(words: tuple[str, ...], mode: str) -> None:
+    for task in ("chat_compose", "meeting_summary"):
+        assert compose([f"task={task}", *words])[0].start.mode.value == mode
 
 
 def test_weights_that_the_facts_do_not_name_are_refused(made: Published, tmp_path: Path) -> None:
