@@ -161,6 +161,11 @@ class PrivacyPlan:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
+    def with_contributions(self, bound: int) -> PrivacyPlan:
+        """The plan with k = `bound`; above 1, where no event of both is known, without correlated noise and cap."""
+        plain: dict[str, Any] = {} if bound == 1 else dict.fromkeys(_CAP) | {"bands": 1}
+        return self.replace(max_contributions=bound, **plain)
+
     def without_privacy(self) -> PrivacyPlan:
         """The same sampling and steps with no clipping and no noise: the baseline."""
         return self.replace(clip_norm=math.inf, noise_multiplier=0.0, loss_noise_ratio=None)

@@ -44,6 +44,18 @@ def test_no_room_asks_a_plan_for_its_mechanism_by_its_fields(room: str) -> None:
         assert "max_contributions" not in set(asked(path)), path
 
 
+def test_what_draws_again_and_what_attacks_goes_by_the_laws_of_draws_and_noise() -> None:
+    for room in ("audit", "runs", "privacy"):
+        for path in sorted((PACKAGE / room).glob("*.py")):
+            assert path.name == "plan.py" or not {"bands", "max_batch_units"} & set(asked(path)), path
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=lambda plan: type(plan.mechanism).__name__)
+def test_a_bound_above_one_leaves_out_what_has_no_event_with_it(plan: PrivacyPlan) -> None:
+    assert isinstance(plan.with_contributions(4).mechanism, MultiOwner)
+    assert plan.with_contributions(1) == plan.replace(max_contributions=1)
+
+
 @pytest.mark.parametrize("kind", PLANS, ids=lambda kind: kind.__name__)
 def test_a_plan_has_the_mechanism_of_its_fields(kind: type[Mechanism]) -> None:
     plan = PLANS[kind]
