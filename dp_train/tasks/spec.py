@@ -64,6 +64,7 @@ TASKS: Register[type[TaskSpec]] = Register(
     {
         "meeting_summary": "dp_train.tasks.spec:MeetingSummarySpec",
         "chat_compose": "dp_train.tasks.spec:ChatComposeSpec",
+        "meeting_headline": "dp_train.tasks.meeting_headline:MeetingHeadlineSpec",
     },
     needs=("purpose", "metric", "kinds", "examples", "build"),
 )
