@@ -262,7 +262,7 @@ def _dpia(facts: ReportFacts) -> Document:
             for purpose in _spoken_of(facts)
         },
         "(c) risks": [
-            "a model tells what somebody said: bounded per person by (ε, δ) below; who met whom is not covered",
+            "a model tells what people said: bounded per person by (ε, δ) below; who met whom is not covered",
             "several people together are bounded by (kε, δ·(e^{kε}−1)/(e^ε−1)), which loosens with k",
             "names and patterns that redaction misses reach the model, within that bound; recall below",
             "an ε is evidence, not proof, of anonymity (EDPB opinion 28/2024)",

@@ -27,7 +27,7 @@ from torch import nn
 
 from dp_train.consent.gate import ConsentedCorpus
 from dp_train.consent.principals import PrincipalKey
-from dp_train.conversations import Example
+from dp_train.conversations import ConversationKind, Example
 from dp_train.corpora.spec import TrainOn
 from dp_train.errors import BudgetError, CheckpointError, ConfigError, DataError, ModelError, PlanError
 from dp_train.models.export import Export, has_adapters
@@ -202,8 +202,8 @@ def _left(recipe: Recipe, role: str, gated: ConsentedCorpus, kept: Units | Seque
             f"in it for {gated.purpose.value}, under the key that they were written with"
         )
     if not isinstance(kept, Units) or not kept.selection.examples_seen:
-        task = recipe.task.name
-        needs = "meetings with a summary" if task == "meeting_summary" else "messages in threads"
+        task, kinds = recipe.task.name, recipe.task.spec().kinds
+        needs = "meetings with a summary" if ConversationKind.MEETING in kinds else "messages in threads"
         raise DataError(f"{role}: what passes the gate holds no example of task={task}; expected {needs}")
     raise DataError(
         f"{role}: no example is left by the bound on contributions; raise privacy.max_contributions, or give examples "

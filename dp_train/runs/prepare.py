@@ -191,10 +191,10 @@ def evaluation_examples(config: Recipe, task: Task, scored: ConsentedCorpus | No
 
 
 def _expect_apart(people: frozenset[str], evaluation: Sequence[Example]) -> None:
-    """Hold that nobody is scored who is trained on: scores leave, and no ε covers them."""
+    """Raise DataError if a person is scored who is trained on: scores leave, and no ε covers them."""
     if any(not people.isdisjoint(example.owners) for example in evaluation):
         raise DataError(
-            "evaluation: somebody in it is trained on, too; expected other people, for no ε covers what scores tell; "
+            "evaluation: a person in it is trained on, too; expected other people, for no ε covers what scores tell; "
             "take them out of corpus.evaluation"
         )
 

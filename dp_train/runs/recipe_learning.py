@@ -68,6 +68,9 @@ class PrivacyConfig:
     """G, how many rows of one person make a unit; they share one clip."""
     bands: int = 1
     """Over how many steps the noise is correlated, see `privacy.correlation`; 1 is independent noise."""
+    epoch_steps: int | None = None
+    """n lets everyone enter exactly once in n steps, in place of sampling, so that ε rests on no secret draw; then q is
+    1 ÷ n. Dearer than sampling at small ε; with `bands` up to n cheaper where ε is near 8. null samples."""
     loss_noise_ratio: float | None = None
     """r releases a noisy training loss each step, as a part of the plan and its ε, with r times as much noise as
     gradients have: r=10 asks for 0.5 % more noise on them. null releases none."""
@@ -105,6 +108,8 @@ class PrivacyConfig:
         expect(self, "privacy.max_contributions", self.max_contributions >= 1, "at least 1")
         expect(self, "privacy.rows_per_unit", self.rows_per_unit >= 1, "at least 1")
         expect(self, "privacy.bands", self.bands >= 1, "at least 1, which is independent noise")
+        epoch = self.epoch_steps
+        expect(self, "privacy.epoch_steps", epoch is None or epoch >= 1, "at least 1, or null for sampling")
         ratio = self.loss_noise_ratio
         expect(self, "privacy.loss_noise_ratio", ratio is None or 0 < ratio < math.inf, "a number > 0, or null")
         expect(self, "privacy.loss_bound", 0 < self.loss_bound < math.inf, "a number > 0")

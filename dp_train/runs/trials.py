@@ -2,7 +2,7 @@
 
 1. `check`: every trial's data is prepared, once for all that need the same; its plan is priced already;
 2. `run_study`: all are reserved together; then each is a run like any other, of the people who agree as of now;
-3. on every way out lines that nobody began are released, and what a lost process left open is closed.
+3. on every way out lines that no trial began are released, and what a lost process left open is closed.
 """
 
 from __future__ import annotations
@@ -291,7 +291,7 @@ def _ended(study: Study, job: Job, result: RunResult, reporter: Reporter) -> boo
 def _close(study: Study, trial: Trial) -> None:
     """Close what a trial left open whose process is gone, and write down how it ended.
 
-    Its line is charged in full: nobody knows how far it came. Resuming it opens the line again and spends it once.
+    Its line is charged in full: how far it came is unknown. Resuming it opens the line again and spends it once.
     """
     state, _ = study.state_of(trial)
     folder = study.folder_of(trial)

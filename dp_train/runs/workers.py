@@ -180,7 +180,7 @@ def _loop(pipe: Connection, work: Callable[[Any], Any]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Wait until the parent is gone, and end as at its signal: nobody would take the result, or end this process."""
+    """Wait until the parent is gone, and end as at its signal: no process would take the result, or end this one."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
