@@ -249,9 +249,9 @@ class ConsentEvent:
         if not self.record_id:
             raise DataError("consent event: record_id is empty; every event needs an id of its own")
         if not 0 <= self.seq < _MOST_SEQ:
-            raise DataError("consent event: seq is no position; expected a whole number from 0 to 2⁶³ − 1")
+            raise DataError(f"consent event: seq={self.seq}; expected a position from 0 to 2⁶³ − 1")
         if not 0 <= self.notice_version < _MOST_VERSION:
-            raise DataError("consent event: notice_version is none; expected a whole number from 0 to 2³² − 1")
+            raise DataError(f"consent event: notice_version={self.notice_version}; expected 0 to 2³² − 1")
         for name in ("event_time", "recorded_time", "data_from", "data_to", "expires_at"):
             value: datetime | None = getattr(self, name)
             if value is not None and value.tzinfo is None:
