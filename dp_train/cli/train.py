@@ -10,7 +10,7 @@ from rich.console import Console
 from dp_train.cli import study as studies
 from dp_train.cli.load_config import compose, compose_from, is_sweep, without_hydra
 from dp_train.cli.plan import plan_table
-from dp_train.cli.show import ShowRun, config_tree, console, gate_table, samples, scores_table, stopped
+from dp_train.cli.show import ShowRun, config_tree, console, gate_table, samples, scores_table, show_beside, stopped
 from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.runs.consent_recheck import snapshot_to_resume
 from dp_train.runs.folder import RunFolder, read_config
@@ -80,6 +80,7 @@ def _train(
     check_recipe(config)
     parts = prepare(config, snapshot=snapshot)
     out.print(gate_table(parts.funnel))
+    show_beside(config, parts.plan, parts.data.units.selection)
     path = where.path if isinstance(where, RunFolder) else where
     check_parts(config, parts.data, [parts.plan], folder=path, tell=out.print)
     tracker = tracker_of(config)
