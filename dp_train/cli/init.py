@@ -79,7 +79,7 @@ def run(options: Namespace) -> int:
     if asks:
         rows = consent_rows(found, task, now=datetime.now(UTC))
         write_new(consent, template_text(rows), private=True, replace=options.force)
-        lines.append(f"wrote {consent}: nobody has agreed yet")
+        lines.append(f"wrote {consent}: it grants nothing yet")
     write_new(recipe, recipe_text(own, proposal, options.name), private=False, replace=options.force)
     lines.append(f"wrote {recipe}: every declared number, rounded and explained")
     print("\n".join([*lines, "", *_next(options.name, consent, asks=asks)]))
@@ -125,7 +125,7 @@ def _expect_known(consent: Path, key: PrincipalKey, people: Collection[str]) -> 
     """Say of how many people there are events.
 
     Raises:
-      ConsentError: of nobody, which is what another key looks like. DataError: the file cannot be read.
+      ConsentError: of no one, which is what another key looks like. DataError: the file cannot be read.
     """
     known = {event.pii_principal_id for event in events_of_file(consent, key)}
     answered = sum(key.pseudonym(person) in known for person in people)

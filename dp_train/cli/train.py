@@ -80,11 +80,11 @@ def _train(
     check_recipe(config)
     parts = prepare(config, snapshot=snapshot)
     out.print(gate_table(parts.funnel))
-    show_beside(config, parts.plan, parts.data.units.selection)
     path = where.path if isinstance(where, RunFolder) else where
     check_parts(config, parts.data, [parts.plan], folder=path, tell=out.print)
     tracker = tracker_of(config)
     folder = where if isinstance(where, RunFolder) else RunFolder.create(where, recipe_values(config), overrides)
+    show_beside(config, parts.plan, parts.data.units.selection)  # after what may refuse: an error is one line
     try:
         outcome = run_parts(parts, folder, tracker=tracker, reporter=ShowRun(out), overrides=overrides)
     except (SystemExit, KeyboardInterrupt):  # outside of training, which ends in order

@@ -1,6 +1,6 @@
 """How a file's own columns become the fields of a conversation: other names, columns that are kept out, constants.
 
-A column that nobody named stays an error: a misspelt "summary" that is passed over would be a summary lost.
+A column that no configuration names stays an error: a misspelt "summary" that is passed over would be a summary lost.
 """
 
 from __future__ import annotations

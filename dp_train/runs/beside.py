@@ -75,8 +75,8 @@ def _share(plan: PrivacyPlan, found: SelectionReport) -> Iterator[str]:
 
 def _delta(recipe: Recipe, plan: PrivacyPlan, found: SelectionReport) -> Iterator[str]:
     people, population = found.people_seen, recipe.trainer.population
-    told = population is not None and plan.delta >= 1 / population  # by `runs.plan.warnings`, of the declared number
-    if plan.private and plan.delta >= 1 / people and not told:
+    said = population is not None and plan.delta >= 1 / population  # by `runs.plan.warnings`, of the declared number
+    if plan.private and plan.delta >= 1 / people and not said:
         yield (
             f"privacy.delta={plan.delta:g} is not below 1 ÷ {people:,}, the people who are learnt from: releasing one "
             f"of them whole would be within the guarantee; privacy.delta={delta_for(people):g} is"

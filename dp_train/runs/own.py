@@ -128,7 +128,7 @@ def _corpus(own: Own) -> Iterator[str]:
 
 
 def consent_rows(survey: Survey, task: str, *, now: datetime) -> Iterable[dict[str, str]]:
-    """A row a person and organisation, asked for a task's purpose and answered by nobody: none of them allows anything.
+    """A row a person and organisation, for a task's purpose, without an answer yet: none of them allows anything.
 
     What has to be filled in for a yes: `event_state` and, of a person, `age_band`. What it says of the notice, and from
     when on the notice lets content be used, is for the owner of the files to put right.

@@ -1,4 +1,4 @@
-"""What files of conversations hold, before anybody is asked: people, rows, and what each bound would keep of them.
+"""What files of conversations hold, before anyone is asked: people, rows, and what each bound would keep of them.
 
 All of it is for the eyes of whoever holds the files. What may leave them is `proposal`, whose numbers are coarse.
 """
