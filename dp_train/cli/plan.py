@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from dp_train.cli.load_config import compose_from
-from dp_train.cli.show import console, table
+from dp_train.cli.show import console, show_beside, table
 from dp_train.errors import ConfigError
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.rounding import rounded_up
@@ -172,6 +172,9 @@ def run(options: Namespace) -> int:
     config, _ = compose_from(options)
     plan = make_plan(config)
     found = () if options.without_people else bounds_of(config, plan)
+    for choice in found:
+        if choice.max_contributions == plan.max_contributions or len(found) == 1:
+            show_beside(config, plan, choice.selection)
     if options.picture:
         if not found:
             raise ConfigError("plan: --picture draws what k keeps of people's examples; leave --without-people out")

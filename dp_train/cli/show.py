@@ -14,11 +14,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from dp_train.runs.beside import warnings_beside
 from dp_train.runs.folder import plain
 from dp_train.tracking.provenance import public_config
 
 if TYPE_CHECKING:
     from dp_train.consent.gate import GateReport
+    from dp_train.privacy.plan import PrivacyPlan
+    from dp_train.privacy.units import SelectionReport
+    from dp_train.runs.recipe import Recipe
     from dp_train.runs.result import RunResult
     from dp_train.tasks.base import Sample
     from dp_train.training.callbacks import Callback
@@ -50,6 +54,12 @@ class ShowRun:
         from dp_train.tracking.progress import ShowProgress
 
         return [ShowProgress(title, self._out)]
+
+
+def show_beside(recipe: Recipe, plan: PrivacyPlan, found: SelectionReport) -> None:
+    """Print what is far from what the files hold, on the error stream: it holds counts, and belongs in no log."""
+    for line in warnings_beside(recipe, plan, found):
+        print(line, file=sys.stderr)
 
 
 def stopped(outcome: RunResult, out: Console) -> SystemExit:

@@ -33,8 +33,9 @@ from typing import Any
 
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Corpus, Turn
 from dp_train.corpora.adapters.chat import Message, Threading, without_quotes
+from dp_train.corpora.files import Files
 from dp_train.corpora.readers import FileCorpus
-from dp_train.corpora.spec import ChatConfig, Files
+from dp_train.corpora.spec import ChatConfig
 from dp_train.errors import DataError
 
 _SAID = (None, "thread_broadcast", "me_message", "file_share")

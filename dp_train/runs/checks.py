@@ -117,14 +117,14 @@ def _device(recipe: Recipe) -> None:
 
 def _paths(recipe: Recipe) -> None:
     corpus, consent = recipe.corpus, recipe.consent
-    files = {
-        "corpus.private": corpus.private if corpus.train_on is TrainOn.PRIVATE else None,
-        "corpus.public": corpus.public,
-        "corpus.evaluation": corpus.evaluation,
-        "consent.events": consent.events,
-        "consent.directory": consent.directory,
-    }
-    for key, name in files.items():
+    files = [
+        *(("corpus.private" if name == corpus.private else "corpus.more", name) for name in corpus.learnt),
+        ("corpus.public", corpus.public),
+        ("corpus.evaluation", corpus.evaluation),
+        ("consent.events", consent.events),
+        ("consent.directory", consent.directory),
+    ]
+    for key, name in files:
         if name is not None and not os.access(name, os.R_OK):
             trouble = "Permission denied" if Path(name).exists() else "No such file or directory"
             raise DataError(f"{key}: {Path(name).name}: {trouble}; expected a file that can be read")

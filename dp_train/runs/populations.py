@@ -27,7 +27,8 @@ from dp_train.consent.withdrawal import withdrawals
 from dp_train.conversations import Conversation, Corpus
 from dp_train.corpora.adapters.benchmark import RULES as BENCHMARK_RULES
 from dp_train.corpora.adapters.benchmark import BenchmarkCorpus
-from dp_train.corpora.spec import EVALUATION, PRIVATE, PUBLIC, TrainOn
+from dp_train.corpora.files import EVALUATION, PRIVATE, PUBLIC
+from dp_train.corpora.spec import TrainOn
 from dp_train.corpora.synthetic import HISTORY_END, SyntheticCorpus
 from dp_train.corpora.synthetic import RULES as SYNTHETIC_RULES
 from dp_train.errors import ConfigError, ConsentError
@@ -363,8 +364,19 @@ def principal_key(config: Recipe) -> PrincipalKey:
       ConsentError: it is missing, and the store holds runs on people that a key named.
     """
     path = key_path(config.consent.key)
-    if config.consent.events is None and not path.exists():
-        if places(store_url(config)):
+    if config.consent.events is None:
+        return made_key(path, store_url(config))
+    return PrincipalKey.load(path)
+
+
+def made_key(path: Path, url: str) -> PrincipalKey:
+    """The key in a file; a new one where there is no file, and the store at `url` holds no run on people.
+
+    Raises:
+      ConsentError: it is missing and there is such a run, or the file is no key. ConfigError: it cannot be written.
+    """
+    if not path.exists():
+        if places(url):
             raise ConsentError(
                 f"principal key {path}: is missing, and the store holds runs on people whom a key named; restore it, "
                 f"name it as consent.key, or make another on purpose: dp-train consent key {path}"
