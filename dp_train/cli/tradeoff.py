@@ -22,9 +22,9 @@ from dp_train.runs.plan import warnings
 from dp_train.runs.recipe import Recipe, recipe_values
 
 if TYPE_CHECKING:
-    from dp_train.cli.frontier import StudyReport
     from dp_train.runs.result import RunResult
     from dp_train.runs.study import Study, Trial
+    from dp_train.runs.study_report import StudyReport
     from dp_train.runs.trials import SharedData
     from dp_train.tracking.run import TrackedRun
 
@@ -69,7 +69,7 @@ def run_tasks(
 
 def go(study: Study, out: Console, shared: SharedData | None = None) -> int:
     """Run what is left of a trade-off, and report all of it."""
-    from dp_train.cli.frontier import draw, own_claims, show_address, show_reports, write_table
+    from dp_train.cli.frontier import draw, note_on_cards, own_claims, show_address, show_reports, write_table
     from dp_train.runs.result import RESULT
     from dp_train.runs.study import Kind
     from dp_train.runs.tracker import open_store
@@ -98,6 +98,7 @@ def go(study: Study, out: Console, shared: SharedData | None = None) -> int:
             ]
             reports.append(starts[task].report(recipe, outcomes))
         claims = [*own_claims(reports), *studies.claims(study)]
+        note_on_cards(reports, parent is not None)
         figure = draw(reports, path / "frontier", parent)
         write_table(reports, claims, study.folder, study.command, figure, parent)
         show_reports(reports, claims, out)
@@ -147,7 +148,7 @@ class _Start:
         return cls(task.metric, task.higher_is_better, scores.get(task.metric), primary)
 
     def report(self, recipe: Recipe, outcomes: Sequence[RunResult]) -> StudyReport:
-        from dp_train.cli.frontier import StudyReport
+        from dp_train.runs.study_report import StudyReport
 
         return StudyReport(
             config=recipe,

@@ -15,7 +15,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +37,7 @@ from dp_train.models.weights import declare_origin
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.tables import UnitTables
 from dp_train.privacy.units import Units, build_units
+from dp_train.runs.evaluation import evaluation_examples
 from dp_train.runs.names import DeviceName, NoiseSourceName, PrecisionName, PrivacyMode, StartMode
 from dp_train.runs.plan import make_plan
 from dp_train.runs.populations import Populations, populations, refuse_the_past
@@ -72,6 +72,9 @@ class RunData:
     units: Units
     public_units: Units
     evaluation: Sequence[Example]
+    """Of people who are reported."""
+    tuning: Sequence[Example]
+    """Of people on whom settings are chosen; the same as `evaluation` where the recipe says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,15 +146,17 @@ def material(config: Recipe, *, moment: ConsentSnapshot | None = None) -> RunDat
         rows_per_unit=privacy.rows_per_unit,
         tables=unit_tables(config, task, tokenizer),
     )
-    evaluation = evaluation_examples(config, task, gated)
-    _expect_apart(units.people, evaluation)
+    public_units = build_units(task.examples(gated.public), unit=Unit.EXAMPLE)
+    scored = evaluation_examples(config, task, gated, public=public_units)
+    _expect_apart(units.people, (*scored.reported, *scored.tuning))
     return RunData(
         populations=gated,
         tokenizer=tokenizer,
         task=task,
         units=units,
-        public_units=build_units(task.examples(gated.public), unit=Unit.EXAMPLE),
-        evaluation=evaluation,
+        public_units=public_units,
+        evaluation=scored.reported,
+        tuning=scored.tuning,
     )
 
 
@@ -170,13 +175,6 @@ def unit_tables(config: Recipe, task: Task, tokenizer: PreTrainedTokenizerFast) 
     if code is not None:  # under the same name it may encode otherwise tomorrow
         facts |= {"code": code, "options": json.dumps(dict(config.task.options), sort_keys=True, default=str)}
     return UnitTables(config.corpus.tables, encode=task.encode, facts=facts)
-
-
-def evaluation_examples(config: Recipe, task: Task, gated: Populations) -> tuple[Example, ...]:
-    """The first examples of the evaluation population; none where there is no file of it."""
-    if gated.evaluation is None:
-        return ()
-    return tuple(islice(task.examples(gated.evaluation), config.evaluation.examples))
 
 
 def _expect_apart(people: frozenset[str], evaluation: Sequence[Example]) -> None:
@@ -308,7 +306,7 @@ def make_trainer(
         method=Method(
             engine=config.engine.engine(),
             clipping=config.engine.clipping,
-            packing=_packing(config, task, Packing.WITHIN_UNITS),
+            packing=_packing(config, task, Packing.ACROSS_UNITS if trainer.shuffle else Packing.WITHIN_UNITS),
             schedule=make_schedule(config.optimizer),
             average=trainer.average,
             scaling=scaling,
