@@ -6,6 +6,7 @@ store.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,9 +64,8 @@ def funnel(recipe: Recipe, plan: PrivacyPlan, report: GateReport, selection: Sel
 
 def drawn_once(plan: PrivacyPlan) -> float:
     """Probability with which a unit enters at least one step: 1 − (1 − b·q)^(T ÷ b), of b groups that take turns."""
-    turns = plan.steps / plan.bands
-    rate: float = min(1.0, plan.bands * plan.sample_rate)
-    return 1.0 - (1.0 - rate) ** turns
+    rate = min(1.0, plan.bands * plan.sample_rate)
+    return 1.0 - math.pow(1.0 - rate, plan.steps / plan.bands)
 
 
 def lines(stages: Sequence[Stage]) -> list[tuple[str, str, str, str]]:
