@@ -7,7 +7,7 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from dp_train.privacy.monitor import RunMonitor
 from dp_train.privacy.sampling import Sampler
 from dp_train.privacy.units import Units
 from dp_train.training.averaging import WeightAverage
-from dp_train.training.callbacks import Result, RunStart, RunStatus
+from dp_train.training.callbacks import Result, RunStart, RunStatus, StepEnd
 from dp_train.training.charge import Charge
 from dp_train.training.checkpoint import TrainState
 from dp_train.training.identity import Identity, identify
@@ -41,6 +41,8 @@ from dp_train.training.public_probe import try_engine
 from dp_train.training.seeds import Seeds
 from dp_train.training.twin import twin_of
 from dp_train.training.watch import RunWatch
+
+_STEP = [one.name for one in fields(StepEnd)]
 
 
 @dataclass(kw_only=True)
@@ -56,6 +58,7 @@ class RunState:
       step: how many steps are done. finished: whether that was all of them, in an earlier process.
       tried: whether its engine was tried on the model before it took a step, in this process or an earlier one.
       observers: called in order, after the release and after the optimizer's step.
+      history: what callbacks heard of each step.
       watch: looks at what enters and what leaves, from outside the engine; there once `build_engine` was called.
     """
 
@@ -80,6 +83,7 @@ class RunState:
     finished: bool = False
     tried: bool = False
     observers: list[Observer] = field(default_factory=list)
+    history: list[StepEnd] = field(default_factory=list)
 
     watch: RunWatch = field(init=False)
 
@@ -237,6 +241,7 @@ class RunState:
             checkpoint=execution.checkpoint.path if execution.checkpoint else None,
             stopped_by=stopped_by,
             identity=self.name,
+            history=tuple(self.history),
         )
 
     def save(self) -> None:
@@ -259,6 +264,7 @@ class RunState:
                 start_marks=sorted(self.start_names),
                 known_start=self.known_start,
                 tried=self.tried,
+                history=[astuple(step) for step in self.history],
                 finished=finished,
                 average=None if finished or self.average is None else self.average.state_dict(),
                 scaling=None if finished or scaling is None else scaling.state_dict(),
@@ -325,6 +331,7 @@ def open_run(setup: Setup, units: Units, charge: Charge, seeds: Seeds | None) ->
         resumed=saved is not None,
         finished=saved is not None and saved.finished,
         tried=saved is not None and saved.tried,
+        history=[] if saved is None else [StepEnd(**dict(zip(_STEP, values, strict=True))) for values in saved.history],
     )
     charge.note_steps(state.step)
     if setup.execution.self_check and setup.plan.private and not state.finished:
