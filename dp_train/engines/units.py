@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from dp_train.engines.base import Clipping, MicroBatch, StepRecord
-from dp_train.engines.noise import NoiseSource
+from dp_train.engines.noise import NoiseSource, add_in_parts
 from dp_train.engines.noise_probe import NoiseWatch, released_sample
+from dp_train.engines.parts import shares
 from dp_train.engines.scaling import Scaling
 from dp_train.errors import ModelError
 from dp_train.privacy.plan import PrivacyPlan
@@ -219,7 +219,8 @@ class StepSum:
         seen = released = None
         if self._noise is not None and noise_std > 0:
             look = self._watch.before(totals)
-            self._add_noise(self._noise, totals, noise_std, step)
+            (whole,) = shares([total.numel() for total in totals], 1)
+            add_in_parts(self._noise, totals, whole, noise_std, step=step)
             seen = self._watch.after(totals, look, noise_std)
             divisor = float(self._plan.expected_units)
             released = released_sample(self.parameters, totals, look, scales=scales, divisor=divisor)
@@ -257,10 +258,3 @@ class StepSum:
         total = torch.tensor([tally.cut_loss_sum], dtype=torch.float32)
         self._noise.add(total, std, step=step, index=len(self.parameters))  # a stream of its own, after the tensors'
         return float(total) / self._plan.expected_units
-
-    def _add_noise(self, noise: NoiseSource, totals: Sequence[Tensor], std: float, step: int) -> None:
-        """A thread a core: a tensor's noise has a stream of its own, so the order does not matter."""
-        largest_first = sorted(range(len(totals)), key=lambda index: -totals[index].numel())
-        with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as threads:
-            for _ in threads.map(lambda index: noise.add(totals[index], std, step=step, index=index), largest_first):
-                pass  # an error in a thread is raised here
