@@ -22,6 +22,7 @@ from dp_train.engines.base import StepRecord
 from dp_train.engines.noise import NoiseSource
 from dp_train.engines.noise_probe import ReleasedSample
 from dp_train.engines.parts import BLOCK, Part, shares
+from dp_train.engines.ranks import ALONE, Ranks
 
 Notice = Callable[[str], None]
 """Takes the reason why an ε is withheld."""
@@ -84,16 +85,24 @@ class LeavingWatch:
     Args:
       optimizer: the user's own, before its first step here. It gets two hooks until `detach`.
       rates: the planned factor on the learning rate of each step, evaluated before anything private is read.
-      releases_curve: whether the plan releases a noisy loss, which draws noise of its own.
+      releases_curve: whether the plan releases a noisy loss, which draws noise of its own, in the first process.
       notice: takes each finding.
+      ranks: the processes that share the noise; each watches its own of it, and all of the rest.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, *, rates: Sequence[float], releases_curve: bool, notice: Notice
+        self,
+        optimizer: torch.optim.Optimizer,
+        *,
+        rates: Sequence[float],
+        releases_curve: bool,
+        notice: Notice,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._optimizer = optimizer
         self._planned = tuple(rates)
-        self._extra = int(releases_curve)
+        self._extra = int(releases_curve and ranks.first)
+        self._ranks = ranks
         self._notice = notice
         self._groups = [
             {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
@@ -145,10 +154,10 @@ class LeavingWatch:
             hook.remove()
 
     def _planned_parts(self, sample: ReleasedSample) -> list[Part]:
-        """What noise is drawn for in a step: each element once, and the sum of losses where it is released."""
+        """What this process draws noise for in a step: its share, and the sum of losses where it is released."""
         sizes = [parameter.numel() for parameter in sample.parameters]
-        (whole,) = shares(sizes, 1)
-        return [*whole, *(Part(len(sizes), 0, 1) for _ in range(self._extra))]
+        share = shares(sizes, self._ranks.size)[self._ranks.rank]
+        return [*share, *(Part(len(sizes), 0, 1) for _ in range(self._extra))]
 
     def _before_step(self, *_: object) -> None:
         self._stepped += 1

@@ -96,7 +96,9 @@ def starting_point(
         plan,
         optimizer=optimizer,
         method=Method(schedule=schedule, packing=packing),
-        execution=Execution(callbacks=callbacks, microbatch_rows=microbatch_rows, microbatch_tokens=microbatch_tokens),
+        execution=Execution(
+            callbacks=callbacks, microbatch_rows=microbatch_rows, microbatch_tokens=microbatch_tokens, together=False
+        ),
     ).fit(units, seeds=Seeds.fixed_for_test(0))
     if result.stopped_by is not None:
         signal.raise_signal(result.stopped_by)  # what the caller does with a signal is the caller's
