@@ -54,6 +54,7 @@ def plan_table(plan: PrivacyPlan) -> Table:
         ("expected units B a step", f"{plan.expected_units}"),
         ("sample rate q", f"{plan.sample_rate:.6g}"),
     ]
+    rows.append(("units of a step", plan.mechanism.sampler.described))
     if plan.max_batch_units is not None:
         rows.append(("most units of a step", f"{plan.max_batch_units}"))
     if plan.private:

@@ -52,6 +52,13 @@ def _tradeoff(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _pretrain(parser: argparse.ArgumentParser) -> None:
+    take_stored(parser)
+    parser.add_argument(
+        "--to", metavar="FOLDER", required=True, help="new folder of the starting point, which start.name can take"
+    )
+
+
 def _json_too(parser: argparse.ArgumentParser) -> None:
     take_stored(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -172,6 +179,12 @@ RUN_VERBS: dict[str, Verb] = {
         module="tradeoff",
         options=_tradeoff,
         example="dp-train tradeoff experiments=summary/quickstart tradeoff.epsilons=[1,2,4,8] tradeoff.repeats=3",
+    ),
+    "pretrain": Verb(
+        summary="train a starting point on published text alone, for start=published; goes on where it was ended",
+        module="pretrain",
+        options=_pretrain,
+        example="dp-train pretrain experiments=compose/quickstart start=public start.steps=4000 --to my_start",
     ),
     "demo": Verb(
         summary="both quickstart trade-offs, what `make demo` runs",

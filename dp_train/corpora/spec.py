@@ -8,7 +8,7 @@ except for the embedded corpus, whose people are invented, and for public corpor
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -214,11 +214,13 @@ class CorpusConfig:
         Raises:
           DataError: a folder does not hold the corpus.
         """
-        found = dict(self.spec().corpora(kinds))
+        public_alone = self.train_on is TrainOn.PUBLIC
+        chosen = replace(self, private=None) if public_alone and self.private is not None else self
+        found = dict(chosen.spec().corpora(kinds))
         if self.evaluation_source is not None:
             found.pop(EVALUATION, None)
             found |= DialogSumSpec(folder=self.evaluation_folder).corpora(kinds)
-        if self.train_on is TrainOn.PUBLIC:
+        if public_alone:
             found.pop(PRIVATE, None)
         if PUBLIC not in found:
             found = {PUBLIC: fill(Embedded, self, "corpus", options={}).corpora(kinds)[PUBLIC], **found}

@@ -22,7 +22,8 @@ from dp_train.errors import DataError
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units, build_units
 from dp_train.runs.populations import anonymizer_of, directory_of, policy_of, snapshot_of
-from dp_train.runs.prepare import Parts, make_model, make_scaling, make_trainer
+from dp_train.runs.prepare import Parts, make_scaling, make_trainer
+from dp_train.runs.starting import make_model
 from dp_train.training.callbacks import Callback
 from dp_train.training.trainer import Trainer
 

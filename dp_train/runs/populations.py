@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -73,16 +73,8 @@ def populations(config: Recipe, moment: ConsentSnapshot | None = None) -> Popula
     Raises:
       DataError, ConsentError: a file cannot be read, or a key is missing.
     """
-    corpora = _corpora(config)
     decided = moment or snapshot(config)
-    anonymizer, directory = anonymizer_of(config), directory_of(config)
-
-    def consented(name: str, purpose: Purpose, part: int | None = None) -> ConsentedCorpus:
-        corpus = corpora[name] if part is None else _Part(corpora[name], part)
-        return gate(corpus, snapshot_of(config, name, decided), policy_of(config, purpose), directory=directory).redact(
-            anonymizer
-        )
-
+    consented = _gate_of(config, decided)
     if config.corpus.train_on is TrainOn.PUBLIC:
         learnt, public = (consented(PUBLIC, Purpose.PUBLISH, part) for part in (0, 1))
     else:
@@ -90,9 +82,34 @@ def populations(config: Recipe, moment: ConsentSnapshot | None = None) -> Popula
     return Populations(
         private=learnt,
         public=public,
-        evaluation=consented(EVALUATION, Purpose.PUBLISH) if EVALUATION in corpora else None,
+        evaluation=consented(EVALUATION, Purpose.PUBLISH) if EVALUATION in _corpora(config) else None,
         decided=decided,
     )
+
+
+def published_text(config: Recipe) -> tuple[ConsentedCorpus, ConsentedCorpus | None]:
+    """Gate and anonymise the published text, all of it, and what is scored on; nothing private is opened.
+
+    Raises:
+      DataError, ConsentError: a file cannot be read, or a key is missing.
+    """
+    config = replace(config, corpus=replace(config.corpus, train_on=TrainOn.PUBLIC))
+    consented = _gate_of(config, snapshot(config))
+    scored = consented(EVALUATION, Purpose.PUBLISH) if EVALUATION in _corpora(config) else None
+    return consented(PUBLIC, Purpose.PUBLISH), scored
+
+
+def _gate_of(config: Recipe, decided: ConsentSnapshot) -> Callable[..., ConsentedCorpus]:
+    """Return what gates and anonymises a population, by name and purpose, or one half of it."""
+    corpora, anonymizer, directory = _corpora(config), anonymizer_of(config), directory_of(config)
+
+    def consented(name: str, purpose: Purpose, part: int | None = None) -> ConsentedCorpus:
+        corpus = corpora[name] if part is None else _Part(corpora[name], part)
+        return gate(corpus, snapshot_of(config, name, decided), policy_of(config, purpose), directory=directory).redact(
+            anonymizer
+        )
+
+    return consented
 
 
 @dataclass(frozen=True, slots=True)
