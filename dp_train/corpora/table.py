@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from dp_train.conversations import Conversation
-from dp_train.corpora.columns import Columns
+from dp_train.corpora.columns import CONSTANTS, Columns
 from dp_train.corpora.rows import from_row
 from dp_train.errors import DataError
 
@@ -114,7 +114,11 @@ def _header(file: str, record: list[str], columns: Columns) -> list[str | None]:
     names = [name for name in header if name is not None]
     for name in REQUIRED:
         if name not in names and name not in columns.constants:
-            raise DataError(f"{file}: column {name} is missing; expected {', '.join(REQUIRED)}, or names for them")
+            alike = f", or the same in all rows by --constant {name}=VALUE" if name in CONSTANTS else ""
+            raise DataError(
+                f"{file}: column {name} is missing; expected {', '.join(REQUIRED)}, or what the file calls them by "
+                f"--column {name}=NAME of dp-train init (corpus.columns){alike}"
+            )
     unknown = sum(name not in COLUMNS for name in names)
     if unknown:
         raise DataError(f"{file}: {unknown} unknown column(s); expected some of {', '.join(COLUMNS)}")
