@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from dp_train.cli.load_config import compose_from
-from dp_train.cli.show import console, show_beside, table
+from dp_train.cli.show import console, show_beside, show_funnel, table
 from dp_train.errors import ConfigError
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.rounding import rounded_up
@@ -81,12 +81,18 @@ def plan_table(plan: PrivacyPlan) -> Table:
 
 
 def bounds_of(config: Recipe, plan: PrivacyPlan) -> tuple[Choice, ...]:
-    """What each k keeps of the consented examples, and its σ at the ε asked (or its ε at the σ given)."""
+    """What each k keeps of the consented examples, and its σ at the ε asked (or its ε at the σ given).
+
+    What becomes of consented words on the way there goes to stderr.
+    """
     from dp_train.privacy.contribution_tradeoff import choices
     from dp_train.runs.populations import consented_examples
 
-    ks = sorted({*_BOUNDS, plan.max_contributions})
-    return choices(consented_examples(config), plan, ks, epsilon=config.privacy.epsilon)
+    ks, examples = sorted({*_BOUNDS, plan.max_contributions}), consented_examples(config)
+    found = choices(examples, plan, ks, epsilon=config.privacy.epsilon)
+    here = next((choice for choice in found if choice.max_contributions == plan.max_contributions), found[0])
+    show_funnel(config, plan, examples.report, here.selection)
+    return found
 
 
 def choices_table(found: Sequence[Choice]) -> Table:

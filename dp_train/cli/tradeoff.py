@@ -25,10 +25,10 @@ from dp_train.runs.recipe import Recipe, recipe_values
 _PEOPLE = "people, consent and checks"
 
 if TYPE_CHECKING:
-    from dp_train.cli.frontier import StudyReport
     from dp_train.runs.prepare import Parts
     from dp_train.runs.result import RunResult
     from dp_train.runs.study import Study, Trial
+    from dp_train.runs.study_report import StudyReport
     from dp_train.runs.trials import SharedData
     from dp_train.tracking.run import TrackedRun
 
@@ -77,7 +77,7 @@ def go(study: Study, out: Console, begun: tuple[SharedData, Phases] | None = Non
     Args:
       begun: of trials that were all checked just now.
     """
-    from dp_train.cli.frontier import draw, own_claims, show_address, show_reports, write_table
+    from dp_train.cli.frontier import draw, note_on_cards, own_claims, show_address, show_reports, write_table
     from dp_train.runs.result import RESULT
     from dp_train.runs.study import Kind
     from dp_train.runs.tracker import open_store
@@ -114,6 +114,7 @@ def go(study: Study, out: Console, begun: tuple[SharedData, Phases] | None = Non
             ]
             reports.append(starts[task].report(recipe, outcomes))
         claims = [*own_claims(reports), *studies.claims(study)]
+        note_on_cards(reports, parent is not None)
         figure = draw(reports, path / "frontier", parent)
         write_table(reports, claims, study.folder, study.command, figure, parent)
         show_reports(reports, claims, out)
@@ -165,7 +166,7 @@ class _Start:
         self._baselines = {name: found[task.metric] for name, found in baselines.items()}
 
     def report(self, recipe: Recipe, outcomes: Sequence[RunResult]) -> StudyReport:
-        from dp_train.cli.frontier import StudyReport
+        from dp_train.runs.study_report import StudyReport
 
         return StudyReport(
             config=recipe,

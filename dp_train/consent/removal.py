@@ -29,6 +29,7 @@ _SILENT = frozenset(
         Reason.OUTSIDE_DATA_WINDOW,
         Reason.PROCESSING_NOT_COVERED,
         Reason.ORGANISATION_DENIES,
+        Reason.ORGANISATION_OUTSIDE_DATA_WINDOW,
         Reason.MINOR_WITHOUT_GUARDIAN,
         Reason.AGE_UNKNOWN,
         Reason.GUEST,
@@ -40,11 +41,20 @@ _SILENT = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """What passed of a conversation, None for nothing, how many turns did not, and how often each reason denied."""
+    """What passed of a conversation, None for nothing; why each other turn did not; how often each reason denied.
+
+    `removed` counts each turn once, under the first of these reasons: that of its author's answer; another person's
+    no (OTHER_PERSON_DENIES); that too much else was gone (TOO_MUCH_REMOVED).
+    """
 
     conversation: Conversation | None
-    turns_removed: int
+    removed: Mapping[Reason, int]
     denials: Mapping[Reason, int]
+
+    @property
+    def turns_removed(self) -> int:
+        """How many turns did not pass, or passed empty."""
+        return sum(self.removed.values())
 
 
 class _Answers:
@@ -69,6 +79,11 @@ class _Answers:
         """Whether the person said no to one of the kinds: not merely has not said yes."""
         return any(self.reason(person_id, kind) not in _SILENT for kind in kinds)
 
+    def removed(self, turns: Iterable[Turn], *, otherwise: Reason) -> Counter[Reason]:
+        """Why each of these turns went: its author's answer, or `otherwise` where the author agreed."""
+        reasons = (self.reason(turn.person_id, turn.kind) for turn in turns)
+        return Counter(otherwise if reason is Reason.GRANTED else reason for reason in reasons)
+
     def denials(self, asked: Iterable[tuple[str, ContentKind]]) -> list[Reason]:
         """The reasons of those who do not agree."""
         reasons = [self.reason(person_id, kind) for person_id, kind in asked]
@@ -91,21 +106,23 @@ def ask_everyone(
     if not asked:
         denials[Reason.MALFORMED] += 1
     if denials:
-        return Passage(conversation=None, turns_removed=len(conversation.turns), denials=denials)
+        removed = answers.removed(conversation.turns, otherwise=Reason.OTHER_PERSON_DENIES)
+        return Passage(conversation=None, removed=removed, denials=denials)
     texts = [turn.text for turn in conversation.turns] + [conversation.summary or ""]
     kinds = frozenset(kind for _, kind in asked)
     refused = {person: name for person, name in conversation.roster.items() if answers.refuses(person, kinds)}
     spoken_about = _Named(NameIndex(refused) if refused else None, directory, answers, kinds)
     mentioned = {person for turn in conversation.turns for person in turn.mentions}
     if not any(answers.refuses(person, kinds) for person in mentioned) and not any(map(spoken_about, texts)):
-        return Passage(conversation=conversation, turns_removed=0, denials={})
+        return Passage(conversation=conversation, removed={}, denials={})
+    emptied = sum(bool(turn.text) for turn in conversation.turns)
     return Passage(
         conversation=dataclasses.replace(
             conversation,
             turns=tuple(map(_withheld, conversation.turns)),
             summary=None if conversation.summary is None else "",
         ),
-        turns_removed=sum(bool(turn.text) for turn in conversation.turns),
+        removed={Reason.OTHER_PERSON_DENIES: emptied} if emptied else {},
         denials={Reason.OTHER_PERSON_DENIES: 1},
     )
 
@@ -117,12 +134,14 @@ def admit(
     max_removed_share: float,
     *,
     directory: FullNames | None = None,
+    own_words: bool = False,
 ) -> Passage:
     """The conversation without what belongs to, repeats, or names a person who did not agree.
 
     **Left out**, by the graph alone (see `gate`): turns of who did not agree to the kind of the turn, and turns that
     quote, by their `quotes` link, one that is left out. Nothing passes when that is more than `max_removed_share` of
-    the turns, or all. The links of what stays are renumbered; a reply to a turn that is left out loses its link.
+    the turns, or all; with `own_words`, where rows will hold their author's words alone, when it is all. The links of
+    what stays are renumbered; a reply to a turn that is left out loses its link.
 
     **Withheld**, for what they say (they stay in their place, empty):
 
@@ -139,7 +158,7 @@ def admit(
     """
     answers = _Answers(conversation, snapshot, purpose)
     if conversation.turns and directory is None and _nobody_denies(conversation, answers):
-        return Passage(conversation=conversation, turns_removed=0, denials={})
+        return Passage(conversation=conversation, removed={}, denials={})
     turns = conversation.turns
     asked = dict.fromkeys((turn.person_id, turn.kind) for turn in turns)
     denials: Counter[Reason] = Counter(answers.denials(asked))
@@ -150,14 +169,20 @@ def admit(
                 denials[Reason.OTHER_PERSON_DENIES] += 1
             else:
                 places[index] = len(places)
-    if not places or len(turns) - len(places) > max_removed_share * len(turns):
+    gone = [turn for index, turn in enumerate(turns) if index not in places]
+    removed = answers.removed(gone, otherwise=Reason.OTHER_PERSON_DENIES)
+    if not places or (not own_words and len(gone) > max_removed_share * len(turns)):
         denials[Reason.TOO_MUCH_REMOVED if turns else Reason.MALFORMED] += 1
-        return Passage(conversation=None, turns_removed=len(turns), denials=denials)
-    withheld = _to_withhold(conversation, places, answers, max_removed_share, directory)
+        removed[Reason.TOO_MUCH_REMOVED] += len(places)
+        return Passage(conversation=None, removed=+removed, denials=denials)
+    found = _to_withhold(conversation, places, answers, directory)
+    withheld = _with_quotes(conversation, places, _with_much(conversation, places, found, max_removed_share))
     denials[Reason.OTHER_PERSON_DENIES] += len(withheld)
+    removed[Reason.OTHER_PERSON_DENIES] += len(found)
+    removed[Reason.TOO_MUCH_REMOVED] += len(withheld) - len(found)
     return Passage(
         conversation=_rest(conversation, places, withheld, answers),
-        turns_removed=len(turns) - len(places) + len(withheld),
+        removed=+removed,
         denials=+denials,
     )
 
@@ -166,13 +191,13 @@ def _to_withhold(
     conversation: Conversation,
     places: Mapping[int, int],
     answers: _Answers,
-    max_removed_share: float,
     directory: FullNames | None,
 ) -> set[int]:
-    """Indices of the turns that stay and may say nothing.
+    """Indices of the turns that stay and may say nothing, for what they say themselves.
 
-    Guarantee: whether a turn is among them depends on its author's own turns, on turns of people who did not agree, on
-    the graph, and, for a turn with a `quotes` link, on those whom it quotes, who own it.
+    Guarantee, `_with_much` and `_with_quotes` included: whether a turn is among them depends on its author's own turns,
+    on turns of people who did not agree, on the graph, and, for a turn with a `quotes` link, on those whom it quotes,
+    who own it.
     """
     named: dict[ContentKind, _Named] = {}
     echoes, questions = Echoes(), set()
@@ -199,7 +224,7 @@ def _to_withhold(
             or (answers_other and names.roster and says_of_nobody(turn.text))
         ):
             found.add(index)
-    return _with_quotes(conversation, places, _with_much(conversation, places, found, max_removed_share))
+    return found
 
 
 def _with_much(conversation: Conversation, places: Mapping[int, int], found: set[int], share: float) -> set[int]:

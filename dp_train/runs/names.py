@@ -28,6 +28,15 @@ class NoiseSourceName(Word):
     SECURE = "secure"
 
 
+class TuneOn(Word):
+    """Whose texts settings are chosen on: people of the evaluation population who are not reported (`split`), published
+    text (`public`), or the very people who are reported (`reported`)."""
+
+    SPLIT = "split"
+    PUBLIC = "public"
+    REPORTED = "reported"
+
+
 class TrackerName(Word):
     """Where runs are recorded."""
 

@@ -195,7 +195,8 @@ def asked(config: Recipe) -> Iterator[tuple[Corpus, ConsentPolicy]]:
 
 def policy_of(config: Recipe, purpose: Purpose) -> ConsentPolicy:
     """How the gate treats conversations for a purpose."""
-    return ConsentPolicy(purpose=purpose, max_removed_share=config.consent.max_removed_share)
+    share, own_words = config.consent.max_removed_share, config.task.own_words
+    return ConsentPolicy(purpose=purpose, max_removed_share=share, own_words=own_words)
 
 
 def in_store(config: Recipe, corpus: Corpus) -> bool:

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from itertools import islice
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,7 @@ from dp_train.models.tokenizer import public_texts, tokenizer_digest
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.tables import UnitTables
 from dp_train.privacy.units import Units, build_units
+from dp_train.runs.evaluation import evaluation_examples
 from dp_train.runs.names import DeviceName, NoiseSourceName, PrecisionName, PrivacyMode, StartMode
 from dp_train.runs.plan import make_plan
 from dp_train.runs.populations import Populations, populations, refuse_the_past
@@ -66,11 +66,17 @@ class RunData:
     task: Task
     units: Units
     evaluation: Sequence[Example]
+    """Of people who are reported."""
+    tuning: Sequence[Example]
+    """Of people on whom settings are chosen; the same as `evaluation` where the recipe says so."""
 
-    @cached_property
+    published: Callable[[], Units]
+    """Reads the published text, an example a unit, when it is first called."""
+
+    @property
     def public_units(self) -> Units:
-        """Published text, an example a unit; read when it is first asked for."""
-        return build_units(self.task.examples(self.populations.public), unit=Unit.EXAMPLE)
+        """Published text, an example a unit."""
+        return self.published()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,14 +161,17 @@ def material(config: Recipe, *, moment: ConsentSnapshot | None = None) -> RunDat
         rows_per_unit=privacy.rows_per_unit,
         tables=unit_tables(config, task, tokenizer),
     )
-    evaluation = evaluation_examples(config, task, gated.evaluation)
-    _expect_apart(units.people, evaluation)
+    published = cache(lambda: build_units(task.examples(gated.public), unit=Unit.EXAMPLE))
+    scored = evaluation_examples(config, task, gated.evaluation, public=published)
+    _expect_apart(units.people, (*scored.reported, *scored.tuning))
     return RunData(
         populations=gated,
         tokenizer=tokenizer,
         task=task,
         units=units,
-        evaluation=evaluation,
+        published=published,
+        evaluation=scored.reported,
+        tuning=scored.tuning,
     )
 
 
@@ -181,13 +190,6 @@ def unit_tables(config: Recipe, task: Task, tokenizer: PreTrainedTokenizerFast) 
     if code is not None:  # under the same name it may encode otherwise tomorrow
         facts |= {"code": code, "options": json.dumps(dict(config.task.options), sort_keys=True, default=str)}
     return UnitTables(config.corpus.tables, encode=task.encode, facts=facts)
-
-
-def evaluation_examples(config: Recipe, task: Task, scored: ConsentedCorpus | None) -> tuple[Example, ...]:
-    """The first examples of the evaluation population; none where there is no file of it."""
-    if scored is None:
-        return ()
-    return tuple(islice(task.examples(scored), config.evaluation.examples))
 
 
 def _expect_apart(people: frozenset[str], evaluation: Sequence[Example]) -> None:
@@ -243,7 +245,7 @@ def make_trainer(
         method=Method(
             engine=config.engine.engine(),
             clipping=config.engine.clipping,
-            packing=packing_of(config, task, Packing.WITHIN_UNITS),
+            packing=packing_of(config, task, Packing.ACROSS_UNITS if trainer.shuffle else Packing.WITHIN_UNITS),
             schedule=make_schedule(config.optimizer),
             average=trainer.average,
             scaling=scaling,

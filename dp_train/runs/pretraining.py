@@ -16,9 +16,10 @@ from dp_train.models.published import Published, publish, round_weights
 from dp_train.models.tokenizer import tokenizer_digest
 from dp_train.privacy.plan import Unit
 from dp_train.privacy.units import build_units
+from dp_train.runs.evaluation import evaluation_examples
 from dp_train.runs.names import StartMode
 from dp_train.runs.populations import published_text
-from dp_train.runs.prepare import evaluation_examples, make_task, make_tokenizer, model_spec, prepare_machine
+from dp_train.runs.prepare import make_task, make_tokenizer, model_spec, prepare_machine
 from dp_train.runs.processes import refuse_several_processes
 from dp_train.runs.recipe import Recipe
 from dp_train.runs.starting import first_model, train_start
@@ -61,7 +62,7 @@ def pretrain(
     tokenizer = make_tokenizer(recipe, text)
     task = make_task(recipe.task, model_spec(recipe).architecture, tokenizer)
     public = build_units(task.examples(text), unit=Unit.EXAMPLE)
-    evaluation = evaluation_examples(recipe, task, scored)
+    evaluation = evaluation_examples(recipe, task, scored).reported
     model = first_model(recipe, tokenizer)
     nn.Module.to(model, recipe.trainer.device.value)
     train_start(recipe, model, task, tokenizer, public, callbacks, resumable=True)
@@ -88,7 +89,7 @@ def pretrain(
             "steps": start.steps,
             "expected_units": start.expected_units,
             "learning_rate": start.learning_rate,
-            "scored_on": f"the first {len(evaluation)} examples of {scored.name}" if scored is not None else None,
+            "scored_on": f"{len(evaluation)} examples of {scored.name}" if scored is not None else None,
             "scores": scores,
             "baselines": baselines,
         },

@@ -132,7 +132,8 @@ def run(
                 scored = Scored()
                 if result.status is RunStatus.FINISHED:
                     # What is scored is what was loaded from the exported folder, not what was trained.
-                    scored = score(parts, export(parts, model, folder, identity=result.identity), folder)
+                    shipped = export(parts, model, folder, identity=result.identity)
+                    scored = score(parts, shipped, folder, tune=trial_of.trials > 1)
                 outcome = RunResult(
                     label=name,
                     config=parts.recipe,
@@ -221,6 +222,7 @@ def _write(parts: Parts, outcome: RunResult, scored: Scored, facts: CardFacts, r
     values = result_values(
         outcome,
         metric=parts.data.task.metric,
+        higher_is_better=parts.data.task.higher_is_better,
         consent_root=parts.data.units.consent_root,
         starting_point=facts.starting_point,
         tracked=None if record is None else record.identifier,

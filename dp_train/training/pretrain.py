@@ -108,6 +108,7 @@ def starting_point(
             microbatch_tokens=microbatch_tokens,
             checkpoint=CheckpointFolder(unfinished) if resumable else None,
             checkpoint_every=200,
+            together=False,
         ),
     ).fit(units, seeds=Seeds.fixed_for_test(0))
     if result.stopped_by is not None:
