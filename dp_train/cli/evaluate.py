@@ -26,7 +26,7 @@ def run(options: Namespace) -> int:
     config = trained.config
     if options.on is not None:
         config = replace(config, corpus=replace(config.corpus, evaluation_source=options.on))
-    examples = evaluation_examples(config, trained.task, populations(config, look(config))).reported
+    examples = evaluation_examples(config, trained.task, populations(config, look(config)).evaluation).reported
     if not examples:
         raise ConfigError(
             f"run {folder.path}: corpus.evaluation is null; expected a file of people who agreed to publication"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from dp_train.cli.load_config import compose_from
-from dp_train.cli.show import console, show_funnel, table
+from dp_train.cli.show import console, show_beside, show_funnel, table
 from dp_train.errors import ConfigError
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.rounding import rounded_up
@@ -54,6 +54,7 @@ def plan_table(plan: PrivacyPlan) -> Table:
         ("expected units B a step", f"{plan.expected_units}"),
         ("sample rate q", f"{plan.sample_rate:.6g}"),
     ]
+    rows.append(("units of a step", plan.mechanism.sampler.described))
     if plan.max_batch_units is not None:
         rows.append(("most units of a step", f"{plan.max_batch_units}"))
     if plan.private:
@@ -177,6 +178,9 @@ def run(options: Namespace) -> int:
     config, _ = compose_from(options)
     plan = make_plan(config)
     found = () if options.without_people else bounds_of(config, plan)
+    for choice in found:
+        if choice.max_contributions == plan.max_contributions or len(found) == 1:
+            show_beside(config, plan, choice.selection)
     if options.picture:
         if not found:
             raise ConfigError("plan: --picture draws what k keeps of people's examples; leave --without-people out")

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from dp_train.runs.beside import warnings_beside
 from dp_train.runs.folder import plain
 from dp_train.tracking.provenance import public_config
 
@@ -53,6 +54,12 @@ class ShowRun:
         from dp_train.tracking.progress import ShowProgress
 
         return [ShowProgress(title, self._out)]
+
+
+def show_beside(recipe: Recipe, plan: PrivacyPlan, found: SelectionReport) -> None:
+    """Print what is far from what the files hold, on the error stream: it holds counts, and belongs in no log."""
+    for line in warnings_beside(recipe, plan, found):
+        print(line, file=sys.stderr)
 
 
 def stopped(outcome: RunResult, out: Console) -> SystemExit:

@@ -90,6 +90,7 @@ def train_all(
     store: TrackingStore | None,
     launch: Launch | None = None,
     before: Callable[[TrackedRun | None], None] = lambda parent: None,
+    meanwhile: Callable[[TrackedRun | None], None] = lambda parent: None,
     after: Callable[[dict[str, RunResult], TrackedRun | None], None] = lambda results, parent: None,
     title: str,
 ) -> dict[str, RunResult]:
@@ -97,6 +98,7 @@ def train_all(
 
     Args:
       before, after: called while the record is open.
+      meanwhile: too, while trials run side by side in processes of their own, else before the first.
     """
     from dp_train.runs.tracker import followed_parent
     from dp_train.runs.trials import run_study
@@ -117,6 +119,7 @@ def train_all(
                 parent_id=None if parent is None else parent.run_id,
                 workers=workers_that_fit(recipes, recipes[0].study.workers),
                 launch=launch,
+                meanwhile=lambda: meanwhile(parent),
             )
             joint = study.joint()
             if parent is not None and joint.epsilon is not None and joint.runs > 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dp_train.cli.load_config import compose_from, without_hydra
 from dp_train.cli.plan import plan_table
-from dp_train.cli.show import config_tree, console, gate_table, show_funnel
+from dp_train.cli.show import config_tree, console, gate_table, show_beside, show_funnel
 from dp_train.runs.plan import make_plan, warnings
 
 
@@ -36,5 +36,6 @@ def run(options: Namespace) -> int:
     show_funnel(config, plan, data.populations.private.report, data.units.selection)
     check_parts(config, data, [plan], folder=Path(tree.hydra.run.dir), tell=out.print)
     check_budget(config, plan)
+    show_beside(config, plan, data.units.selection)  # after what may refuse: an error is one line
     out.print("valid")
     return 0

@@ -50,8 +50,35 @@ _PLAIN = bytes(
 
 
 @lru_cache(maxsize=4)
+def plain(text: str) -> str:
+    """Return the text with "?" for signs outside of ASCII, where none of them is a space or a part of a word.
+
+    Guarantee: the words, digits and spaces of the result, and where each stands, are those of the text. A text that
+    holds another letter, digit, mark or space comes back as it is: no other text is without ASCII alone.
+    """
+    if text.isascii():
+        return text
+    others = set("".join(_OTHERS.findall(text)))
+    if not _KNOWN_IN_WORDS.isdisjoint(others):
+        return text
+    for sign in others.difference(_KNOWN_BETWEEN):
+        if _IN_A_WORD.match(sign):
+            _KNOWN_IN_WORDS.add(sign)
+            return text
+        _KNOWN_BETWEEN.add(sign)
+    return text.encode("ascii", "replace").decode()
+
+
+_OTHERS, _IN_A_WORD = re.compile(r"[^\x00-\x7f]+"), regex.compile(r"[\p{L}\p{N}\p{M}\s]")
+_KNOWN_IN_WORDS: set[str] = set()
+_KNOWN_BETWEEN: set[str] = set()
+"""Single signs that were looked at: letters, digits, marks and spaces; dashes, quotation marks, most emoji."""
+
+
+@lru_cache(maxsize=4)
 def words(text: str) -> tuple[str, ...]:
     """Folded words of a text, in order; what is kept are the last few texts of this process, in memory alone."""
+    text = text if text.isascii() else plain(text)
     if text.isascii():
         return tuple(text.encode().translate(_PLAIN).decode().split())
     return tuple(word.lower() if word.isascii() else _fold(word) for word in WORD.findall(text))

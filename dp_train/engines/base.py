@@ -59,7 +59,8 @@ class StepRecord:
     `noise_seen` is what became of random elements, and `released` what the optimizer has to read there; both private,
     and None without noise.
     `unit_losses` and `unit_norms` are (units,) float64, in the order in which the units were accumulated: what each
-    unit was clipped by. Private; None where an engine does not say, or not in that order.
+    unit was clipped by. Private; None where an engine does not say, or not in that order. Where several processes share
+    a step they are of this process' units, and all else is of the whole step.
     """
 
     step: int

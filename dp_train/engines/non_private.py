@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dp_train.engines.base import EngineName, MicroBatch, RowLosses, StepRecord
+from dp_train.engines.ranks import ALONE, Ranks
 from dp_train.engines.units import StepSum, check_losses, row_weights, trainable_parameters
 from dp_train.privacy.plan import PrivacyPlan
 
@@ -19,10 +20,10 @@ class NonPrivateEngine:
 
     name = EngineName.NON_PRIVATE
 
-    def __init__(self, *, model: nn.Module, row_losses: RowLosses, plan: PrivacyPlan) -> None:
+    def __init__(self, *, model: nn.Module, row_losses: RowLosses, plan: PrivacyPlan, ranks: Ranks = ALONE) -> None:
         self._model = model
         self._row_losses = row_losses
-        self._sum = StepSum(list(trainable_parameters(model).values()), plan, noise=None)
+        self._sum = StepSum(list(trainable_parameters(model).values()), plan, noise=None, ranks=ranks)
 
     def accumulate(self, batch: MicroBatch) -> None:
         """Add the sum of the units' gradients; unit by unit only where something is not finite."""

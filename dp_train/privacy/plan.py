@@ -16,6 +16,7 @@ from dp_train.privacy import accounting
 from dp_train.privacy.calibration import least_noise
 from dp_train.privacy.mechanisms.banded import Banded
 from dp_train.privacy.mechanisms.base import Mechanism
+from dp_train.privacy.mechanisms.epochs import Epochs
 from dp_train.privacy.mechanisms.multi_owner import MultiOwner
 from dp_train.privacy.mechanisms.poisson import Poisson
 from dp_train.privacy.mechanisms.shuffled import Shuffled
@@ -43,6 +44,8 @@ class PrivacyPlan:
       rows_per_unit: G, how many rows one person contributes, where examples have one owner.
       bands: b, over how many steps noise is correlated (`privacy.correlation`); 1 is independent noise. Units are
         dealt into b groups that take turns, each sampled at b·q ≤ 1, so that a step still expects q of all units.
+      epoch_steps: n, where every unit enters exactly once in n steps, and no coin is thrown; q is then 1 ÷ n. None for
+        sampling. It goes with any number of bands.
       max_batch_units: a cap on the units of a step, for speed; a step that draws more leaves out some at random. None
         for no cap. What it costs depends on how many people there can be at most: `population`, declared and public.
       population: see `max_batch_units`; None without a cap.
@@ -64,6 +67,7 @@ class PrivacyPlan:
     max_contributions: int = 1
     rows_per_unit: int = 1
     bands: int = 1
+    epoch_steps: int | None = None
     max_batch_units: int | None = None
     population: int | None = None
     loss_noise_ratio: float | None = None
@@ -86,6 +90,10 @@ class PrivacyPlan:
         check(self.max_contributions >= 1, "max_contributions", "at least 1")
         check(self.rows_per_unit >= 1, "rows_per_unit", "at least 1")
         check(self.bands >= 1, "bands", f"1 to steps={self.steps}")
+        epoch = self.epoch_steps
+        check(epoch is None or epoch >= 1, "epoch_steps", "at least 1, or None for sampling")
+        once = epoch is None or math.isclose(self.sample_rate * epoch, 1, rel_tol=1e-6)
+        check(once, "sample_rate", f"1 ÷ epoch_steps={epoch}, for every unit enters once an epoch")
         check(
             (self.max_batch_units is None) == (self.population is None),
             "population",
@@ -113,12 +121,13 @@ class PrivacyPlan:
     def mechanism(self) -> Mechanism:
         """How the plan draws and adds noise: the one value that answers for it, wherever anybody asks.
 
-        | bands | max_batch_units | k, of a person | mechanism |
-        |---|---|---|---|
-        | 1 | None | 1 | `Poisson` |
-        | 1 | None | > 1 | `MultiOwner` |
-        | 1 | a number | 1 | `Truncated` |
-        | > 1 | None | 1 | `Banded` |
+        | bands | epoch_steps | max_batch_units | k, of a person | mechanism |
+        |---|---|---|---|---|
+        | 1 | None | None | 1 | `Poisson` |
+        | 1 | None | None | > 1 | `MultiOwner` |
+        | 1 | None | a number | 1 | `Truncated` |
+        | > 1 | None | None | 1 | `Banded` |
+        | any | a number | None | 1 | `Epochs` |
 
         Any other row is refused: no event is known for it. A released training curve (`loss_noise_ratio`) goes with
         every row: a step then releases gradients and losses at once, at noise multiplier σ ÷ √(1 + 1/r²). A unit adds
@@ -134,7 +143,8 @@ class PrivacyPlan:
             name
             for name, special in (
                 ("max_batch_units", self.max_batch_units is not None),
-                ("bands", self.bands > 1),
+                ("epoch_steps", self.epoch_steps is not None),
+                ("bands", self.bands > 1 and self.epoch_steps is None),
                 ("max_contributions", contributions > 1),
             )
             if special
@@ -153,6 +163,8 @@ class PrivacyPlan:
                 max_batch_units=self.max_batch_units,
                 population=self.population,
             )
+        if self.epoch_steps is not None:
+            return Epochs(noise_multiplier=noise, epoch_steps=self.epoch_steps, bands=self.bands, steps=self.steps)
         if self.bands > 1:
             return Banded(sample_rate=rate, noise_multiplier=noise, bands=self.bands, steps=self.steps)
         if contributions > 1:
@@ -167,6 +179,11 @@ class PrivacyPlan:
     def replace(self, **changes: Any) -> PrivacyPlan:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+    def with_contributions(self, bound: int) -> PrivacyPlan:
+        """The plan with k = `bound`; above 1, where no event of both is known, without correlated noise and cap."""
+        plain: dict[str, Any] = {} if bound == 1 else dict.fromkeys(("epoch_steps", *_CAP)) | {"bands": 1}
+        return self.replace(max_contributions=bound, **plain)
 
     def without_privacy(self, *, shuffled: bool = False) -> PrivacyPlan:
         """The same steps with no clipping and no noise: the baseline, by the same sampling or in shuffled passes."""
@@ -238,6 +255,7 @@ class PrivacyPlan:
         for names, absent in (
             (_CAP, self.max_batch_units is None),
             (_CURVE, self.loss_noise_ratio is None),
+            (("epoch_steps",), self.epoch_steps is None),
             (("shuffled",), not self.shuffled),
         ):
             for name in names if absent else ():  # a plan without them has the digest that it always had

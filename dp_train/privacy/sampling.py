@@ -21,6 +21,21 @@ FALSE_ALARM = 1e-9
 """Probability with which a correct run is taken for a wrong one by `is_poisson`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawLaw:
+    """What a draw is, in public numbers; checks that share no code with a sampler go by them.
+
+    Attributes:
+      rate: with which a unit enters in its turn.
+      groups: into how many groups units are dealt, which take turns; 1 where it is everyone's turn.
+      cap: most units of a step; None for no cap.
+    """
+
+    rate: float
+    groups: int = 1
+    cap: int | None = None
+
+
 class Sampler(Protocol):
     """Draws the units of a step.
 
@@ -116,7 +131,7 @@ class CyclicPoissonSampler:
 
     def members(self, step: int, num_units: int, seed: bytes) -> NDArray[np.int64]:
         """Sorted indices of the units whose turn it is at `step`. As private as a draw. O(n)."""
-        return _dealt(seed, num_units, self.groups)[step % self.groups]
+        return dealt(seed, num_units, self.groups)[step % self.groups]
 
     def draw(self, step: int, num_units: int, seed: bytes) -> NDArray[np.int64]:
         """Sorted indices of the units that enter `step`; may be empty. Arguments as of `PoissonSampler.draw`."""
@@ -186,8 +201,11 @@ def _shuffled(seed: bytes, num_units: int, this_pass: int) -> NDArray[np.int64]:
 
 
 @lru_cache(maxsize=2)
-def _dealt(seed: bytes, num_units: int, groups: int) -> tuple[NDArray[np.int64], ...]:
-    """The units of each group. The remainder of 64 random bits by `groups` is fair up to groups ÷ 2⁶⁴."""
+def dealt(seed: bytes, num_units: int, groups: int) -> tuple[NDArray[np.int64], ...]:
+    """Deal units into groups, by a fair die a unit; sorted indices of each. As private as a draw.
+
+    The remainder of 64 random bits by `groups` is fair up to groups ÷ 2⁶⁴.
+    """
     digest = hashlib.blake2b(key=seed, person=b"groups", digest_size=16).digest()
     raw = np.random.Philox(key=int.from_bytes(digest, "big")).random_raw(num_units)
     turn = np.asarray(raw, dtype=np.uint64) % np.uint64(groups)

@@ -10,6 +10,7 @@ class StartMode(Word):
 
     AUTO = "auto"
     PUBLIC = "public"
+    PUBLISHED = "published"
     NONE = "none"
 
 

@@ -22,6 +22,7 @@ from dp_train.corpora.spec import CorpusConfig, TrainOn
 from dp_train.engines.spec import EngineConfig
 from dp_train.errors import ConfigError
 from dp_train.expect import expect
+from dp_train.models.published import carried
 from dp_train.models.spec import ModelConfig
 from dp_train.privacy.plan import Unit
 from dp_train.runs.names import PrivacyMode, StartMode, TrackerName, TuneOn
@@ -120,10 +121,19 @@ class Recipe:
         apart = "split or reported with corpus.train_on=public, which learns from published text"
         expect(self.evaluation, "evaluation.tune_on", not learnt, apart)
         if self.start.mode is StartMode.AUTO:
-            mode = StartMode.NONE if self.model.builder().pretrained else StartMode.PUBLIC
-            self.start = replace(self.start, mode=mode)
+            self.start = replace(self.start, mode=self._start())
+        if self.start.mode is StartMode.PUBLISHED:
+            scratch = self.model.source == "scratch"
+            expect(self.start, "start.mode", scratch, "auto, public or none: model=pretrained is a start already")
         if self.corpus.train_on is TrainOn.PUBLIC:
             self.ledger = False  # no budget is touched
+
+    def _start(self) -> StartMode:
+        """What `start=auto` chooses: nothing for a pretrained model, what the package carries, else to train one."""
+        if self.model.builder().pretrained:
+            return StartMode.NONE
+        scratch = self.model.source == "scratch"
+        return StartMode.PUBLISHED if scratch and carried(self.task, self.model) else StartMode.PUBLIC
 
 
 def recipe_of(values: Mapping[str, Any]) -> Recipe:

@@ -25,12 +25,13 @@ from dp_train.privacy.plan import PrivacyPlan
 from dp_train.runs.consent_recheck import note_consent, refuse_if_changed
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.names import NoiseSourceName
-from dp_train.runs.prepare import Parts, make_model, make_scaling, make_seeds, make_trainer, model_spec
+from dp_train.runs.prepare import Parts, make_scaling, make_seeds, make_trainer, model_spec
 from dp_train.runs.processes import refuse_several_processes, signals_held
 from dp_train.runs.recipe import recipe_values
 from dp_train.runs.reservation import reserved
 from dp_train.runs.result import RESULT, RunResult, Scored, TrialOf, label, result_values
 from dp_train.runs.scoring import export, score
+from dp_train.runs.starting import make_model
 from dp_train.runs.tracker import Record, Tracker
 from dp_train.tasks.metrics import Scores
 from dp_train.tracking.card import CardFacts, write_card
@@ -228,6 +229,8 @@ def _write(parts: Parts, outcome: RunResult, scored: Scored, facts: CardFacts, r
     )
     if record is not None:
         record.log_scores(scored.scores)
+        if outcome.result.status is RunStatus.FINISHED:
+            record.log_model(parts.recipe, scored.scores)
         record.log_samples(scored.samples)
         record.log_files(*card)
         if scored.private and parts.recipe.tracking.log_private_statistics:

@@ -29,7 +29,7 @@ class StudyReport:
     @property
     def public_start(self) -> bool:
         """Whether the start was trained on published text; else it is a pretrained model as it came."""
-        return self.config.start.mode is StartMode.PUBLIC
+        return self.config.start.mode in (StartMode.PUBLIC, StartMode.PUBLISHED)
 
     @cached_property
     def without_privacy(self) -> dict[Baseline, Chosen]:

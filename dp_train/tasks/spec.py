@@ -47,6 +47,8 @@ class TaskSpec(Protocol):
     kinds: ClassVar[Sequence[ConversationKind]]
     """The conversations that it learns from; a corpus may leave out all others."""
 
+    # A task may also say `use`, in one sentence: what a model of it is for, in an entry for a registry of deployments.
+
     def examples(self, conversation: Conversation) -> Iterable[Example]:
         """The examples of one conversation, each with everyone whose words are in it as its owner."""
         ...
@@ -62,6 +64,7 @@ TASKS: Register[type[TaskSpec]] = Register(
     {
         "meeting_summary": "dp_train.tasks.spec:MeetingSummarySpec",
         "chat_compose": "dp_train.tasks.spec:ChatComposeSpec",
+        "meeting_headline": "dp_train.tasks.meeting_headline:MeetingHeadlineSpec",
     },
     needs=("purpose", "metric", "kinds", "examples", "build"),
 )
@@ -123,6 +126,7 @@ class MeetingSummarySpec:
 
     purpose: ClassVar[Purpose] = Purpose.TRAIN_MEETING_SUMMARY
     metric: ClassVar[str] = "rougeL"
+    use: ClassVar[str] = "To write summaries of meetings."
     kinds: ClassVar[Sequence[ConversationKind]] = (ConversationKind.MEETING,)
 
     max_length: int
@@ -143,6 +147,7 @@ class ChatComposeSpec:
 
     purpose: ClassVar[Purpose] = Purpose.TRAIN_CHAT_COMPOSE
     metric: ClassVar[str] = "perplexity"
+    use: ClassVar[str] = "To suggest the next words while a message is written."
     kinds: ClassVar[Sequence[ConversationKind]] = (ConversationKind.THREAD,)
 
     max_length: int

@@ -29,6 +29,10 @@ class Batches(Protocol):
         """The engine's record, with units counted where it could only count sequences."""
         ...
 
+    def cost(self, unit: int) -> int:
+        """About what a unit's gradient takes: its tokens."""
+        ...
+
 
 PACKED_LENGTH = 256
 """Most columns of a packed sequence: attention pays for pairs of columns, and beyond this nothing is gained."""
@@ -89,6 +93,9 @@ class UnitBatches(Batches):
 
     def recount(self, record: StepRecord, draw: NDArray[np.int64]) -> StepRecord:
         return record
+
+    def cost(self, unit: int) -> int:
+        return self._encoded.tokens(unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +170,9 @@ class PackedBatches(Batches):
     def recount(self, record: StepRecord, draw: NDArray[np.int64]) -> StepRecord:
         return replace(record, units=len(draw)) if self._packing is Packing.ACROSS_UNITS else record
 
+    def cost(self, unit: int) -> int:
+        return self._encoded.tokens(unit)
+
     def _pack(self, units: Sequence[tuple[Row, ...]]) -> list[_Sequence]:
         """All rows of the units; the mean of a unit's rows is what its rows count together."""
         rows = [row for unit in units for row in unit]
@@ -218,6 +228,10 @@ class _Encoded:
         if index not in self._kept:
             self._kept[index] = tuple(self._task.encode(example) for example in self._units[index])
         return self._kept[index]
+
+    def tokens(self, index: int) -> int:
+        """How many ids and labels a unit has."""
+        return sum(len(row.input_ids) + len(row.labels) for row in self[index])
 
 
 def _microbatch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -77,6 +78,10 @@ class Execution:
       checkpoint: where the private state goes; without it a run cannot be resumed.
       checkpoint_every: steps between checkpoints, ≥ 1.
       callbacks: hear of start, steps and end.
+      together: whether a process that was started as one of several shares the run with the others. False trains in
+        this process alone, such as a public starting point that one of them makes.
+      wait_seconds: how long one process of a run on several waits for another before the run ends. Counts for whatever
+        the first one does alone: callbacks, checkpoints.
       self_check: try the engine on public rows of this very model before anything private is read, see
         `engines.self_check`; about ten passes of a few short rows, and no bit changes. Ignored without privacy.
     """
@@ -86,6 +91,8 @@ class Execution:
     checkpoint: CheckpointFolder | None = None
     checkpoint_every: int = 50
     callbacks: Sequence[Callback] = ()
+    together: bool = True
+    wait_seconds: float = 1800.0
     self_check: bool = True
 
     def __post_init__(self) -> None:
@@ -93,6 +100,8 @@ class Execution:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f"trainer: {name}={value!r}; expected a whole number, at least 1")
+        if not isinstance(self.wait_seconds, int | float) or not 0 < self.wait_seconds < math.inf:
+            raise ConfigError(f"trainer: wait_seconds={self.wait_seconds!r}; expected a number of seconds, above 0")
         object.__setattr__(self, "callbacks", check_callbacks(self.callbacks))
 
 
