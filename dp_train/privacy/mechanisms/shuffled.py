@@ -10,7 +10,7 @@ from dp_train.errors import PlanError
 from dp_train.privacy.correlation import INDEPENDENT, NoiseLaw
 from dp_train.privacy.mechanisms.base import Draw
 from dp_train.privacy.relations import NeighboringRelation
-from dp_train.privacy.sampling import ShuffledSampler
+from dp_train.privacy.sampling import DrawLaw, ShuffledSampler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,11 @@ class Shuffled:
     def sampler(self) -> ShuffledSampler:
         """A permutation a pass."""
         return ShuffledSampler(self.batch_units)
+
+    @property
+    def draw_law(self) -> DrawLaw:
+        """No coin: whoever has the order knows every draw."""
+        return DrawLaw(rate=1.0, cap=self.batch_units)
 
     def event(self, steps: int) -> Any:
         """Refuse: shuffling that is sold as Poisson sampling claims less than it spends (docs/privacy.md).
