@@ -24,17 +24,15 @@ WORDS = (
     "experiments=compose/quickstart",
     "tracking=off",
     "corpus.people=600",
-    "corpus.public_people=300",
+    "corpus.public_people=100",
     "corpus.evaluation_people=300",
-    "model.vocab_size=1024",
-    "model.width=32",
-    "start.steps=150",
     "trainer.steps=16",
     "trainer.population=600",
     "trainer.expected_units=32",
     "corpus.tables=null",
     "evaluation.per_person=2",
     "evaluation.examples=300",
+    "evaluation.tune_examples=100",
 )
 
 
@@ -121,7 +119,7 @@ def best_of(side: Callable[..., Any], recipe: Any, rates: Sequence[float], seed:
 def main() -> int:
     parser = argparse.ArgumentParser(description="best beside transformers' Trainer")
     parser.add_argument("words", nargs="*", help="key=value beside those of the script")
-    parser.add_argument("--rates", default="1e-3,3e-3,1e-2", help="learning rates that both sides try")
+    parser.add_argument("--rates", default="3e-4,1e-3,3e-3", help="learning rates that both sides try")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
     parser.add_argument(
         "--within", type=float, default=0.02, help="relative difference of the medians that is let pass"

@@ -33,9 +33,10 @@ def run(options: Namespace) -> int:
     # Without tables of tokens, which are files.
     data = material(replace(config, corpus=replace(config.corpus, tables=None)), moment=look(config))
     out.print(gate_table(data.populations.reports))
-    show_funnel(config, plan, data.populations.private.report, data.units.selection)
     check_parts(config, data, [plan], folder=Path(tree.hydra.run.dir), tell=out.print)
     check_budget(config, plan)
-    show_beside(config, plan, data.units.selection)  # after what may refuse: an error is one line
+    # After what may refuse: an error is one line.
+    show_funnel(config, plan, data.populations.private.report, data.units.selection)
+    show_beside(config, plan, data.units.selection)
     out.print("valid")
     return 0

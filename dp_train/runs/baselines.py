@@ -86,6 +86,7 @@ def as_best(recipe: Recipe, learning_rate: float) -> Recipe:
             max_contributions=1,
             rows_per_unit=1,
             bands=1,
+            epoch_steps=None,
             loss_noise_ratio=None,
         ),
         engine=replace(recipe.engine, scaling=0.0),

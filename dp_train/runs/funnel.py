@@ -63,9 +63,11 @@ def funnel(recipe: Recipe, plan: PrivacyPlan, report: GateReport, selection: Sel
 
 
 def drawn_once(plan: PrivacyPlan) -> float:
-    """Probability with which a unit enters at least one step: 1 − (1 − b·q)^(T ÷ b), of b groups that take turns."""
-    rate = min(1.0, plan.bands * plan.sample_rate)
-    return 1.0 - math.pow(1.0 - rate, plan.steps / plan.bands)
+    """Probability with which a unit enters at least one step: some groups have one turn more than others."""
+    law = plan.mechanism.draw_law
+    turns, more = divmod(plan.steps, law.groups)
+    never: float = math.pow(1.0 - law.rate, turns) * (1.0 - more / law.groups * law.rate)
+    return 1.0 - never
 
 
 def lines(stages: Sequence[Stage]) -> list[tuple[str, str, str, str]]:

@@ -250,6 +250,7 @@ def make_trainer(
             average=trainer.average,
             scaling=scaling,
             autocast=torch.bfloat16 if trainer.precision is PrecisionName.BFLOAT16 else None,
+            by_token=trainer.shuffle,
             noise=NoiseKind.SECURE if trainer.noise is NoiseSourceName.SECURE else NoiseKind.SEEDED,
             recipe=gradient_digest(config),
             trial=trial,

@@ -133,7 +133,8 @@ class TrainerConfig:
     more people than `population`. A cap at the mean plus four standard deviations costs next to nothing. No Rényi
     filter knows it: with a budget, such a run is admitted first, or with others."""
     shuffle: bool = False
-    """Without privacy alone: whether units come in shuffled passes, `expected_units` at a time, and not by coins."""
+    """Without privacy alone: whether units come in shuffled passes, `expected_units` at a time, and not by coins, and
+    each token counts alike, not each unit."""
     microbatch_rows: int = 64
     """Rows of a forward pass where rows are not packed; bounds memory. Sums are rounded otherwise,
     and with dropout other masks are drawn: it is then a part of what the run is, and cannot change on resume."""

@@ -187,6 +187,7 @@ class Trainer:
             rows=setup.execution.microbatch_rows,
             tokens=setup.execution.microbatch_tokens,
             device=setup.device,
+            by_token=setup.method.by_token,
         )
         engine = state.build_engine()
         try:

@@ -65,4 +65,6 @@ def test_each_loss_stands_beside_the_key_that_governs_it() -> None:
 def test_who_takes_turns_is_drawn_as_often_as_the_plan_says() -> None:
     assert abs(drawn_once(PLAN) - (1 - 0.9**10)) < 1e-12
     assert abs(drawn_once(PLAN.replace(bands=2)) - (1 - 0.8**5)) < 1e-12
+    # Of three groups one has a fourth turn.
+    assert abs(drawn_once(PLAN.replace(bands=3)) - (1 - 0.7**3 * (2 + 0.7) / 3)) < 1e-12
     assert drawn_once(PLAN.replace(sample_rate=1.0)) == 1.0

@@ -28,12 +28,8 @@ class Shuffled:
 
     @property
     def draw_law(self) -> DrawLaw:
-        """Refuse: no check of a claim looks at draws of which nothing is claimed.
-
-        Raises:
-          PlanError: always.
-        """
-        raise PlanError("plan: shuffled passes have no law of draws that a claim rests on; expected Poisson sampling")
+        """No coin: whoever has the order knows every draw."""
+        return DrawLaw(rate=1.0, cap=self.batch_units)
 
     def event(self, steps: int) -> Any:
         """Refuse: shuffling that is sold as Poisson sampling claims less than it spends (docs/privacy.md).
