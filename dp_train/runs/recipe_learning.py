@@ -140,7 +140,7 @@ class TrainerConfig:
     and with dropout other masks are drawn: it is then a part of what the run is, and cannot change on resume."""
     pack: bool | None = None
     """Whether several rows of a person share a sequence, which changes speed and nothing else; null packs where the
-    model is a decoder and the task can."""
+    model that is found keeps such rows apart, and the task can."""
     microbatch_tokens: int = 4096
     """Tokens of a forward pass where rows are packed, padding among them; bounds memory."""
     checkpoint_every: int = 50
