@@ -25,6 +25,7 @@ class MicroBatch:
 
     `inputs` are the model's tensors, rows first. `units` (rows,) int64 says which unit of this
     microbatch each row belongs to, in 0 … `num_units` − 1. The unit's gradient is the *mean* of its rows'.
+    `weights` (rows,) float32 is what each row counts in place of that mean; of runs without privacy alone.
     `drawn` says which unit of the run each of them is, where it is known; private, and of no use to an engine.
     """
 
@@ -32,6 +33,7 @@ class MicroBatch:
     units: Tensor
     num_units: int
     drawn: tuple[int, ...] = ()
+    weights: Tensor | None = None
 
     def only(self, units: Sequence[int]) -> MicroBatch:
         """Return the rows of the chosen units, in the order chosen, as a microbatch of its own; each once."""
@@ -41,6 +43,7 @@ class MicroBatch:
             inputs={name: tensor[chosen] for name, tensor in self.inputs.items()},
             units=torch.cat([torch.full_like(of, place) for place, of in enumerate(rows)]) if rows else chosen,
             num_units=len(rows),
+            weights=None if self.weights is None else self.weights[chosen],
         )
 
 

@@ -50,7 +50,7 @@ class NonPrivateEngine:
 
     def _take(self, batch: MicroBatch, losses: Tensor, gradients: dict[int, Tensor]) -> None:
         self._sum.tally.units += batch.num_units
-        self._sum.tally.loss_sum += float((losses.double() * row_weights(batch)).sum())
+        self._sum.tally.loss_sum += float((losses.double() * _weights(batch)).sum())
         for index, gradient in gradients.items():
             self._sum.add(index, gradient)
 
@@ -58,7 +58,7 @@ class NonPrivateEngine:
         for parameter in self._sum.parameters:
             parameter.grad = None
         losses = check_losses(self._row_losses(self._model, batch.inputs), batch)
-        (losses * row_weights(batch)).sum().backward()  # type: ignore[no-untyped-call]
+        (losses * _weights(batch)).sum().backward()  # type: ignore[no-untyped-call]
         gradients = {
             index: parameter.grad for index, parameter in enumerate(self._sum.parameters) if parameter.grad is not None
         }
@@ -72,3 +72,7 @@ class NonPrivateEngine:
 
     def detach(self) -> None:
         """Nothing hangs on the model."""
+
+
+def _weights(batch: MicroBatch) -> Tensor:
+    return row_weights(batch) if batch.weights is None else batch.weights

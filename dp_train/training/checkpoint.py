@@ -32,7 +32,8 @@ class TrainState:
     `identity` are the parts of `training.identity` (private: they hold a digest of the units, and are compared, never
     shown); `name` is what the run is called in public. `before` are the phases of the model's weights that earlier
     runs trained, as `training.phases` writes them; `start_marks` name the tensors that the run began with, and
-    `known_start` says whether someone knows where they came from; `tried`, whether the self-check passed.
+    `known_start` says whether someone knows where they came from; `tried`, whether the self-check passed; `history`
+    holds the public values of each step.
     """
 
     step: int
@@ -51,6 +52,7 @@ class TrainState:
     start_marks: list[str] = field(default_factory=list)
     known_start: bool = False
     tried: bool = False
+    history: list[tuple[Any, ...]] = field(default_factory=list)
 
 
 class CheckpointFolder:

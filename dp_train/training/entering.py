@@ -1,4 +1,4 @@
-"""Watches what enters a private run: the people that the plan's sampler draws, each whole, and nobody else."""
+"""Watch what enters a private run: the people that the plan's sampler draws, each whole, and no other."""
 
 from __future__ import annotations
 

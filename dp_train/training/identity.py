@@ -125,6 +125,7 @@ def identify(
         "engine": setup.engine.value,
         "clipping": method.clipping.value,
         "packing": method.packing.value,
+        **({"by token": True} if method.by_token else {}),
         "precision": str(method.autocast),
         "noise kind": method.noise.value,
         "average": method.average,

@@ -67,10 +67,11 @@ def _notify_step(state: RunState, record: StepRecord, rate: float, epsilon: floa
         epsilon=epsilon,
         noisy_loss=record.noisy_loss,
     )
+    state.history.append(event)
     private = PrivateStep(step=state.step, seconds=state.seconds, peak_rss_bytes=peak_rss_bytes(), record=record)
     try:
         with state.shown(), state.watch.held(whole=epsilon is not None):
-            notify_step(state.setup.execution.callbacks, event, private)
+            notify_step(state.setup.execution.callbacks, event, private, state.setup.model)
     except BaseException:
         state.save()  # the step is whole; what failed was the telling of it
         raise

@@ -35,6 +35,7 @@ class Method:
       scaling: public factors on gradients before the clip, undone after the noise. Ignored without privacy.
       autocast: type that layers compute in where autocast has them, e.g. `torch.bfloat16`; weights, norms, sums and
         noise stay float32, and so do scores. None computes in the weights' own type.
+      by_token: whether each label of a step counts alike, in place of each unit. Without privacy alone.
       noise: where the noise comes from. SECURE noise cannot be drawn again, so its run cannot be resumed.
       recipe: digest of what model, task and units were made from, if they were made from a recipe.
       trial: which of several otherwise equal runs this is. Under one fixed seed it separates their coins and noise.
@@ -47,6 +48,7 @@ class Method:
     average: float | None = None
     scaling: Scaling | None = None
     autocast: torch.dtype | None = None
+    by_token: bool = False
     noise: NoiseKind = NoiseKind.SEEDED
     recipe: str = ""
     trial: str = ""
@@ -135,6 +137,11 @@ class Setup:
             raise PlanError(
                 f"trainer: bands={law.bands} and noise={self.method.noise.value}; correlated noise is made from "
                 "seeds, so that a resumed run can make it again; use seeded noise, or set bands=1"
+            )
+        if self.method.by_token and (self.plan.private or self.method.packing is Packing.WITHIN_UNITS):
+            raise PlanError(
+                "trainer: by_token=True; expected False with privacy, where each unit counts alike, and within_units; "
+                "a unit that writes more would count more"
             )
         if self.method.packing is not Packing.NONE:
             self._check_packing()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import torch
 
 from dp_train.consent.events import Purpose
@@ -12,6 +14,7 @@ from dp_train.models.weights import has_known_origin, mark_tensors, names_of, we
 from dp_train.privacy.monitor import RunMonitor
 from dp_train.privacy.units import Units
 from dp_train.training.averaging import WeightAverage
+from dp_train.training.callbacks import StepEnd
 from dp_train.training.charge import Charge
 from dp_train.training.checkpoint import TrainState, from_bytes, to_bytes
 from dp_train.training.identity import Identity, identify
@@ -21,6 +24,8 @@ from dp_train.training.public_probe import try_engine
 from dp_train.training.run_state import RunState
 from dp_train.training.seeds import Seeds
 from dp_train.training.twin import twin_of
+
+_STEP = [one.name for one in fields(StepEnd)]
 
 
 def open_run(setup: Setup, units: Units, charge: Charge, seeds: Seeds | None, ranks: Ranks = ALONE) -> RunState:
@@ -92,6 +97,7 @@ def open_run(setup: Setup, units: Units, charge: Charge, seeds: Seeds | None, ra
         resumed=saved is not None,
         finished=saved is not None and saved.finished,
         tried=saved is not None and saved.tried,
+        history=[] if saved is None else [StepEnd(**dict(zip(_STEP, values, strict=True))) for values in saved.history],
         ranks=ranks,
     )
     if ranks.first and ranks.size > 1:

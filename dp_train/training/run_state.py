@@ -7,7 +7,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from dp_train.privacy.monitor import EpsilonClaim, RunMonitor
 from dp_train.privacy.sampling import Sampler
 from dp_train.privacy.units import Units
 from dp_train.training.averaging import WeightAverage
-from dp_train.training.callbacks import Result, RunStart, RunStatus
+from dp_train.training.callbacks import Result, RunStart, RunStatus, StepEnd
 from dp_train.training.charge import Charge
 from dp_train.training.checkpoint import TrainState
 from dp_train.training.dealing import own_share
@@ -52,6 +52,7 @@ class RunState:
       step: how many steps are done. finished: whether that was all of them, in an earlier process.
       tried: whether its engine was tried on the model before it took a step, in this process or an earlier one.
       observers: called in order, after the release and after the optimizer's step.
+      history: what callbacks heard of each step.
       ranks: the processes that share its steps; the first one alone writes and pays.
       watch: looks at what enters and what leaves, from outside the engine; there once `build_engine` was called.
     """
@@ -77,6 +78,7 @@ class RunState:
     finished: bool = False
     tried: bool = False
     observers: list[Observer] = field(default_factory=list)
+    history: list[StepEnd] = field(default_factory=list)
     ranks: Ranks = ALONE
 
     watch: RunWatch = field(init=False)
@@ -263,6 +265,7 @@ class RunState:
             checkpoint=execution.checkpoint.path if execution.checkpoint else None,
             stopped_by=stopped_by,
             identity=self.name,
+            history=tuple(self.history),
         )
 
     def remember(self, claim: EpsilonClaim) -> list[str]:
@@ -308,6 +311,7 @@ class RunState:
             start_marks=sorted(self.start_names),
             known_start=self.known_start,
             tried=self.tried,
+            history=[astuple(step) for step in self.history],
             finished=finished,
             average=None if finished or self.average is None else self.average.state_dict(),
             scaling=None if finished or scaling is None else scaling.state_dict(),

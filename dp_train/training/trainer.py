@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 from torch import nn
 
 from dp_train.consent.events import Purpose
+from dp_train.consent.gate import ConsentedExamples
 from dp_train.engines.ranks import ALONE, Ranks, joined
-from dp_train.errors import BudgetError, ConsentError, PrivacyError
+from dp_train.errors import BudgetError, ConfigError, ConsentError, PrivacyError
 from dp_train.privacy.ledger.ledger import Reservation
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
-from dp_train.tasks.base import PacksRows, Task
+from dp_train.tasks.base import PacksRows, Task, WritesText
+from dp_train.tasks.metrics import Scores
 from dp_train.training.batches import Packing, make_batches
 from dp_train.training.callbacks import Result, RunStatus, notify_end, notify_start
 from dp_train.training.charge import Charge
@@ -21,6 +25,7 @@ from dp_train.training.method import Execution, Method, Setup
 from dp_train.training.opening import open_run
 from dp_train.training.optimizers import OptimizerFactory
 from dp_train.training.run_state import RunState
+from dp_train.training.saving import save_trained
 from dp_train.training.seeds import Seeds
 
 
@@ -125,6 +130,54 @@ class Trainer:
             charge.settle(result.steps, finished=result.status is RunStatus.FINISHED)
             return state.of_all(result)
 
+    def evaluate(self, examples: ConsentedExamples, *, scores: Scores = Scores.ALL) -> dict[str, float]:
+        """Return the task's scores of the model as it is, on people who agreed to publication.
+
+        Take other people than those who are trained on: no ε covers what scores tell of them.
+
+        Args:
+          examples: of a corpus that was gated for PUBLISH, or `task.examples(dp_train.public(…))`.
+
+        Raises:
+          ConsentError: they are of people who agreed to something else, whose scores would be private.
+        """
+        if not isinstance(examples, ConsentedExamples):
+            raise ConsentError(
+                f"trainer: examples is a {type(examples).__name__}; expected task.examples(…) of a corpus that was "
+                "gated for publish"
+            )
+        if examples.purpose is not Purpose.PUBLISH:
+            raise ConsentError(
+                f"trainer: examples are consented for {examples.purpose.value}; expected publish, as no ε covers what "
+                "scores of these people would tell; gate evaluation for publish, or call public"
+            )
+        return self.task.evaluate(self.model, tuple(examples), scores=scores)
+
+    def predict(self, prompts: Sequence[str]) -> list[str]:
+        """Return what the model writes after each prompt.
+
+        Raises:
+          ConfigError: the prompts are no list of texts, or the task has no `generate`.
+        """
+        if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
+            raise ConfigError('trainer: prompts is no list of texts; expected a list, such as ["can you look at"]')
+        if not isinstance(self.task, WritesText):
+            raise ConfigError(
+                f"trainer: task {self.task.name} cannot write; expected one with generate(model, prompts)"
+            )
+        return self.task.generate(self.model, prompts)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write the model, its tokenizer and what trained it to a new folder, which transformers loads.
+
+        Such a folder is on no list of a store: a withdrawal finds the models that `dp_train.run` leaves.
+
+        Raises:
+          CheckpointError: the folder is there already, or cannot be written.
+          ModelError: the model is none of transformers.
+        """
+        return save_trained(self.model, self.task, Path(folder))
+
     def _run(self, state: RunState) -> Result:
         setup, callbacks = self.setup, self.setup.execution.callbacks if state.ranks.first else ()
         batches = make_batches(
@@ -134,11 +187,12 @@ class Trainer:
             rows=setup.execution.microbatch_rows,
             tokens=setup.execution.microbatch_tokens,
             device=setup.device,
+            by_token=setup.method.by_token,
         )
         engine = state.build_engine()
         try:
             with state.watch.held(whole=True):
-                notify_start(callbacks, state.describe())
+                notify_start(callbacks, state.describe(), setup.model)
             try:
                 result = run_steps(state, engine, batches)
             except BaseException:
@@ -156,7 +210,7 @@ class Trainer:
             return result
         found = state.watch.findings
         with state.watch.held(whole=True, frozen=True):
-            notify_end(self.setup.execution.callbacks, result)
+            notify_end(self.setup.execution.callbacks, result, self.setup.model)
         return result if state.watch.findings == found else state.result(result.status, result.stopped_by)
 
     def _check_kinds(self, units: object, reservation: object, seeds: object) -> None:

@@ -331,16 +331,18 @@ def test_the_plan_of_a_result_cannot_be_changed_afterwards(units_of: UnitsOf, pl
 
 
 BANDED = {"bands": 3, "sample_rate": 0.25, "steps": 11}
+EPOCHS = {"bands": 5, "sample_rate": 0.25, "epoch_steps": 4, "steps": 11}
 
 
 def stop_at(step: int) -> Notes:
     return Notes(at=step, action=lambda: os.kill(os.getpid(), signal.SIGINT))
 
 
+@pytest.mark.parametrize("changes", [BANDED, EPOCHS])
 def test_a_resumed_run_with_correlated_noise_equals_a_run_left_alone(
-    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path
+    changes: dict[str, float], units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path
 ) -> None:
-    units, banded = units_of(40), plan.replace(**BANDED)
+    units, banded = units_of(40), plan.replace(**changes)
     alone, whole = train(units, banded)
     _, stopped = train(units, banded, folder=tmp_path, notes=stop_at(7))
     assert stopped.epsilon.unwrap() == pytest.approx(banded.epsilon())
