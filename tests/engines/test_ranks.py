@@ -12,6 +12,8 @@ from dp_train.engines.parts import BLOCK, shares
 from dp_train.engines.ranks import ALONE, joined
 from dp_train.errors import ProcessesError
 
+pytestmark = pytest.mark.timeout(1200)  # processes that wait for each other are slow on a machine that others use
+
 SIZES = (12 * BLOCK + 3, 7, 0, 1, BLOCK, 20 * BLOCK + 1)
 
 
