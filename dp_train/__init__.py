@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dp_train.conversations import Conversation as Conversation
     from dp_train.conversations import Example as Example
     from dp_train.conversations import Turn as Turn
+    from dp_train.corpora.published import public as public
     from dp_train.corpora.readers import read_csv as read_csv
     from dp_train.corpora.readers import read_jsonl as read_jsonl
     from dp_train.corpora.readers import read_parquet as read_parquet
@@ -52,11 +53,15 @@ if TYPE_CHECKING:
     from dp_train.tasks.chat_compose import ChatCompose as ChatCompose
     from dp_train.tasks.meeting_summary import MeetingSummary as MeetingSummary
     from dp_train.training.callbacks import Callback as Callback
+    from dp_train.training.callbacks import PrivateStep as PrivateStep
     from dp_train.training.callbacks import Result as Result
+    from dp_train.training.callbacks import RunStart as RunStart
+    from dp_train.training.callbacks import StepEnd as StepEnd
     from dp_train.training.checkpoint import CheckpointFolder as CheckpointFolder
     from dp_train.training.method import Execution as Execution
     from dp_train.training.method import Method as Method
     from dp_train.training.optimizers import adamw as adamw
+    from dp_train.training.optimizers import from_scheduler as from_scheduler
     from dp_train.training.optimizers import sgd as sgd
     from dp_train.training.seeds import Seeds as Seeds
     from dp_train.training.trainer import Trainer as Trainer
@@ -87,11 +92,14 @@ _HOMES = {
     "Population": "corpora.synthetic",
     "PrincipalKey": "consent.principals",
     "PrivacyPlan": "privacy.plan",
+    "PrivateStep": "training.callbacks",
     "Purpose": "consent.events",
     "Recipe": "runs.recipe",
     "Result": "training.callbacks",
     "RunResult": "runs.result",
+    "RunStart": "training.callbacks",
     "Seeds": "training.seeds",
+    "StepEnd": "training.callbacks",
     "SyntheticCorpus": "corpora.synthetic",
     "TINY": "models.build",
     "Trainer": "training.trainer",
@@ -103,9 +111,11 @@ _HOMES = {
     "build_model": "models.build",
     "build_units": "privacy.units",
     "declare_origin": "models.weights",
+    "from_scheduler": "training.optimizers",
     "gate": "consent.gate",
     "inventory": "runs.inventory",
     "prepare": "runs.prepare",
+    "public": "corpora.published",
     "read_csv": "corpora.readers",
     "read_events": "consent.event_json",
     "read_jsonl": "corpora.readers",

@@ -43,7 +43,7 @@ from dp_train.tasks.base import Task
 from dp_train.training.callbacks import Result
 from dp_train.training.charge import Charge
 from dp_train.training.method import Setup
-from dp_train.training.run_state import open_run
+from dp_train.training.opening import open_run
 from dp_train.training.seeds import Seeds
 from dp_train.training.trainer import Trainer
 

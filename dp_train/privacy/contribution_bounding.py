@@ -162,6 +162,11 @@ class Ownership:
         """How many people own something."""
         return len(self._numbers)
 
+    @property
+    def rows_per_person(self) -> NDArray[np.int64]:
+        """(people,) how many examples each owns, alone or with others."""
+        return np.bincount(np.frombuffer(self._owners, dtype=np.int32), minlength=self.num_people).astype(np.int64)
+
     def people(self, examples: NDArray[np.int64]) -> frozenset[str]:
         """Who owns one of those examples, at least."""
         chosen = np.zeros(len(self), dtype=bool)

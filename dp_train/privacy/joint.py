@@ -114,7 +114,8 @@ class JointClaim:
         per = "" if self.unit is Unit.USER else " per example"
         return (
             f"these {self.runs} runs together: ε={rounded_up(self.epsilon)}{per} at δ={self.delta:g} (composed, as "
-            "they were declared), which is what stands behind a model that is chosen among them"
+            "they were declared), which is what stands behind a model that is chosen among them; what other runs on "
+            "these people add, dp-train ledger show says"
         )
 
 

@@ -19,6 +19,7 @@ from dp_train.privacy.mechanisms.base import Mechanism
 from dp_train.privacy.mechanisms.epochs import Epochs
 from dp_train.privacy.mechanisms.multi_owner import MultiOwner
 from dp_train.privacy.mechanisms.poisson import Poisson
+from dp_train.privacy.mechanisms.shuffled import Shuffled
 from dp_train.privacy.mechanisms.truncated import Truncated
 from dp_train.privacy.relations import NeighboringRelation, Unit
 
@@ -53,6 +54,7 @@ class PrivacyPlan:
         units that were drawn anyway, so a step with both is a release at noise multiplier σ ÷ √(1 + 1/r²).
       loss_bound: L, to which a unit's loss is cut.
       delta: δ, in [1e-11, 1).
+      shuffled: whether units come in shuffled passes of `expected_units`; without privacy alone, for it has no event.
     """
 
     sample_rate: float
@@ -70,6 +72,7 @@ class PrivacyPlan:
     population: int | None = None
     loss_noise_ratio: float | None = None
     loss_bound: float = 10.0
+    shuffled: bool = False
 
     def __post_init__(self) -> None:
         def check(ok: bool, name: str, expected: str) -> None:
@@ -99,6 +102,7 @@ class PrivacyPlan:
         ratio = self.loss_noise_ratio
         check(ratio is None or 0 < ratio < math.inf, "loss_noise_ratio", "a number > 0, or None for no curve")
         check(0 < self.loss_bound < math.inf, "loss_bound", "a number > 0")
+        check(not self.shuffled or not self.private, "shuffled", "False: what has an ε is sampled by coins")
         _ = self.mechanism  # refuses what it cannot do
 
     @property
@@ -129,8 +133,11 @@ class PrivacyPlan:
         every row: a step then releases gradients and losses at once, at noise multiplier σ ÷ √(1 + 1/r²). A unit adds
         a gradient of norm C at most, under noise of std σC, and a loss of L at most, under independent noise of std
         rσL, by one coin; in units of their noise they are one vector of norm at most √(1/σ² + 1/(rσ)²). Under
-        correlated noise the loss is one more column of the matrix whose rows are the steps.
+        correlated noise the loss is one more column of the matrix whose rows are the steps. `shuffled`, without
+        privacy, is `Shuffled`.
         """
+        if self.shuffled:
+            return Shuffled(batch_units=self.expected_units)
         contributions = self.max_contributions if self.unit is Unit.USER else 1
         asked = [
             name
@@ -178,9 +185,9 @@ class PrivacyPlan:
         plain: dict[str, Any] = {} if bound == 1 else dict.fromkeys(("epoch_steps", *_CAP)) | {"bands": 1}
         return self.replace(max_contributions=bound, **plain)
 
-    def without_privacy(self) -> PrivacyPlan:
-        """The same sampling and steps with no clipping and no noise: the baseline."""
-        return self.replace(clip_norm=math.inf, noise_multiplier=0.0, loss_noise_ratio=None)
+    def without_privacy(self, *, shuffled: bool = False) -> PrivacyPlan:
+        """The same steps with no clipping and no noise: the baseline, by the same sampling or in shuffled passes."""
+        return self.replace(clip_norm=math.inf, noise_multiplier=0.0, loss_noise_ratio=None, shuffled=shuffled)
 
     @property
     def _noise_of_all_releases(self) -> float:
@@ -249,6 +256,7 @@ class PrivacyPlan:
             (_CAP, self.max_batch_units is None),
             (_CURVE, self.loss_noise_ratio is None),
             (("epoch_steps",), self.epoch_steps is None),
+            (("shuffled",), not self.shuffled),
         ):
             for name in names if absent else ():  # a plan without them has the digest that it always had
                 del values[name]

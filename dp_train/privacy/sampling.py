@@ -171,6 +171,35 @@ class TruncatedPoissonSampler:
         return kept
 
 
+@dataclass(frozen=True, slots=True)
+class ShuffledSampler:
+    """Takes every unit once a pass, `batch_units` at a time, in a new order each pass.
+
+    What is left of a pass is dropped. A draw is a pure function of (seed, step, number of units). Nothing accounts for
+    it: it is for runs without privacy alone.
+    """
+
+    batch_units: int
+    name: ClassVar[str] = "shuffled"
+    described: ClassVar[str] = "shuffled passes"
+
+    def draw(self, step: int, num_units: int, seed: bytes) -> NDArray[np.int64]:
+        """Sorted indices of the units that enter `step`: all of them where there are fewer than a batch."""
+        if num_units <= self.batch_units:
+            return np.arange(num_units, dtype=np.int64)
+        this_pass, place = divmod(step, num_units // self.batch_units)
+        order = _shuffled(seed, num_units, this_pass)
+        drawn: NDArray[np.int64] = np.sort(order[place * self.batch_units : (place + 1) * self.batch_units])
+        return drawn
+
+
+@lru_cache(maxsize=2)
+def _shuffled(seed: bytes, num_units: int, this_pass: int) -> NDArray[np.int64]:
+    """The order of a pass: that of 64 random bits a unit."""
+    places = np.random.Philox(key=_key(seed, this_pass, b"passes")).random_raw(num_units)
+    return np.argsort(places, kind="stable")
+
+
 @lru_cache(maxsize=2)
 def dealt(seed: bytes, num_units: int, groups: int) -> tuple[NDArray[np.int64], ...]:
     """Deal units into groups, by a fair die a unit; sorted indices of each. As private as a draw.

@@ -14,13 +14,17 @@ from dp_train.settled import settled
 @settled
 @dataclass(kw_only=True)
 class StartConfig:
-    """The public starting point: a non-private run on published text, made once and kept in `cache`.
+    """The public starting point: a non-private run on published text, made once and kept in `cache`, or by others.
 
-    `auto` means `none` for a pretrained model, which is one, and `public` for one from scratch.
+    `auto` means `none` for a pretrained model, which is one. For one from scratch it means `published` where the
+    package carries a starting point for this task and model, and else `public`.
     """
 
     mode: StartMode
-    """`public` trains a starting point on published text, `none` trains none; `auto` chooses by the model."""
+    """`public` trains a starting point on published text, `published` loads one that was trained so before, `none` has
+    none; `auto` chooses by task and model."""
+    name: str | None = None
+    """Of `published`: a folder that `dp-train pretrain --to` wrote; null is the package's own for the task."""
     steps: int = 100
     """Steps of the starting point."""
     expected_units: int = 32
@@ -33,6 +37,8 @@ class StartConfig:
     """Folder of starting points, which runs of equal settings share."""
 
     def __post_init__(self) -> None:
+        named = self.name is None or self.mode is StartMode.PUBLISHED
+        expect(self, "start.name", named, "null; start=published takes a starting point by its name")
         expect(self, "start.steps", self.steps >= 1, "at least 1; start=none trains no starting point")
         expect(self, "start.expected_units", self.expected_units >= 1, "at least 1")
         expect(self, "start.learning_rate", self.learning_rate > 0, "a rate > 0")
@@ -126,12 +132,15 @@ class TrainerConfig:
     """A cap on the people of a step (truncated Poisson sampling), for speed; null for none. With it there may be no
     more people than `population`. A cap at the mean plus four standard deviations costs next to nothing. No Rényi
     filter knows it: with a budget, such a run is admitted first, or with others."""
+    shuffle: bool = False
+    """Without privacy alone: whether units come in shuffled passes, `expected_units` at a time, and not by coins, and
+    each token counts alike, not each unit."""
     microbatch_rows: int = 64
     """Rows of a forward pass where rows are not packed; bounds memory. Sums are rounded otherwise,
     and with dropout other masks are drawn: it is then a part of what the run is, and cannot change on resume."""
     pack: bool | None = None
     """Whether several rows of a person share a sequence, which changes speed and nothing else; null packs where the
-    model is a decoder and the task can."""
+    model that is found keeps such rows apart, and the task can."""
     microbatch_tokens: int = 4096
     """Tokens of a forward pass where rows are packed, padding among them; bounds memory."""
     checkpoint_every: int = 50

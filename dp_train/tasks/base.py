@@ -13,6 +13,8 @@ from dp_train.conversations import Example
 from dp_train.tasks.metrics import Scores
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples
 
 
@@ -83,6 +85,23 @@ class HasBaselines(Protocol):
     def baselines(self, examples: Sequence[Example], *, public: Sequence[Example]) -> dict[str, dict[str, float]]:
         """Scores by the name of the rule; `public` are examples of people who agreed to publication."""
         ...
+
+
+@runtime_checkable
+class WritesText(Protocol):
+    """A task that shows what a model writes."""
+
+    def generate(self, model: nn.Module, prompts: Sequence[str], /) -> list[str]:
+        """What the model writes after each prompt."""
+        ...
+
+
+@runtime_checkable
+class HasTokenizer(Protocol):
+    """A task whose rows are tokens; the tokenizer goes with the model."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast: ...
 
 
 @runtime_checkable

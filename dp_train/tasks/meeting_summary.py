@@ -99,8 +99,8 @@ class MeetingSummary(SequenceTask):
     ) -> dict[str, float]:
         """ROUGE and `faithfulness` of greedy summaries, and `loss`: nats per token of the references.
 
-        `rougeL_low` and `rougeL_high` are a 95 % interval over the `people` whose meetings were scored
-        (`tasks.intervals`); `empty`, `one_word` and `repeating` are shares of outputs that are no summary.
+        `rougeL_low` and `rougeL_high`, and so of each ROUGE, are a 95 % interval over the `people` whose meetings were
+        scored (`tasks.intervals`); `empty`, `one_word` and `repeating` are shares of outputs that are no summary.
 
         Cost: one pass over the prompts and at most `max_new_tokens` steps, 64 meetings at a time.
         """
@@ -139,17 +139,18 @@ class MeetingSummary(SequenceTask):
         return [self._sequences.decode(one.ids).strip() for one in generated]
 
     def _scores(self, outputs: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
-        each = rouge_each(outputs, [example.target for example in examples])
-        ends = interval_over_people(
-            [found[self.metric] for found in each], [1.0] * len(each), [example.owners for example in examples]
-        )
+        references = [example.target for example in examples]
+        each, owners = rouge_each(outputs, references), [example.owners for example in examples]
+        found: dict[str, float] = {}
+        for name in NAMES:
+            values = [scores[name] for scores in each]
+            ends = interval_over_people(values, [1.0] * len(values), owners)
+            found |= {name: sum(values) / len(values), f"{name}_low": ends.low, f"{name}_high": ends.high}
         return {
-            **{name: sum(found[name] for found in each) / len(each) for name in NAMES},
-            f"{self.metric}_low": ends.low,
-            f"{self.metric}_high": ends.high,
+            **found,
             "people": float(count_people(examples)),
             **degenerate_shares(outputs),
-            **faithfulness(outputs, [example.prompt for example in examples]),
+            **faithfulness(outputs, [example.prompt for example in examples], references),
         }
 
     def _prompt(self, transcript: str, room: int) -> list[int]:

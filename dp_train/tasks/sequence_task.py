@@ -28,6 +28,11 @@ class SequenceTask:
         self._sequences = Sequences(tokenizer, architecture, marker)
         self._packed = PackedSequences(self._sequences)
 
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """What texts are cut into tokens by."""
+        return self._tokenizer
+
     def collate(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Pad rows to one batch."""
         return self._sequences.collate(rows)

@@ -106,6 +106,11 @@ class TaskConfig:
             wanted = ", ".join(known.name for known in TRAINING)
             raise ConfigError(f"config: task={self.name}: purpose={purpose}; expected one of {wanted}")
 
+    @property
+    def own_words(self) -> bool:
+        """Whether a row holds its author's words alone; a task from outside says so by an attribute of that name."""
+        return bool(getattr(self.spec(), "own_words", False))
+
     def spec(self) -> TaskSpec:
         """The chosen task with its numbers.
 
@@ -150,6 +155,10 @@ class ChatComposeSpec:
     context_turns: int
     trigger_rate: float
     suggestion_places: int
+
+    @property
+    def own_words(self) -> bool:
+        return self.context is ContextKind.OWN
 
     def examples(self, conversation: Conversation) -> Iterable[Example]:
         of = messages_of_author if self.context is ContextKind.OWN else messages_of_thread

@@ -1,12 +1,19 @@
-"""What a run tells the outside: three moments, and private values only to a callback that asks for them."""
+"""What a run tells the outside: three moments, and private values only to a callback that asks for them.
+
+Public and private values are in objects of their own: whoever logs a `RunStart`, a `StepEnd` or a `Result` whole cannot
+log a `PrivateStep` with it.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from torch import nn
 
 from dp_train.engines.base import AnyEngine, StepRecord
 from dp_train.errors import ConfigError
@@ -82,12 +89,16 @@ class Result:
     """Number of the signal that ended the run early."""
     identity: str = ""
     """Public name of the run, as in `RunStart`."""
+    history: tuple[StepEnd, ...] = ()
+    """Every step, as callbacks heard of it; also those before the run was interrupted."""
 
 
 class Callback(Protocol):
     """Follows a run. An exception in a callback ends the run as FAILED, after a checkpoint.
 
-    Subclass it and write the methods that you need, or write a class with any of the three.
+    Subclass it and write the methods that you need, or write a class with any of the three. A method that has a
+    parameter `model` is handed the model as well, as the run would leave it at that moment. It is for looking at: a
+    callback that changes the weights costs the run its claim.
     """
 
     def on_start(self, run: RunStart) -> None:
@@ -124,27 +135,33 @@ def check_callbacks(callbacks: Sequence[Callback]) -> tuple[Callback, ...]:
     return tuple(callbacks)
 
 
-def notify_start(callbacks: Sequence[Callback], run: RunStart) -> None:
+def notify_start(callbacks: Sequence[Callback], run: RunStart, model: nn.Module) -> None:
     """Call `on_start` of every callback that has it."""
     for callback in callbacks:
-        if hasattr(callback, "on_start"):
-            callback.on_start(run)
+        _call(callback, "on_start", run, model)
 
 
-def notify_step(callbacks: Sequence[Callback], step: StepEnd, private: PrivateStep) -> None:
+def notify_step(callbacks: Sequence[Callback], step: StepEnd, private: PrivateStep, model: nn.Module) -> None:
     """Call `on_step` of every callback that has it, after `on_private_step` of those that ask for that."""
     for callback in callbacks:
-        if isinstance(callback, ReadsPrivateSteps):
-            callback.on_private_step(private)
-        if hasattr(callback, "on_step"):
-            callback.on_step(step)
+        _call(callback, "on_private_step", private, model)
+        _call(callback, "on_step", step, model)
 
 
-def notify_end(callbacks: Sequence[Callback], result: Result) -> None:
+def notify_end(callbacks: Sequence[Callback], result: Result, model: nn.Module) -> None:
     """Call `on_end` of every callback that has it."""
     for callback in callbacks:
-        if hasattr(callback, "on_end"):
-            callback.on_end(result)
+        _call(callback, "on_end", result, model)
+
+
+def _call(callback: Callback, name: str, event: object, model: nn.Module) -> None:
+    method: Any = getattr(callback, name, None)
+    if method is None:
+        return
+    if "model" in inspect.signature(method).parameters:
+        method(event, model=model)
+    else:
+        method(event)
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ the optimizer state are dropped and the weights stay.
 
 from __future__ import annotations
 
+import io
 import shutil
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -31,7 +32,8 @@ class TrainState:
     `identity` are the parts of `training.identity` (private: they hold a digest of the units, and are compared, never
     shown); `name` is what the run is called in public. `before` are the phases of the model's weights that earlier
     runs trained, as `training.phases` writes them; `start_marks` name the tensors that the run began with, and
-    `known_start` says whether someone knows where they came from; `tried`, whether the self-check passed.
+    `known_start` says whether someone knows where they came from; `tried`, whether the self-check passed; `history`
+    holds the public values of each step.
     """
 
     step: int
@@ -50,6 +52,7 @@ class TrainState:
     start_marks: list[str] = field(default_factory=list)
     known_start: bool = False
     tried: bool = False
+    history: list[tuple[Any, ...]] = field(default_factory=list)
 
 
 class CheckpointFolder:
@@ -106,6 +109,18 @@ class CheckpointFolder:
         if not self.path.is_dir():
             return []
         return sorted(path for path in self.path.glob("step-*") if (path / _STATE).is_file())
+
+
+def to_bytes(state: TrainState) -> bytes:
+    """Return the state as another process of the same run takes it; as secret as the data."""
+    held = io.BytesIO()
+    torch.save(_to_plain(state), held)
+    return held.getvalue()
+
+
+def from_bytes(data: bytes) -> TrainState:
+    """Read what `to_bytes` wrote."""
+    return _from_plain(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
 
 
 def _to_plain(state: TrainState) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from dp_train.errors import ConfigError
 from dp_train.privacy.plan import PrivacyPlan
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -64,3 +67,40 @@ def linear(*, warmup: float = 0.05, final: float = 0.0) -> Schedule:
         return final + (1 - final) * max(0.0, (steps - step) / max(1, steps - rising))
 
     return factor
+
+
+def from_scheduler(make: Callable[[torch.optim.Optimizer], LRScheduler]) -> Schedule:
+    """A schedule of torch or transformers, by the factors that it gives an optimizer whose rate is 1.
+
+        Method(schedule=from_scheduler(lambda optimizer: get_cosine_schedule_with_warmup(optimizer, 10, plan.steps)))
+
+    Its factors are read before the first step, so a run resumes with no state of it. What it does to momentum is left
+    out.
+
+    Raises:
+      ConfigError: at the start of the run, where `make` gives no scheduler, or one that follows a score: its steps
+        would be chosen by values that no ε covers.
+    """
+    if not callable(make):
+        raise ConfigError(
+            f"trainer: schedule from a {type(make).__name__}; expected a function that makes it, such as lambda "
+            "optimizer: CosineAnnealingLR(optimizer, 100)"
+        )
+
+    @lru_cache(maxsize=4)
+    def factors(steps: int) -> tuple[float, ...]:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=1.0)
+        scheduler = make(optimizer)
+        if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
+            raise ConfigError(
+                f"trainer: schedule made a {type(scheduler).__name__}; expected a scheduler of torch or transformers "
+                "that follows the step alone"
+            )
+        found = []
+        for _ in range(steps):
+            found.append(float(optimizer.param_groups[0]["lr"]))
+            optimizer.step()
+            scheduler.step()
+        return tuple(found)
+
+    return lambda step, steps: factors(steps)[step]

@@ -29,9 +29,10 @@ class Altered:
     step: Callable[[int], int] = lambda step: step
     index: Callable[[int], int] = lambda index: index
 
-    def add(self, tensor: Tensor, std: float, *, step: int, index: int) -> None:
+    def add(self, tensor: Tensor, std: float, *, step: int, index: int, block: int = 0) -> None:
         altered = self.std(std, step, index)
-        SeededNoise(bytes(range(32))).add(tensor, altered, step=self.step(step), index=self.index(index))
+        honest = SeededNoise(bytes(range(32)))
+        honest.add(tensor, altered, step=self.step(step), index=self.index(index), block=block)
 
 
 def claim(units: Units, plan: PrivacyPlan, **how: Any) -> EpsilonClaim:

@@ -504,10 +504,10 @@ def test_a_claim_says_that_the_engine_was_not_tried_whichever_process_ends_the_r
     units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dp_train.engines import cross_check
-    from dp_train.training import run_state
+    from dp_train.training import opening
 
     monkeypatch.setattr(cross_check, "opinions", lambda plan: {"pld": 1.0, "rdp": 2.0})
-    monkeypatch.setattr(run_state, "try_engine", lambda setup: None)
+    monkeypatch.setattr(opening, "try_engine", lambda setup: None)
     units, short = units_of(20), plan.replace(steps=4)
     tried = []
     for checks in ((True, True), (True, False), (False, True), (False, False)):
