@@ -219,7 +219,7 @@ KILLED_AFTER_ITS_LAST_STEP = """
 import os, signal, sys
 from dp_train.cli.main import main
 from dp_train.runs import run
-run.score = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+run.score = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 main(["train", "--resume", sys.argv[1]])
 """
 
