@@ -38,7 +38,8 @@ WORDS = (
 
 def ours(recipe: Any, parts: Any, seed: int) -> Any:
     """The model that `best` gives, by the product's own loop."""
-    from dp_train.runs.prepare import make_model, make_trainer
+    from dp_train.runs.prepare import make_trainer
+    from dp_train.runs.starting import make_model
     from dp_train.training.seeds import Seeds
 
     model, _ = make_model(recipe, parts.data)
@@ -52,7 +53,7 @@ def theirs(recipe: Any, parts: Any, seed: int) -> Any:
     import torch
     from transformers import Trainer, TrainingArguments
 
-    from dp_train.runs.prepare import make_model
+    from dp_train.runs.starting import make_model
     from dp_train.tasks.sequences import IGNORE
 
     model, _ = make_model(recipe, parts.data)

@@ -100,12 +100,12 @@ def prepare(recipe: Recipe, *, snapshot: ConsentSnapshot | None = None) -> Parts
       snapshot: decisions that an interrupted run began with; those of now if not given.
 
     Raises:
-      ConfigError, ModelError: started as one of several processes, or something that is named is not there.
+      ConfigError, ModelError: one of more processes than trainer.processes, or something that is named is not there.
       StoreError: the run would make a second store for people or runs that have one.
       PlanError: no noise gives the wanted ε.
       ConsentError, DataError: see `material`.
     """
-    refuse_several_processes()
+    refuse_several_processes(recipe.trainer.processes)
     refuse_second_store(recipe)
     plan = make_plan(recipe)
     prepare_machine(recipe)
@@ -263,6 +263,8 @@ def make_trainer(
             microbatch_tokens=trainer.microbatch_tokens,
             checkpoint=None if checkpoint is None else CheckpointFolder(checkpoint),
             checkpoint_every=trainer.checkpoint_every,
+            together=trainer.processes > 1,
+            wait_seconds=trainer.wait_seconds,
             self_check=trainer.self_check,
         ),
     )
@@ -274,7 +276,10 @@ def make_seeds(config: Recipe) -> Seeds | None:
 
 
 _ROUNDS_ONLY = frozenset(
-    {"microbatch_rows", "microbatch_tokens", "checkpoint_every", "threads", "device", "self_check", "seed"}
+    {
+        *("microbatch_rows", "microbatch_tokens", "checkpoint_every", "threads", "device", "self_check", "seed"),
+        *("processes", "wait_seconds"),
+    }
 )
 """Fields of `trainer` that move no gradient, and the seed, which is a secret."""
 

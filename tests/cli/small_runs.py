@@ -28,6 +28,7 @@ SMALL = (
     "evaluation.samples=1",
     "tradeoff.epsilons=[2,8]",
     "tradeoff.best.learning_rates=[1e-3]",
+    "tradeoff.best.rows=8",
     "study.workers=1",
 )
 

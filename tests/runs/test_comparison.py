@@ -19,7 +19,14 @@ from dp_train.runs.result import RunResult, label
 from dp_train.training.callbacks import Result, RunStatus
 
 METRIC = "perplexity"
-WORDS = ("experiments=compose/quickstart", "trainer.steps=4", "trainer.expected_units=8", "privacy.rows_per_unit=2")
+WORDS = (
+    "experiments=compose/quickstart",
+    "trainer.steps=4",
+    "trainer.expected_units=8",
+    "privacy.rows_per_unit=2",
+    "tradeoff.best.rows=8",
+    "tradeoff.best.learning_rates=[3e-4,1e-3,3e-3]",
+)
 
 
 def recipe_of(*words: str) -> Recipe:
