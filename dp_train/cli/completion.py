@@ -133,6 +133,7 @@ _dp_train() {
     (( $#keys )) || [[ -n "${answers[1]}" ]] || _files
 }
 compdef _dp_train dp-train
+if [[ "$funcstack[1]" == "_dp_train" ]]; then _dp_train "$@"; fi
 """,
     "fish": """\
 # dp-train completion fish > ~/.config/fish/completions/dp-train.fish

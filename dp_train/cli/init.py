@@ -64,6 +64,13 @@ def run(options: Namespace) -> int:
             "with so few people the noise drowns nearly all that they teach; expect a model near its public start",
             file=sys.stderr,
         )
+    unnamed = sum(person not in found.named for person in found.rows[task].people)
+    if unnamed:
+        print(
+            f"{unnamed:,} of these people have no name in the files, so anonymisation cannot find it in what is said: "
+            "give the roster, or of a table --column display_name=NAME",
+            file=sys.stderr,
+        )
     if columns.left_out:
         print(f"kept out, for nothing reads them: {', '.join(columns.left_out)}", file=sys.stderr)
 

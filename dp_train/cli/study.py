@@ -53,7 +53,8 @@ def seed_of(options: Namespace) -> int | None:
             return int(seed[0])
     raise ConfigError(
         f"{options.verb}: --resume goes on with a run or study as it was; it takes no key=value but the "
-        "trainer.seed=NUMBER that it was begun with, and no -m or --from-run; use --from-run to start a changed one"
+        "trainer.seed=NUMBER that it was begun with, a run also trainer.processes=NUMBER, and no -m or --from-run; use "
+        "--from-run to start a changed one"
     )
 
 

@@ -14,10 +14,12 @@ from itertools import chain, pairwise
 from operator import itemgetter
 from typing import NamedTuple
 
+from dp_train.consent.disguises import readings
 from dp_train.consent.name_cases import declined_begins, declined_forms, stems
 from dp_train.consent.name_forms import HONORIFICS, Form, forms_of, unspaced_forms
 from dp_train.consent.name_letters import INVISIBLE, PLAIN_WORD, WORD, fold, plain, words
-from dp_train.consent.name_romanised import consonants, readings
+from dp_train.consent.name_romanised import consonants
+from dp_train.consent.name_romanised import readings as sounds
 from dp_train.consent.name_slips import by_consonants, typing_errors
 
 _LARGE = re.compile(r"(?<![A-Za-z0-9])[A-Z0-9][A-Za-z0-9]*")  # in ASCII, words that do not begin with a small letter
@@ -93,10 +95,13 @@ class NameIndex:
         self._unspaced.sort(key=lambda item: (item[0].endswith(HONORIFICS), -len(item[0])))
 
     def occurs_in(self, text: str) -> bool:
-        """Whether any form stands in the text, in any case: "may" counts for May.
+        """Whether any form stands in a reading of the text (`disguises`), in any case: "may" counts for May.
 
         For those who did not agree: a false hit costs a turn, a miss trains on what was said of them.
         """
+        return any(map(self._occurs_in, readings(text)))
+
+    def _occurs_in(self, text: str) -> bool:
         text = _visible(text)[0]
         if any(written in text for written, _ in self._unspaced):
             return True
@@ -108,6 +113,9 @@ class NameIndex:
 
     def people_in(self, text: str) -> set[str]:
         """Everybody of whom any form stands in the text, in any case."""
+        return set().union(*map(self._people_in, readings(text)))
+
+    def _people_in(self, text: str) -> set[str]:
         text = _visible(text)[0]
         people = {person_id for written, person_id in self._unspaced if written in text}
         if likely := self._likely(text):
@@ -175,7 +183,7 @@ class NameIndex:
 
     def _read_at(self, written: str) -> list[Form]:
         """Forms in Latin letters that a word of another alphabet sounds like: "इमरान" is Imran."""
-        heard = (form for spelling in readings(written) for form in self._forms.get(spelling, ()))
+        heard = (form for spelling in sounds(written) for form in self._forms.get(spelling, ()))
         forms = [form for form in heard if not (form.words[1:] or form.exact or form.folded)]
         return [form._replace(words=(written,), guarded=True) for form in forms]
 
@@ -213,7 +221,7 @@ class NameIndex:
                 return likely
         else:
             other = [word for word in WORD.findall(text) if not word.isascii()]
-            likely.update(fold(word) for word in other if not self._forms.keys().isdisjoint(readings(word)))
+            likely.update(fold(word) for word in other if not self._forms.keys().isdisjoint(sounds(word)))
             if self._prefixed:
                 likely.update(filter(self._stem_of, map(fold, other)))
         if not self._begins.isdisjoint(map(_FIRST_LETTERS, found)):

@@ -7,8 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from dp_train.consent.decisions import Reason
+from dp_train.consent.disguises import readings
 from dp_train.consent.events import Purpose
 from dp_train.consent.name_letters import INVISIBLE, UNSPACED, words
 from dp_train.consent.names import FullNames, NameIndex
@@ -340,7 +342,8 @@ class Echoes:
     """What was said in turns that were left out, to know it again where no link says so.
 
     Known again are `RUN_OF_WORDS` words in a row; all of a shorter turn of three words, or of twelve letters, or more;
-    and of what a text itself marks as quoted ("> …", “…”, 「…」), any `_QUOTED` letters that stood in such a turn.
+    and of what a text itself marks as quoted ("> …", “…”, 「…」, `…`), or announces ("she wrote: …"), any `_QUOTED`
+    letters that stood in such a turn, also between dots for what is left out.
     A sign of a script without spaces counts as a word.
     """
 
@@ -360,20 +363,36 @@ class Echoes:
             self._runs.update(_runs(said, length))
 
     def repeated_in(self, text: str) -> bool:
-        if not self._said:
-            return False
+        return bool(self._said) and any(map(self._repeats, readings(text)))
+
+    def _repeats(self, text: str) -> bool:
         said = _signs(text)
         if any(not self._runs.isdisjoint(_runs(said, length)) for length in self._lengths):
             return True
-        quoted = ("".join(_signs(next(filter(None, match.groups())))) for match in _MARKED.finditer(text))
-        return any(len(part) >= _QUOTED and part in whole for part in quoted for whole in self._said)
+        quoted = (next(filter(None, match.groups())) for match in _MARKED.finditer(text))
+        after = _ANNOUNCED.search(text)
+        lines = text[after.end() :].splitlines() if after else ()
+        marked = ("".join(_signs(part)) for each in chain(quoted, lines) for part in _LEFT_OUT.split(each))
+        return any(len(part) >= _QUOTED and part in whole for part in marked for whole in self._said)
 
 
 _LETTERS, _QUOTED = 12, 4
 _MARKED = re.compile(
-    r"^\s*>+\s*(.+)$|[\"“„”«»]([^\"“„”«»]+)[\"“”«»]|[「『《]([^」』》]+)[」』》]|(?<!\w)[‘']([^’']{4,})[’'](?!\w)",
-    re.MULTILINE,
+    r"^\s*[>＞|]+\s*(.+)$|[\"“„”«»＂〝〟〞]([^\"“„”«»＂〝〟〞]+)[\"“”«»＂〟〞]|[「『《〈]([^」』》〉]+)[」』》〉]"
+    r"|(?<!\w)[‘'‚]([^’'‘]{4,})[’'‘](?!\w)|‹([^›]+)›|›([^‹]+)‹|`+([^`]{8,})`|<(?:blockquote|q|cite)\b[^>]*>([^<]+)",
+    re.MULTILINE | re.IGNORECASE,
 )
+"""What a text itself marks as quoted, or sets off as chats do where quotation marks would stand."""
+_WROTE = (
+    r"wrote|said|writes|schrieb|schreibt|a écrit|escribió|escreveu|scrisse|ha scritto|schreef|skrev|napisała?|написала?"
+)
+_ANNOUNCED = re.compile(
+    r"^[\s>]*[-_*]*\s*(?:begin )?(?:forwarded|fwd|weitergeleitete?|reenviado|transféré|inoltrato)\b.*$"
+    rf"|\b(?:{_WROTE})\b[^\n:]{{0,40}}:",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""Words after which another person's follow; each line after them counts as quoted."""
+_LEFT_OUT = re.compile(r"…|\.{3,}|\[[.…]+\]|\([.…]+\)")
 
 
 def _signs(text: str) -> list[str]:

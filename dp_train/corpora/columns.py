@@ -88,6 +88,11 @@ class Columns:
         """
         return [self._field(name, known) for name in names]
 
+    def is_table(self, names: Collection[str]) -> bool:
+        """Return whether columns of these names are of a table with one row a turn: a speaker, and no list of turns."""
+        fields = {*names} | {own for own, given in self.names.items() if given in names}
+        return "person_id" in fields and "turns" not in fields
+
     def row(self, row: object) -> object:
         """A nested row with the fields' own names, in its turns and on its roster, too; what is no object stays.
 

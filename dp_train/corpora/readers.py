@@ -29,6 +29,8 @@ that no row is missing), `display_name`, `guest` (`true` for a guest), `content_
 and `summary` (on a conversation's first row) may be there. Empty is left out. `mentions` is `id;id`, or
 `id=Display Name` for a person who does not speak.
 
+A jsonl or parquet file whose rows have a `person_id` and no `turns` is read as such a table, by the same columns.
+
 Files whose columns are called otherwise, or that have more of them, are read by `columns.Columns`.
 
 That ids are not used twice is not checked: it would take the memory that streaming saves.
@@ -39,7 +41,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -50,7 +52,7 @@ from dp_train.atomic import whole_file
 from dp_train.conversations import Conversation, Corpus
 from dp_train.corpora.columns import Columns
 from dp_train.corpora.rows import FIELDS, from_row, to_row
-from dp_train.corpora.table import conversations_of_turns
+from dp_train.corpora.table import conversations_of_turns, records_of
 from dp_train.errors import DataError
 
 if TYPE_CHECKING:
@@ -191,15 +193,28 @@ def _unreadable(path: Path, error: OSError) -> DataError:
 
 def _jsonl(path: Path, columns: Columns) -> Iterator[Conversation]:
     with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except (json.JSONDecodeError, RecursionError):
-                    raise DataError(
-                        f"{path.name} row {number}: not JSON; expected one object a line with {', '.join(FIELDS)}"
-                    ) from None
-                yield _conversation(path, number, row, columns)
+        rows = _objects(path, lines)
+        read: list[object] = []
+        for row in rows:
+            read.append(row)
+            if row is not None:
+                break
+        names = read[-1].keys() if read and isinstance(read[-1], Mapping) else ()
+        yield from _of_rows(path, list(names), chain(read, rows), columns)
+
+
+def _objects(path: Path, lines: Iterable[str]) -> Iterator[object]:
+    """The value of each line; None of an empty one."""
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line) if line.strip() else None
+        except (json.JSONDecodeError, RecursionError):
+            raise DataError(
+                f"{path.name} row {number}: not JSON; expected one object a line with {', '.join(FIELDS)}"
+            ) from None
+        if row is None and line.strip():
+            raise DataError(f"{path.name} row {number}: row is not an object; expected one with {', '.join(FIELDS)}")
+        yield row
 
 
 def _parquet(path: Path, columns: Columns) -> Iterator[Conversation]:
@@ -210,11 +225,21 @@ def _parquet(path: Path, columns: Columns) -> Iterator[Conversation]:
         with parquet.ParquetFile(path) as file:
             batches = file.iter_batches(batch_size=_BATCH)
             rows = chain.from_iterable(batch.to_pylist() for batch in batches)
-            for number, row in enumerate(rows, start=1):
-                yield _conversation(path, number, row, columns)
+            yield from _of_rows(path, file.schema_arrow.names, rows, columns)
     except pa.ArrowException as error:
         # Arrow's own words may hold a piece of the file.
         raise DataError(f"{path.name}: cannot be read as parquet; write it with parquet_schema()") from error
+
+
+def _of_rows(path: Path, names: Sequence[str], rows: Iterable[object], columns: Columns) -> Iterator[Conversation]:
+    """Conversations of rows that are objects: one each, or one a turn. None is an empty row."""
+    if columns.is_table(names):
+        records = records_of(path.name, names, rows)
+        yield from conversations_of_turns(path.name, records, columns, header_row=0)
+        return
+    for number, row in enumerate(rows, start=1):
+        if row is not None:
+            yield _conversation(path, number, row, columns)
 
 
 def _csv(path: Path, columns: Columns) -> Iterator[Conversation]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 from dp_train.conversations import Conversation
-from dp_train.corpora.columns import Columns
+from dp_train.corpora.columns import CONSTANTS, Columns
 from dp_train.corpora.rows import from_row
 from dp_train.errors import DataError
 
@@ -22,24 +23,66 @@ Cells = dict[str, str]
 Records = Iterator[list[str]]
 
 
-def conversations_of_turns(file: str, records: Records, columns: Columns) -> Iterator[Conversation]:
+def conversations_of_turns(
+    file: str, records: Records, columns: Columns, *, header_row: int = 1
+) -> Iterator[Conversation]:
     """Conversations of consecutive rows.
 
     Args:
-      file: name for messages. records: the header first; it is row 1. columns: what the header means.
+      file: name for messages. records: the header first. columns: what the header means.
+      header_row: number of the header; 0 where it is no row of the file.
 
     Raises:
       DataError: a row does not fit; names file and row, never what it says.
     """
-    rows = _rows(file, records, columns)
+    rows = _rows(file, records, columns, header_row)
     for _, group in groupby(rows, key=lambda row: row[1]["conversation_id"]):
         yield _conversation(file, list(group))
 
 
-def _rows(file: str, records: Records, columns: Columns) -> Iterator[tuple[int, Cells]]:
+def records_of(file: str, names: Sequence[str], rows: Iterable[object]) -> Records:
+    """A header and the cells of rows that are objects, as a table has them; None is an empty row.
+
+    Args:
+      file: name for messages. names: columns, those of the first row.
+
+    Raises:
+      DataError: a row is no object, or has a column that is not among them.
+    """
+    yield list(names)
+    for number, row in enumerate(rows, start=1):
+        if row is None:
+            yield []
+        elif not isinstance(row, Mapping):
+            raise DataError(
+                f"{file} row {number}: row is not an object; expected one with the columns of the first row"
+            )
+        elif not row.keys() <= set(names):
+            raise DataError(
+                f"{file} row {number}: a column that the first row has not; expected the same in every row, null where "
+                "empty"
+            )
+        else:
+            yield [_cell(row.get(name)) for name in names]
+
+
+def _cell(value: object) -> str:
+    """A value as a cell of csv says it; null is empty, and a list is joined by semicolons."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, list):
+        return ";".join(map(_cell, value))
+    return str(value)
+
+
+def _rows(file: str, records: Records, columns: Columns, header_row: int) -> Iterator[tuple[int, Cells]]:
     """(row number, column → cell) of every row that is not empty."""
     header: list[str | None] | None = None
-    number = 0
+    number = header_row - 1
     while True:
         number += 1
         try:
@@ -71,7 +114,11 @@ def _header(file: str, record: list[str], columns: Columns) -> list[str | None]:
     names = [name for name in header if name is not None]
     for name in REQUIRED:
         if name not in names and name not in columns.constants:
-            raise DataError(f"{file}: column {name} is missing; expected {', '.join(REQUIRED)}, or names for them")
+            alike = f", or the same in all rows by --constant {name}=VALUE" if name in CONSTANTS else ""
+            raise DataError(
+                f"{file}: column {name} is missing; expected {', '.join(REQUIRED)}, or what the file calls them by "
+                f"--column {name}=NAME of dp-train init (corpus.columns){alike}"
+            )
     unknown = sum(name not in COLUMNS for name in names)
     if unknown:
         raise DataError(f"{file}: {unknown} unknown column(s); expected some of {', '.join(COLUMNS)}")

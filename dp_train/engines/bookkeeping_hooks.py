@@ -24,13 +24,16 @@ from dp_train.engines.bookkeeping_factors import (
 )
 from dp_train.engines.bookkeeping_pass import Pass
 from dp_train.engines.bookkeeping_rules import (
-    T5_ATTENTION,
     FactorRule,
+    Layout,
+    LookedUp,
     factor_rule,
+    is_lookup,
+    layouts,
     looked_up,
+    no_rule,
     relative_bias,
 )
-from dp_train.engines.layer_rules import qualified_name
 from dp_train.engines.scaling import Scale
 from dp_train.errors import ModelError
 
@@ -65,12 +68,14 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
         self.enabled = True
         self._everywhere = everywhere
         self._rows_dim = 0 if batch_first else 1
+        self._layouts = layouts(m)
         self._accumulation_allowed = True
         self._current: Pass | None = None
         self._done: list[Pass] = []
         self._held: dict[nn.Module, list[nn.Parameter]] = {}
         self._probed: dict[nn.Module, Tensor] | None = None  # a dict while probing
         self._broadcast: set[nn.Module] = set()
+        self._lookups: set[nn.Module] = set()
         self._bias_ids: dict[nn.Module, list[Tensor]] = {}
         self._replaced: list[nn.Module] = []
         self._keep_in_graph = False
@@ -82,7 +87,7 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
             self._handles.append(module.register_forward_hook(self._capture, with_kwargs=True, always_call=True))
         for module in m.modules():
             bias = getattr(module, "relative_attention_bias", None)
-            if isinstance(bias, nn.Embedding) and bias in self._rules and qualified_name(module) in T5_ATTENTION:
+            if isinstance(bias, nn.Embedding) and bias in self._rules and hasattr(module, "compute_bias"):
                 self._give_bias_rows(module, bias)
 
     @contextmanager
@@ -185,7 +190,7 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
     ) -> Tensor | None:
         """Keep the layer's inputs and wait for the gradient of its output."""
         if self._probed is not None and isinstance(module, nn.Embedding) and output is not None:
-            self._probed[module] = looked_up(module, inputs, named)
+            self._probed[module] = self._looked_up(module, inputs, named, output).ids
         held = self._held.pop(module, ())
         for parameter in held:
             parameter.requires_grad = True
@@ -196,7 +201,8 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
         if self._current is None:
             raise ModelError(f"model: layer {self._names[module]} was called, not the whole model; call the model")
         if isinstance(module, nn.Embedding):
-            ids = looked_up(module, inputs, named)
+            kept = [value for value in self._looked_up(module, inputs, named, output) if value is not None]
+            ids = kept[0]
             if module in self._bias_ids:
                 self._bias_ids[module] = [ids]
                 return None
@@ -205,9 +211,8 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
                 first = int(ids.dim() > 1 and ids.shape[0] == 1)
                 rows = self._current.rows
                 wide = output.expand(rows, *output.shape[first:])
-                ids = ids.expand(rows, *ids.shape[first:])
-                return self._start(wide, self._taker(module, self._rules[module], held, [ids]))
-            kept = [ids]
+                kept = [value.expand(rows, *value.shape[first:]) for value in kept]
+                return self._start(wide, self._taker(module, self._rules[module], held, kept))
         else:
             kept = [value.detach() for value in (*inputs, *named.values()) if isinstance(value, Tensor)]
         self._check_rows(module, [*kept[:1], output])
@@ -216,6 +221,17 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
             return self._start(output, take)
         output.register_hook(take)  # type: ignore[no-untyped-call]
         return None
+
+    def _looked_up(
+        self, module: nn.Embedding, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Tensor
+    ) -> LookedUp:
+        """What a call asked for; of a class that is not torch's own, its first call shows whether it looks up alone."""
+        asked = looked_up(module, inputs, named)
+        if type(module) is not nn.Embedding and module not in self._lookups:
+            if not is_lookup(module, asked, output):
+                raise no_rule(module, self._names[module])
+            self._lookups.add(module)
+        return asked
 
     def _taker(
         self, module: nn.Module, rule: FactorRule, held: list[nn.Parameter], inputs: list[Tensor]
@@ -241,8 +257,8 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
                 return
             current.rounding = max(current.rounding, torch.finfo(grads.dtype).eps)
             with torch.no_grad(), in_float32(grads.device):
-                seen = [self._rows_first(value) for value in fetch(name)]
-                for parameter, factor in rule(module, seen, self._rows_first(grads)):
+                seen = [self._by_row(module, value, current.rows) for value in fetch(name)]
+                for parameter, factor in rule(module, seen, self._by_row(module, grads, current.rows)):
                     current.add(parameter, factor)
 
         return take
@@ -293,11 +309,11 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
 
         def by_row(*args: Any, **named: Any) -> Tensor:
             self._bias_ids[bias] = []
-            values: Tensor = compute_bias(*args, **named)  # (1, heads, queries, keys)
+            values: Tensor = compute_bias(*args, **named)  # (1, …, heads, queries, keys)
             ids = self._bias_ids[bias]
             if not ids or self._current is None:
                 return values
-            wide = values.expand(self._current.rows, -1, -1, -1)
+            wide = values.expand(self._current.rows, *values.shape[1:])
             return self._start(wide, self._taker(bias, relative_bias, [bias.weight], ids))
 
         self._bias_ids[bias] = []
@@ -306,9 +322,19 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
 
     def _check_rows(self, module: nn.Module, tensors: list[Tensor]) -> None:
         assert self._current is not None
+        rows = self._current.rows
         for tensor in tensors:
-            if tensor.dim() == 0 or self._rows_first(tensor).shape[0] != self._current.rows:
+            if tensor.dim() == 0 or self._by_row(module, tensor, rows).shape[0] != rows:
                 raise self._not_rows_first(module)
+
+    def _by_row(self, module: nn.Module, values: Tensor, rows: int) -> Tensor:
+        """What a layer took or gave, rows first."""
+        layout = self._layouts.get(module, Layout.ROWS_FIRST)
+        if layout is Layout.ROWS_SECOND and values.dim() > 2:
+            return values.transpose(0, 1)
+        if layout is Layout.JOINED and values.dim() == 2 and rows and values.shape[0] % rows == 0:
+            return values.unflatten(0, (rows, -1))
+        return self._rows_first(values)
 
     def _rows_first(self, values: Tensor) -> Tensor:
         return values.transpose(0, 1) if self._rows_dim == 1 and values.dim() > 1 else values

@@ -7,14 +7,15 @@ Opacus' rules for convolutions and the like), which is small for norms and of th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from enum import Enum
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from dp_train.engines.bookkeeping_factors import Lookup, Product
-from dp_train.engines.layer_rules import layer_rule, qualified_name
+from dp_train.engines.layer_rules import layer_rule, qualified_name, with_weight
 from dp_train.errors import ModelError
 
 Factor = Product | Lookup | Tensor
@@ -23,9 +24,6 @@ Factor = Product | Lookup | Tensor
 Received = Iterator[tuple[nn.Parameter, Factor]]
 FactorRule = Callable[[Any, list[Tensor], Tensor], Received]
 """(layer, its inputs, gradient of its output), rows first → what each trainable parameter receives."""
-
-T5_ATTENTION = ("transformers.models.t5.modeling_t5.T5Attention", "transformers.models.mt5.modeling_mt5.MT5Attention")
-_BART_POSITIONS = "transformers.models.bart.modeling_bart.BartLearnedPositionalEmbedding"
 
 
 def factor_rule(layer: nn.Module, name: str) -> FactorRule:
@@ -40,15 +38,14 @@ def factor_rule(layer: nn.Module, name: str) -> FactorRule:
             f"model: embedding {name} has max_norm, scale_grad_by_freq or sparse set; "
             "the first two couple rows and the last is not covered; unset them, or freeze the layer"
         )
+    if isinstance(layer, nn.Embedding) and [name for name, _ in layer.named_parameters()] == ["weight"]:
+        return _embedding  # that it looks up and does nothing else is seen when it is called
     own = _FACTOR_RULES.get(kind)
     if own is not None:
         return own
     by_row = layer_rule(layer)
     if by_row is None:
-        raise ModelError(
-            f"model: no rule for layer {name} ({type(layer).__name__}); "
-            "freeze it, or use engine naive (slow) or functorch"
-        )
+        raise no_rule(layer, name)
 
     def dense(layer: Any, inputs: list[Tensor], grads: Tensor) -> Received:
         floats = [value.float() if value.is_floating_point() else value for value in inputs]
@@ -57,27 +54,78 @@ def factor_rule(layer: nn.Module, name: str) -> FactorRule:
     return dense
 
 
-def looked_up(layer: nn.Embedding, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
-    """The ids that an embedding was called with; BART's positions count by themselves."""
-    if qualified_name(layer) != _BART_POSITIONS:
+class Layout(Enum):
+    """Where the rows are in what a layer takes and gives."""
+
+    ROWS_FIRST = "rows first"
+    ROWS_SECOND = "positions first, then rows"
+    JOINED = "rows and positions in one dimension, where there are two"
+
+
+_LAYOUTS = {
+    "transformers.models.led.modeling_led.LEDEncoderSelfAttention": Layout.ROWS_SECOND,
+    "transformers.models.opt.modeling_opt.OPTDecoderLayer": Layout.JOINED,
+}
+
+
+def layouts(model: nn.Module) -> dict[nn.Module, Layout]:
+    """Return the layers, adapters among them, whose model is known to lay rows out in another way than rows first.
+
+    Known by name: a shape alone cannot tell rows that were joined in order from rows that were mixed.
+    """
+    return {
+        layer: layout
+        for module in model.modules()
+        if (layout := _LAYOUTS.get(qualified_name(module))) is not None
+        for layer in module.modules()
+    }
+
+
+def no_rule(layer: nn.Module, name: str) -> ModelError:
+    """What is said of a layer whose gradients of single rows are not known."""
+    return ModelError(
+        f"model: no rule for layer {name} ({type(layer).__name__}); freeze it, or use engine naive (slow) or functorch"
+    )
+
+
+class LookedUp(NamedTuple):
+    """What an embedding was asked for, and what it multiplied the rows of its weight by; no scale is 1."""
+
+    ids: Tensor
+    scale: Tensor | None = None
+
+
+def looked_up(layer: nn.Embedding, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> LookedUp:
+    """What a call of an embedding looked up.
+
+    Models of transformers have embeddings that count positions by themselves, shift them or scale what they find. Such
+    a layer is run once more with the numbers of its rows, and with ones, in place of its weight.
+    """
+    if type(layer) is nn.Embedding:
         ids = inputs[0] if inputs else named["input"]
         assert isinstance(ids, Tensor)
-        return ids
-    given = dict(zip(("input_ids", "past_key_values_length", "position_ids"), inputs, strict=False)) | dict(named)
-    offset = layer.offset
-    assert isinstance(offset, int)
-    if given.get("position_ids") is not None:
-        positions: Tensor = given["position_ids"].unsqueeze(0)
-        return positions + offset
-    rows, length = given["input_ids"].shape[:2]
-    start = offset + given.get("past_key_values_length", 0)
-    return torch.arange(start, start + length, device=layer.weight.device).expand(rows, -1)
+        return LookedUp(ids)
+    numbers = torch.arange(layer.num_embeddings, dtype=torch.float64, device=layer.weight.device)
+    with torch.no_grad(), with_weight(layer, torch.stack([numbers, torch.ones_like(numbers)], dim=1)):
+        found, scale = layer.forward(*inputs, **named).unbind(-1)
+    ids = (found / scale).nan_to_num().round().long().clamp(0, layer.num_embeddings - 1)
+    return LookedUp(ids, scale.float())
+
+
+def is_lookup(layer: nn.Embedding, asked: LookedUp, output: Tensor) -> bool:
+    """Whether an output is what was looked up, times its scale; a subclass may compute something else."""
+    found = nn.functional.embedding(asked.ids, layer.weight)
+    if asked.scale is not None:
+        found = found * asked.scale[..., None].to(found.dtype)
+    tolerance = 16 * torch.finfo(output.dtype).eps
+    return found.shape == output.shape and torch.allclose(found, output, rtol=tolerance, atol=tolerance)
 
 
 def relative_bias(layer: Any, inputs: list[Tensor], grads: Tensor) -> Received:
-    """T5's bias: ids (queries, keys) for all rows, gradient (rows, heads, queries, keys)."""
+    """T5's bias: ids (queries, keys) for all rows, gradient (rows, …, heads, queries, keys), where … are ones."""
     ids = one_hot(inputs[0].flatten(), layer.num_embeddings).float()
-    yield layer.weight, (grads.float().flatten(2) @ ids).transpose(1, 2)
+    by_head = grads.float().reshape(grads.shape[0], grads.shape[-3], -1)
+    yield layer.weight, (by_head @ ids).transpose(1, 2)
 
 
 def _linear(layer: Any, inputs: list[Tensor], grads: Tensor) -> Received:
@@ -100,13 +148,11 @@ def _conv1d(layer: Any, inputs: list[Tensor], grads: Tensor) -> Received:
 def _embedding(layer: Any, inputs: list[Tensor], grads: Tensor) -> Received:
     ids = inputs[0].reshape(inputs[0].shape[0], -1)
     values = grads.reshape(*ids.shape, grads.shape[-1])
+    for scale in inputs[1:]:
+        values = values * scale.reshape(ids.shape)[:, :, None].to(values.dtype)
     if layer.padding_idx is not None:
         values = values.masked_fill((ids == layer.padding_idx)[:, :, None], 0.0)
     yield layer.weight, Lookup(ids, values, layer.num_embeddings)
-
-
-def _scaled_embedding(layer: Any, inputs: list[Tensor], grads: Tensor) -> Received:
-    yield from _embedding(layer, inputs, grads * layer.embed_scale)
 
 
 def _positions(values: Tensor) -> Tensor:
@@ -116,8 +162,5 @@ def _positions(values: Tensor) -> Tensor:
 
 _FACTOR_RULES: dict[str, FactorRule] = {
     "torch.nn.modules.linear.Linear": _linear,
-    "torch.nn.modules.sparse.Embedding": _embedding,
     "transformers.pytorch_utils.Conv1D": _conv1d,
-    "transformers.models.bart.modeling_bart.BartScaledWordEmbedding": _scaled_embedding,
-    _BART_POSITIONS: _embedding,
 }

@@ -7,8 +7,10 @@ named, not imported: a model that holds one has imported it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from opacus.grad_sample import GradSampleHooks
@@ -20,8 +22,12 @@ LayerRule = Callable[[Any, list[Tensor], Tensor], dict[nn.Parameter, Tensor]]
 
 
 def layer_rule(layer: nn.Module) -> LayerRule | None:
-    """The rule for exactly this class: a subclass may compute something else, so it inherits none."""
-    return _OWN_RULES.get(qualified_name(layer)) or GradSampleHooks.GRAD_SAMPLERS.get(type(layer))
+    """The rule for exactly this class: a subclass may compute something else, so it inherits none.
+
+    Every model of transformers has an RMS norm of its own, so those are known by what they compute and not by name.
+    """
+    known = _OWN_RULES.get(qualified_name(layer)) or GradSampleHooks.GRAD_SAMPLERS.get(type(layer))
+    return known or (_scaled_rms_norm if _is_rms_norm(layer) else None)
 
 
 def qualified_name(layer: nn.Module) -> str:
@@ -44,12 +50,59 @@ def _layer_norm(layer: Any, inputs: list[Tensor], grads: Tensor) -> dict[nn.Para
     return _trainable(gradients)
 
 
+_TRIED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _is_rms_norm(layer: nn.Module) -> bool:
+    """Whether a layer gives weight · x ÷ rms(x), or (1 + weight) · x ÷ rms(x), found by trying it once."""
+    if layer not in _TRIED:
+        _TRIED[layer] = _computes_rms_norm(layer)
+    return _TRIED[layer]
+
+
+def _computes_rms_norm(layer: nn.Module) -> bool:
+    weight, eps = getattr(layer, "weight", None), _epsilon(layer)
+    own = {name for name, _ in layer.named_parameters()} | {name for name, _ in layer.named_buffers()}
+    if own != {"weight"} or not isinstance(weight, Tensor) or weight.dim() != 1 or eps is None:
+        return False
+    numbers = torch.Generator().manual_seed(0)
+    hidden, tried = torch.randn(2, 3, len(weight), generator=numbers), torch.randn(len(weight), generator=numbers)
+    hidden[1] *= eps**0.5  # where what is added under the root counts
+    scaled = hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + eps)
+    with torch.no_grad(), with_weight(layer, tried):
+        try:
+            found = layer.forward(hidden)
+        except Exception:  # it takes something else
+            return False
+    return isinstance(found, Tensor) and any(
+        found.shape == expected.shape and torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+        for expected in (tried * scaled, (1 + tried) * scaled)
+    )
+
+
+def _epsilon(layer: nn.Module) -> float | None:
+    """What an RMS norm adds under its root."""
+    found = getattr(layer, "variance_epsilon", getattr(layer, "eps", None))
+    return found if isinstance(found, float) else None
+
+
+@contextmanager
+def with_weight(layer: nn.Module, weight: Tensor) -> Iterator[None]:
+    """The layer's own `forward` finds another weight inside; its parameter stays what it is."""
+    kept = layer._parameters["weight"]
+    layer._parameters["weight"] = weight  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        layer._parameters["weight"] = kept
+
+
 def _scaled_rms_norm(layer: Any, inputs: list[Tensor], grads: Tensor) -> dict[nn.Parameter, Tensor]:
-    """weight · x ÷ rms(x), as Llama and T5 compute it."""
+    """weight · x ÷ rms(x), as Llama and T5 compute it, or (1 + weight) · x ÷ rms(x), as Gemma does."""
     rows, width = inputs[0].shape[0], inputs[0].shape[-1]
     hidden, grads = inputs[0].float().reshape(rows, -1, width), grads.float().reshape(rows, -1, width)
     squares = torch.linalg.vector_norm(hidden, dim=-1).square()
-    scale = torch.rsqrt(squares / width + layer.variance_epsilon)  # (rows, positions)
+    scale = torch.rsqrt(squares / width + (_epsilon(layer) or 0.0))  # (rows, positions)
     return _trainable({layer.weight: torch.bmm(scale[:, None], hidden * grads).squeeze(1)})
 
 
@@ -84,22 +137,10 @@ def _trainable(gradients: dict[nn.Parameter, Tensor]) -> dict[nn.Parameter, Tens
     return {parameter: gradient for parameter, gradient in gradients.items() if parameter.requires_grad}
 
 
-_RMS_NORMS = (
-    "llama.modeling_llama.LlamaRMSNorm",
-    "mistral.modeling_mistral.MistralRMSNorm",
-    "phi3.modeling_phi3.Phi3RMSNorm",
-    "qwen2.modeling_qwen2.Qwen2RMSNorm",
-    "qwen3.modeling_qwen3.Qwen3RMSNorm",
-    "smollm3.modeling_smollm3.SmolLM3RMSNorm",
-    "t5.modeling_t5.T5LayerNorm",
-    "mt5.modeling_mt5.MT5LayerNorm",
-)
-
 _OWN_RULES: dict[str, LayerRule] = {
     "torch.nn.modules.normalization.LayerNorm": _layer_norm,
     "torch.nn.modules.sparse.Embedding": _embedding,
     "transformers.pytorch_utils.Conv1D": _conv1d,
     "transformers.models.bart.modeling_bart.BartScaledWordEmbedding": _scaled_embedding,
     "transformers.models.bart.modeling_bart.BartLearnedPositionalEmbedding": _bart_positions,
-    **{f"transformers.models.{name}": _scaled_rms_norm for name in _RMS_NORMS},
 }

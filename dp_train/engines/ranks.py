@@ -160,6 +160,12 @@ def joined(*, wait_seconds: float) -> Iterator[Ranks]:
         dist.destroy_process_group(group)
 
 
+def leave() -> None:
+    """Leave the processes that were started with this one, of which nothing is left."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 @contextmanager
 def _answered() -> Iterator[None]:
     try:
@@ -196,4 +202,4 @@ def _unpack(parts: Sequence[Part], tensors: Sequence[Tensor], values: Tensor) ->
         start += part.elements
 
 
-__all__ = ["ALONE", "Ranks", "joined"]
+__all__ = ["ALONE", "Ranks", "joined", "leave"]

@@ -110,6 +110,15 @@ def build_model(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast, *, seed: in
     return model
 
 
+def positions_of(config: Any) -> int | None:
+    """Longest sequence that a model with this configuration of transformers takes; None where it sets no limit."""
+    if hasattr(config, "get_text_config"):
+        config = config.get_text_config(decoder=True)
+    sides = ("max_position_embeddings", "max_encoder_position_embeddings", "max_decoder_position_embeddings")
+    found = [value for side in sides if isinstance(value := getattr(config, side, None), int)]
+    return min(found, default=None)
+
+
 def _decoder(spec: ModelSpec, shared: dict[str, Any]) -> GPTNeoXConfig:
     return GPTNeoXConfig(
         num_hidden_layers=spec.layers,

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub import constants
 from tokenizers import normalizers
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -28,7 +30,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging
 
 from dp_train.errors import ModelError
-from dp_train.models.build import Architecture
+from dp_train.models.build import Architecture, positions_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -74,12 +76,14 @@ def find_pretrained(source: str) -> Pretrained:
     """
     config = _config(source)
     _expect_writer(source, config)
+    if _is_folder(source):
+        _expect_files(source, "weights", "model.safetensors", "*.safetensors", "*.safetensors.index.json", "*.bin")
     return Pretrained(
         source=str(Path(source).absolute()) if _is_folder(source) else source,
         architecture=Architecture.ENCODER_DECODER if config.is_encoder_decoder else Architecture.DECODER,
         layers=config.get_text_config(decoder=True).num_hidden_layers,
         width=config.get_text_config(decoder=True).hidden_size,
-        positions=getattr(config.get_text_config(decoder=True), "max_position_embeddings", None),
+        positions=positions_of(config),
         dtype=getattr(config, "dtype", None) or torch.float32,
     )
 
@@ -96,6 +100,14 @@ def _expect_writer(source: str, config: PreTrainedConfig) -> None:
         f"model {source}: holds a {name}, which {_does(name, config)}; expected a model that writes text, such as "
         f"{next(iter(sorted(writers)), 'GPT2LMHeadModel')}"
     )
+
+
+def _expect_files(folder: str, what: str, expected: str, *patterns: str) -> None:
+    if not any(True for pattern in patterns for _ in Path(folder).glob(pattern)):
+        raise ModelError(
+            f"model {folder}: the folder holds no {what}; expected {expected} beside config.json, as save_pretrained "
+            f"of the {'tokenizer' if what == 'tokenizer' else 'model'} writes it"
+        )
 
 
 def _does(name: str, config: PreTrainedConfig) -> str:
@@ -144,6 +156,7 @@ def load_pretrained(found: Pretrained, tokenizer: PreTrainedTokenizerFast, *, dr
         raise _unreadable(found.source, error) from error
     model, info = loaded
     assert isinstance(model, PreTrainedModel)
+    _freeze_what_reads_no_text(model)
     if info["missing_keys"]:
         raise ModelError(
             f"model {found.source}: {len(info['missing_keys'])} weights of {type(model).__name__} are not in it and "
@@ -156,12 +169,28 @@ def load_pretrained(found: Pretrained, tokenizer: PreTrainedTokenizerFast, *, dr
             f"model {found.source}: its tokenizer has {len(tokenizer)} tokens and its embedding {rows} rows; give the "
             "folder of one model with its own tokenizer"
         )
+    if found.architecture is Architecture.ENCODER_DECODER and config.decoder_start_token_id is None:
+        # Some say it beside the configuration alone; where nothing is said (mBART), a text begins after an end token.
+        said = getattr(model.generation_config, "decoder_start_token_id", None)
+        config.decoder_start_token_id = tokenizer.eos_token_id if said is None else said
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         decoder_start_token_id=getattr(config, "decoder_start_token_id", None),
     )
     return model
+
+
+def _freeze_what_reads_no_text(model: PreTrainedModel) -> None:
+    """Of a model that also sees or hears (Gemma 3), train what reads and writes text: nothing else gets a gradient."""
+    if model.config.get_text_config() is model.config or model.config.is_encoder_decoder:
+        return
+    reads: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
+    writes: nn.Module = model.get_output_embeddings()
+    kept = {id(parameter) for part in (reads, writes) for parameter in part.parameters()}
+    for parameter in model.parameters():
+        if id(parameter) not in kept:
+            parameter.requires_grad_(False)
 
 
 def load_pretrained_tokenizer(source: str) -> PreTrainedTokenizerFast:
@@ -172,6 +201,8 @@ def load_pretrained_tokenizer(source: str) -> PreTrainedTokenizerFast:
     Raises:
       ModelError: there is none, it is not a fast one, it makes no token of a text, or it has none for a text's end.
     """
+    if _is_folder(source):
+        _expect_files(source, "tokenizer", "tokenizer.json", "tokenizer*", "*.model", "vocab.*")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=_is_folder(source))
     except Exception as error:
@@ -229,6 +260,11 @@ def _unreadable(source: str, error: Exception) -> ModelError:
         return ModelError(
             f"model {source}: transformers cannot read it ({type(error).__name__}); expected a folder that "
             "save_pretrained wrote, with its tokenizer"
+        )
+    if constants.HF_HUB_OFFLINE:
+        return ModelError(
+            f"model {source}: no such folder, not among what this machine has fetched before, and the hub is not asked "
+            "while HF_HUB_OFFLINE is set, as dp-train does unless it is set to 0; say HF_HUB_OFFLINE=0 to fetch it"
         )
     return ModelError(
         f"model {source}: no such folder, and no hub gave it ({type(error).__name__}); expected a folder with "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,6 +171,7 @@ def _add_lora(model: PreTrainedModel, lora: Lora) -> None:
         lora_alpha=2 * lora.rank if lora.alpha is None else lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=list(lora.targets) or "all-linear",
+        exclude_modules=_frozen_layers(model, lora.targets),
         # GPT-2's layers hold their weights the other way round; no model mixes both kinds.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
@@ -190,3 +192,16 @@ def _add_lora(model: PreTrainedModel, lora: Lora) -> None:
         for name, parameter in model.named_parameters():
             if ".lora_A." in name or ".lora_embedding_A." in name:
                 parameter.requires_grad_(False)
+
+
+def _frozen_layers(model: PreTrainedModel, targets: Sequence[str]) -> list[str] | None:
+    """Names of linear layers that the model came with frozen, such as those that see pictures: they get no adapter."""
+    found = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, (nn.Linear, Conv1D))
+        and layer is not model.get_output_embeddings()
+        and not layer.weight.requires_grad
+        and (not targets or f".{name}".endswith(tuple(f".{target}" for target in targets)))
+    ]
+    return found or None

@@ -107,7 +107,7 @@ def _tell(tell: Tell, name: str, line: str | None) -> None:
 
 
 def _one_process(recipe: Recipe) -> None:
-    refuse_several_processes()
+    refuse_several_processes(recipe.trainer.processes)
 
 
 def _device(recipe: Recipe) -> None:

@@ -27,7 +27,7 @@ from dp_train.conversations import Example
 from dp_train.engines.allocator import keep_freed_memory
 from dp_train.engines.noise import NoiseKind
 from dp_train.engines.scaling import FactoredScaling, Scaling
-from dp_train.errors import ConfigError, DataError
+from dp_train.errors import ConfigError, DataError, ModelError
 from dp_train.models.published import Published, find_published
 from dp_train.models.spec import Architecture, ModelFacts
 from dp_train.models.tokenizer import public_texts, tokenizer_digest
@@ -100,12 +100,12 @@ def prepare(recipe: Recipe, *, snapshot: ConsentSnapshot | None = None) -> Parts
       snapshot: decisions that an interrupted run began with; those of now if not given.
 
     Raises:
-      ConfigError, ModelError: started as one of several processes, or something that is named is not there.
+      ConfigError, ModelError: one of more processes than trainer.processes, or something that is named is not there.
       StoreError: the run would make a second store for people or runs that have one.
       PlanError: no noise gives the wanted ε.
       ConsentError, DataError: see `material`.
     """
-    refuse_several_processes()
+    refuse_several_processes(recipe.trainer.processes)
     refuse_second_store(recipe)
     plan = make_plan(recipe)
     prepare_machine(recipe)
@@ -149,10 +149,12 @@ def material(config: Recipe, *, moment: ConsentSnapshot | None = None) -> RunDat
     Raises:
       DataError: a person is in the units and in the evaluation population.
     """
+    source, architecture = config.model.builder(), model_spec(config).architecture
+    own = source.tokenizer(()) if source.pretrained else None  # a folder that cannot be used: said before data is read
     gated = populations(config, moment)
     refuse_the_past(config, gated)
-    tokenizer = make_tokenizer(config, gated.public)
-    task = make_task(config.task, model_spec(config).architecture, tokenizer)
+    tokenizer = make_tokenizer(config, gated.public) if own is None else own
+    task = make_task(config.task, architecture, tokenizer)
     privacy = config.privacy
     units = build_units(
         task.examples(gated.private),
@@ -245,7 +247,7 @@ def make_trainer(
         method=Method(
             engine=config.engine.engine(),
             clipping=config.engine.clipping,
-            packing=packing_of(config, task, Packing.ACROSS_UNITS if trainer.shuffle else Packing.WITHIN_UNITS),
+            packing=packing_of(config, model, task, Packing.ACROSS_UNITS if trainer.shuffle else Packing.WITHIN_UNITS),
             schedule=make_schedule(config.optimizer),
             average=trainer.average,
             scaling=scaling,
@@ -261,6 +263,8 @@ def make_trainer(
             microbatch_tokens=trainer.microbatch_tokens,
             checkpoint=None if checkpoint is None else CheckpointFolder(checkpoint),
             checkpoint_every=trainer.checkpoint_every,
+            together=trainer.processes > 1,
+            wait_seconds=trainer.wait_seconds,
             self_check=trainer.self_check,
         ),
     )
@@ -272,7 +276,10 @@ def make_seeds(config: Recipe) -> Seeds | None:
 
 
 _ROUNDS_ONLY = frozenset(
-    {"microbatch_rows", "microbatch_tokens", "checkpoint_every", "threads", "device", "self_check", "seed"}
+    {
+        *("microbatch_rows", "microbatch_tokens", "checkpoint_every", "threads", "device", "self_check", "seed"),
+        *("processes", "wait_seconds"),
+    }
 )
 """Fields of `trainer` that move no gradient, and the seed, which is a secret."""
 
@@ -289,12 +296,21 @@ def gradient_digest(config: Recipe) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def packing_of(config: Recipe, task: Task, packing: Packing) -> Packing:
+def packing_of(config: Recipe, model: PreTrainedModel, task: Task, packing: Packing) -> Packing:
     """Return `packing` if the recipe asks for it, or leaves it open and model and task can; else `Packing.NONE`."""
     wanted = config.trainer.pack
     if wanted is None:
-        wanted = model_spec(config).architecture is Architecture.DECODER and isinstance(task, PacksRows)
+        wanted = isinstance(task, PacksRows) and _can_pack(model, task)
     return packing if wanted else Packing.NONE
+
+
+def _can_pack(model: PreTrainedModel, task: PacksRows) -> bool:
+    """Try on the model that was found; that it is a decoder says too little."""
+    try:
+        task.check_packing(model)
+    except ModelError:
+        return False
+    return True
 
 
 def make_scaling(config: Recipe, model: PreTrainedModel, material: RunData) -> Scaling | None:

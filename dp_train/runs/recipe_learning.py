@@ -140,7 +140,7 @@ class TrainerConfig:
     and with dropout other masks are drawn: it is then a part of what the run is, and cannot change on resume."""
     pack: bool | None = None
     """Whether several rows of a person share a sequence, which changes speed and nothing else; null packs where the
-    model is a decoder and the task can."""
+    model that is found keeps such rows apart, and the task can."""
     microbatch_tokens: int = 4096
     """Tokens of a forward pass where rows are packed, padding among them; bounds memory."""
     checkpoint_every: int = 50
@@ -157,6 +157,11 @@ class TrainerConfig:
     it. Weights, norms, sums and noise are float32 in both, and so are scores."""
     threads: int = 1
     """CPU threads; 0 leaves it to torch."""
+    processes: int = 1
+    """How many processes share each step: `dp-train train` starts them on this machine. It changes speed, and rounds a
+    sum otherwise; with dropout other masks are drawn, and the number cannot change on resume (docs/devices.md)."""
+    wait_seconds: float = 1800.0
+    """How long one of several processes waits for another before the run ends."""
     average: float | None = None
     """Decay of a moving average of the weights, which is what is kept and scored; null keeps the last step's."""
     self_check: bool = True
@@ -165,6 +170,8 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "expected_units", "microbatch_rows", "microbatch_tokens", "checkpoint_every"):
             expect(self, f"trainer.{name}", getattr(self, name) >= 1, "at least 1")
+        expect(self, "trainer.processes", self.processes >= 1, "at least 1")
+        expect(self, "trainer.wait_seconds", 0 < self.wait_seconds < math.inf, "a number of seconds, above 0")
         expect(self, "trainer.threads", self.threads >= 0, "at least 0")
         average = self.average
         expect(self, "trainer.average", average is None or 0 < average < 1, "a decay in (0, 1), or null for none")

@@ -19,9 +19,12 @@ from dp_train.consent.manifest import note_identity
 from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.engines.allocator import give_back_freed_memory
 from dp_train.engines.cross_check import opinions
+from dp_train.engines.ranks import ALONE, Ranks
+from dp_train.errors import ConfigError
 from dp_train.models.weights import mark_tensors
 from dp_train.privacy.ledger.ledger import Reservation
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.runs.assist import Given, give
 from dp_train.runs.consent_recheck import note_consent, refuse_if_changed
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.names import NoiseSourceName
@@ -81,6 +84,7 @@ def run(
     reporter: Reporter | None = None,
     trial_of: TrialOf | None = None,
     overrides: Sequence[str] = (),
+    ranks: Ranks = ALONE,
 ) -> RunResult:
     """Train, export and score what `prepare` made, and leave everything in `folder`.
 
@@ -94,12 +98,15 @@ def run(
       tracker: records the run as well, e.g. `tracker_of(parts.recipe)`.
       trial_of: the study that it is a trial of.
       overrides: what was typed, for the folder.
+      ranks: of several processes that are this run, the first one's (`engines.ranks.joined`); in each of the others
+        `runs.assist.assist` is called.
 
     Raises:
       ConsentError: someone in the run does not agree any more. BudgetError: their budget does not allow it.
       CheckpointError: the folder holds another run, or cannot be written. StoreError: the store cannot be used.
     """
-    refuse_several_processes()
+    refuse_several_processes(ranks.size)
+    _refuse_missing_processes(parts, ranks)
     if not isinstance(folder, RunFolder):
         folder = RunFolder.create(Path(folder), recipe_values(parts.recipe), overrides)
     reporter, trial_of, name = reporter or Quiet(), trial_of or TrialOf(), label(parts.recipe)
@@ -117,6 +124,7 @@ def run(
             )
             trained_before = len(phases_of(mark_tensors(model)))
             seen = _Start(folder)
+            scaling = make_scaling(parts.recipe, model, parts.data)
             trainer = make_trainer(
                 parts.recipe,
                 model,
@@ -125,9 +133,19 @@ def run(
                 callbacks=[seen, *reporter.progress(name), *_recording(parts, model, record)],
                 checkpoint=folder.checkpoint,
                 trial=trial_of.trial,
-                scaling=make_scaling(parts.recipe, model, parts.data),
+                scaling=scaling,
+            )
+            given = Given(
+                recipe=parts.recipe,
+                model=model,
+                task=parts.data.task,
+                units=parts.data.units,
+                plan=parts.plan,
+                scaling=scaling,
+                trial=trial_of.trial,
             )
             with reserved(parts, folder, name, say=reporter.say) as reservation:
+                give(ranks, given)
                 result = trainer.fit(parts.data.units, reservation=reservation, seeds=make_seeds(parts.recipe))
                 scored = Scored()
                 if result.status is RunStatus.FINISHED:
@@ -156,6 +174,15 @@ def run(
                 with signals_held():
                     _write(parts, outcome, scored, facts, record)
     return outcome
+
+
+def _refuse_missing_processes(parts: Parts, ranks: Ranks) -> None:
+    asked = parts.recipe.trainer.processes
+    if asked != ranks.size:
+        raise ConfigError(
+            f"trainer.processes={asked}: {ranks.size} of them here; expected as many; start the run by dp-train train, "
+            "or by torchrun and runs.assist"
+        )
 
 
 class _Start:

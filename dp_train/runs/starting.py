@@ -88,7 +88,7 @@ def train_start(
         },
         callbacks=callbacks,
         microbatch_rows=config.trainer.microbatch_rows,
-        packing=packing_of(config, task, Packing.ACROSS_UNITS),  # published text is not clipped
+        packing=packing_of(config, model, task, Packing.ACROSS_UNITS),  # published text is not clipped
         microbatch_tokens=config.trainer.microbatch_tokens,
         resumable=resumable,
     )

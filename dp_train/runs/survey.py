@@ -73,13 +73,14 @@ class Survey:
     """What files hold.
 
     Attributes:
-      rows: by task.
+      rows: by task. named: who has a name on a roster, which is what anonymisation finds them by.
       first: when the oldest conversation was. columns: what the files call their fields, those left out among them.
     """
 
     conversations: Counter[ConversationKind] = field(default_factory=Counter)
     turns: int = 0
     guests: set[str] = field(default_factory=set)
+    named: set[str] = field(default_factory=set)
     organisations: dict[str, None] = field(default_factory=dict)
     first: datetime | None = None
     rows: dict[str, Rows] = field(default_factory=lambda: {task: Rows() for task in TASKS})
@@ -95,6 +96,7 @@ class Survey:
         self.conversations[conversation.kind] += 1
         self.turns += len(conversation.turns)
         self.guests |= conversation.guests
+        self.named.update(person for person, name in conversation.roster.items() if name.strip())
         self.organisations[conversation.org_id] = None
         self.first = min(filter(None, (self.first, conversation.created_at)))
         for task, rows in self.rows.items():
@@ -141,7 +143,7 @@ def survey(paths: Sequence[Path], columns: ColumnsConfig) -> Survey:
                 seen.add(digest)
                 found.add(conversation)
         except DataError as error:
-            raise DataError(f"{error}{_hint(found.columns)}") from None
+            raise DataError(f"{error}{_hint(found.columns) if ' is missing' in str(error) else ''}") from None
         if len(seen) == before:
             raise DataError(f"{path.name}: holds no conversation; expected some, as dp_train/corpora/readers.py says")
     return found

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dp_train.consent.manifest import read_manifest
-from dp_train.errors import DpTrainError
+from dp_train.errors import ConfigError, DpTrainError
 from dp_train.privacy.ledger.ledger import Ledger, Reservation
 from dp_train.privacy.ledger.lines import State as LineState
 from dp_train.runs.checks import check_parts, check_recipe
@@ -94,6 +94,11 @@ def check(trials: Sequence[Trial], shared: SharedData) -> None:
     for trial in trials:
         needs = _needs(trial.recipe)
         try:
+            if trial.recipe.trainer.processes > 1:
+                raise ConfigError(
+                    f"trainer.processes={trial.recipe.trainer.processes}: expected 1, for each trial of a study is one "
+                    "process; set study.workers to run several trials at once"
+                )
             check_recipe(trial.recipe)
             data = shared.prepared(trial.recipe).data
             if needs not in asked:

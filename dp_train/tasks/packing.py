@@ -23,6 +23,7 @@ from dp_train.tasks.sequences import IGNORE, Sequences, evaluating, pad_rows, to
 
 _SEGMENTS = "segments"
 _PADDING = -1
+_FULL, _SLIDING = "full_attention", "sliding_attention"
 _AGREEMENT = 1e-4
 _ROUNDING = 16.0
 
@@ -129,8 +130,11 @@ class PackedSequences:
             for inputs in (self.collate(packed, weights), self.sequences.collate([first, second]))
         )
         with evaluating(model):
-            found = self.row_losses(model, together)
             alone = self.sequences.row_losses(model, apart)
+            try:
+                found = self.row_losses(model, together)
+            except (TypeError, AttributeError, ValueError, RuntimeError) as error:  # whatever its forward pass expects
+                raise _cannot_pack(model, "takes no attention mask over pairs of columns") from error
         rounding = _ROUNDING * max(torch.finfo(parameter.dtype).eps for parameter in model.parameters())
         if torch.is_autocast_enabled(device.type):
             rounding = max(rounding, _ROUNDING * torch.finfo(torch.get_autocast_dtype(device.type)).eps)
@@ -181,22 +185,35 @@ def _lay_out(rows: Sequence[Row], weights: Sequence[float]) -> _Layout:
     )
 
 
-def _attention_mask(model: nn.Module, segments: Tensor) -> Tensor:
-    """(B, 1, T, T): each column sees its own row up to itself; padding sees padding, so that no softmax is empty."""
+def _attention_mask(model: nn.Module, segments: Tensor) -> Tensor | dict[str, Tensor]:
+    """(B, 1, T, T): each column sees its own row up to itself; padding sees padding, so that no softmax is empty.
+
+    transformers takes a mask over pairs as it is, so a layer's window has to be in it: where a model has layers of
+    both kinds, each kind gets a mask by its name.
+    """
     config = model.config
+    if hasattr(config, "get_text_config"):
+        config = config.get_text_config(decoder=True)
     implementation = getattr(config, "_attn_implementation", None)
     if implementation not in ("sdpa", "eager"):
         raise _cannot_pack(model, f"computes attention by {implementation}, not sdpa or eager")
-    # transformers takes a mask over pairs as it is, so that a window would be forgotten.
-    kinds = getattr(config, "layer_types", None) or ()
-    if getattr(config, "sliding_window", None) is not None or any(kind != "full_attention" for kind in kinds):
-        raise _cannot_pack(model, "has layers whose attention does not reach back to the beginning")
-    ordered = torch.ones(segments.shape[1], segments.shape[1], dtype=torch.bool, device=segments.device).tril_()
-    seen = ((segments[:, :, None] == segments[:, None, :]) & ordered)[:, None]
-    if implementation == "sdpa":
-        return seen
-    dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)
+    kinds, window = set(getattr(config, "layer_types", None) or ()), getattr(config, "sliding_window", None)
+    if kinds - {_FULL, _SLIDING} or (_SLIDING in kinds and window is None):
+        raise _cannot_pack(model, f"has layers of the kind {', '.join(sorted(kinds - {_FULL}))}")
+    columns = torch.arange(segments.shape[1], device=segments.device)
+    back = columns[:, None] - columns  # in a row columns are positions
+    seen = ((segments[:, :, None] == segments[:, None, :]) & (back >= 0))[:, None]
+    near = seen if window is None else seen & (back < window)
+
+    def of_kind(mask: Tensor) -> Tensor:
+        if implementation == "sdpa":
+            return mask
+        dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
+
+    if not kinds:
+        return of_kind(near)
+    return {_FULL: of_kind(seen), _SLIDING: of_kind(near)} if _SLIDING in kinds else of_kind(seen)
 
 
 def _cannot_pack(model: nn.Module, why: str) -> ModelError:

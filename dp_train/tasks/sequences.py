@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from dp_train.errors import ModelError
-from dp_train.models.build import Architecture
+from dp_train.models.build import Architecture, positions_of
 from dp_train.models.frames import Frame, frame, line_break
 from dp_train.tasks.base import Row
 
@@ -143,6 +143,7 @@ class Sequences:
                 attention_mask=inputs["attention_mask"],
                 decoder_input_ids=torch.cat([start, written], dim=1),
                 use_cache=False,
+                **_reaches_all(model, inputs["input_ids"]),
             ).logits
             return logits
         logits = model(
@@ -198,8 +199,8 @@ class Sequences:
         return max(inputs["input_ids"].shape[1], inputs["labels"].shape[1])
 
     def check_length(self, model: nn.Module, length: int) -> None:
-        positions = getattr(_config(model), "max_position_embeddings", None)
-        if isinstance(positions, int) and length > positions:
+        positions = positions_of(_config(model))
+        if positions is not None and length > positions:
             raise ModelError(
                 f"rows: {length} tokens, the model has {positions} positions; lower the task's max_length or give "
                 "the model more positions"
@@ -235,7 +236,7 @@ class Sequences:
                 "attention_mask": _mask(heads, left=False),
                 "decoder_input_ids": begun,
             }
-            return inputs, begun.shape[1]
+            return inputs | _reaches_all(model, inputs["input_ids"]), begun.shape[1]
         prompts = [head + ids for head, ids in zip(heads, written, strict=True)]
         input_ids = pad_rows(prompts, pad, left=True)
         return {"input_ids": input_ids, "attention_mask": _mask(prompts, left=True)}, input_ids.shape[1]
@@ -298,6 +299,15 @@ def evaluating(model: nn.Module) -> Iterator[PreTrainedModel]:
 
 def _config(model: nn.Module) -> Any:
     return model.config
+
+
+def _reaches_all(model: nn.Module, input_ids: Tensor) -> dict[str, Tensor]:
+    """Of LED, whose tokens see their neighbours: the first one sees all, and is seen by all, as it was trained."""
+    if getattr(_config(model), "model_type", None) != "led":
+        return {}
+    mask = torch.zeros_like(input_ids)
+    mask[:, :1] = 1
+    return {"global_attention_mask": mask}
 
 
 def pad_rows(rows: Sequence[tuple[int, ...]], value: int, *, left: bool) -> Tensor:

@@ -230,7 +230,8 @@ class TrackedRun:
 
         given = {key: str(value) for key, value in params.items() if value is not None}
         with tracking_errors(self.uri):
-            if client(self.uri).get_run(self.run_id).outputs.model_outputs:
+            there = client(self.uri).get_run(self.run_id).outputs
+            if there is not None and there.model_outputs:
                 return
             model = client(self.uri).create_logged_model(
                 self.experiment_id, name, source_run_id=self.run_id, params=given, model_type="dp_train"

@@ -83,6 +83,7 @@ def test_a_table_with_other_names_and_a_column_more_is_learnt_from_without_it(fo
     ended = cli("init", "chat.csv", *COLUMNS, "--column", "text=body", *CONSTANTS)
     assert ended.code == 0, ended.err
     assert "kept out, for nothing reads them: mood" in ended.err
+    assert re.search(r"\d+ of these people have no name in the files.*--column display_name=NAME", ended.err)
     answer(folder / "consent.csv")
     ended = cli("validate", "experiments=own", *FAST)
     assert ended.code == 0, ended.err
@@ -118,6 +119,7 @@ def test_the_template_grants_nothing(folder: Path, cli: Run, talks: str) -> None
 
 def test_counts_are_for_the_eyes_and_in_no_file(folder: Path, cli: Run, talks: str) -> None:
     ended = cli("init", talks)
+    assert "have no name" not in ended.err  # the sample has a roster
     assert re.search(r"rows of chat_compose\s+24", ended.err)
     assert "24" not in ended.out
     values = yaml.safe_load(Path("experiments/own.yaml").read_text())
@@ -184,6 +186,7 @@ def test_a_missing_column_names_those_that_nothing_reads(folder: Path, cli: Run)
     assert "column text is missing" in ended.err
     assert "nothing reads body, mood: --column FIELD=NAME" in ended.err
     assert "PLANTED" not in ended.err
+    assert "--constant org_id=VALUE" in cli("init", "chat.csv", *COLUMNS, "--column", "text=body").err
     ended = cli("init", "chat.csv")  # perhaps a table without a header: nothing of it is shown
     assert "sent" not in ended.err
 

@@ -160,3 +160,36 @@ def test_an_ending_that_no_reader_has_is_named(tmp_path: Path) -> None:
     (tmp_path / "talks.xlsx").write_bytes(io.BytesIO(b"PK").getvalue())
     with pytest.raises(DataError, match=r"talks\.xlsx: ends in '\.xlsx'; expected \.jsonl, \.csv, \.parquet"):
         read_file(tmp_path / "talks.xlsx")
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_rows_of_single_turns_read_as_the_table_that_they_are(ending: str, tmp_path: Path) -> None:
+    names = HEADER.split(",")
+    rows = [dict(zip(names, row, strict=True)) for row in ROWS]
+    for number, row in enumerate(rows):
+        row["who"], row["turn"], row["guest"], row["mood"] = row.pop("person_id"), number, False, [PLANTED]  # type: ignore[assignment]
+    path = tmp_path / f"t.{ending}"
+    if ending == "jsonl":
+        path.write_text("\n" + "".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    columns = Columns(names={"person_id": "who"}, left_out=frozenset({"mood"}))
+    (found,) = read_file(path, columns).conversations()
+    (plain,) = conversations_of_turns("t.csv", iter([names, *ROWS]), Columns())
+    assert found == plain
+
+
+def test_a_broken_row_of_single_turns_is_named_by_its_number_and_never_shown(tmp_path: Path) -> None:
+    rows = [dict(zip(HEADER.split(","), row, strict=True)) for row in ROWS]
+    broken = {
+        json.dumps({**rows[1], "tone": PLANTED}): "row 2: a column that the first row has not",
+        json.dumps(PLANTED): "row 2: row is not an object",
+        "null": "row 2: row is not an object",
+        PLANTED: "row 2: not JSON",
+        json.dumps({**rows[1], "turn": "7"}): "row 2: turn is not 1",
+    }
+    for line, said in broken.items():
+        (tmp_path / "t.jsonl").write_text(f"{json.dumps(rows[0])}\n{line}\n")
+        with pytest.raises(DataError, match=said) as caught:
+            list(read_jsonl(tmp_path / "t.jsonl").conversations())
+        assert PLANTED not in str(caught.value)

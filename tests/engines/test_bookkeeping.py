@@ -18,7 +18,7 @@ from engine_contract import (
     trainable,
     unit_gradients,
 )
-from engine_models import MODELS, batch, gpt2, llama, row_losses, rows, select
+from engine_models import MODELS, PAD, VOCABULARY, batch, gpt2, llama, row_losses, rows, select
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_hooks import Net, Scale, net_batch, net_losses
@@ -28,6 +28,7 @@ from dp_train.engines import bookkeeping, bookkeeping_factors, bookkeeping_rules
 from dp_train.engines.base import Clipping, EngineName, MicroBatch, RowLosses
 from dp_train.engines.bookkeeping import BookkeepingEngine
 from dp_train.engines.bookkeeping_factors import GramMemory, Lookup, Product, UnitGradient, UnitRows
+from dp_train.engines.bookkeeping_hooks import BookkeepingHooks
 from dp_train.engines.bookkeeping_rules import Received
 from dp_train.engines.cross_check import cross_check
 from dp_train.engines.noise import SeededNoise
@@ -75,6 +76,75 @@ def equals_the_loop(model: nn.Module, losses: RowLosses, inputs: Mapping[str, Te
     engine = engine_of(model, losses, PLAN.replace(clip_norm=clip_norm))
     found = sum_of(engine, model, batch(inputs, range(len(gradients))))
     assert difference(found, clipped_sum(gradients, clip_norm)) < 1e-5
+
+
+SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+SIDES = {f"{side}_{what}": 2 for side in ("encoder", "decoder") for what in ("layers", "attention_heads")}
+IDS = {"vocab_size": VOCABULARY, "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": 2}
+GEMMA = transformers.Gemma3TextConfig(head_dim=8, num_key_value_heads=1, sliding_window=4, **SIZES, **IDS)
+OPT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 24, "word_embed_proj_dim": 16}
+MBART = {**SIDES, "d_model": 16, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "dropout": 0.0, "scale_embedding": True}
+T5 = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "dropout_rate": 0.0, "local_radius": 3}
+LAYOUTS: dict[str, Callable[[], nn.Module]] = {
+    "scaled lookup, other norm": lambda: transformers.Gemma3ForCausalLM(GEMMA),
+    "rows and positions joined": lambda: transformers.OPTForCausalLM(
+        transformers.OPTConfig(max_position_embeddings=32, dropout=0.0, **OPT, **IDS)
+    ),
+    "positions that count themselves": lambda: transformers.MBartForConditionalGeneration(
+        transformers.MBartConfig(max_position_embeddings=32, **MBART, **IDS)
+    ),
+    "positions first": lambda: transformers.LEDForConditionalGeneration(
+        transformers.LEDConfig(
+            attention_window=4,
+            max_encoder_position_embeddings=32,
+            max_decoder_position_embeddings=32,
+            **{**MBART, "scale_embedding": False},
+            **IDS,
+        )
+    ),
+    "bias of blocks": lambda: transformers.LongT5ForConditionalGeneration(
+        transformers.LongT5Config(decoder_start_token_id=PAD, **T5, **IDS)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+@pytest.mark.parametrize("adapters", [False, True])
+def test_layers_of_transformers_equal_the_loop_whatever_their_layout(kind: str, adapters: bool) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = LAYOUTS[kind]().train()
+        for name, parameter in model.named_parameters():
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+            if "_global" in name:  # of LED: what nothing here reaches
+                parameter.requires_grad_(False)
+        if adapters:
+            model.requires_grad_(False)
+            unused = ".*_global" if "first" in kind else None
+            chosen = peft.LoraConfig(r=2, target_modules="all-linear", exclude_modules=unused)
+            model = peft.get_peft_model(model, chosen)
+            for parameter in trainable(model):  # B starts at zero, where A's gradient vanishes
+                parameter.data.normal_(0.0, 0.3)
+    equals_the_loop(model, row_losses, rows(5))
+
+
+class Normed(nn.Embedding):
+    """Looks up and then does something that is not linear in its weight."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return nn.functional.normalize(super().forward(ids), dim=-1)
+
+
+def test_an_embedding_that_does_more_than_look_up_is_refused_by_name() -> None:
+    model = nn.Sequential(Normed(5, 3), nn.Linear(3, 2)).train()
+    ids = torch.randint(5, (2, 3))
+    engine = engine_of(model, lambda model, inputs: model(inputs["x"]).sum((1, 2)))
+    with pytest.raises(ModelError, match=r"no rule for layer 0 \(Normed\)"):
+        engine.accumulate(batch({"x": ids}, range(2)))
+    engine.detach()
+    BookkeepingHooks(model)  # in a loop that is not ours, where nothing is tried before
+    with pytest.raises(ModelError, match=r"no rule for layer 0 \(Normed\)"):
+        model(ids)
 
 
 def test_dora_vectors_have_no_rule_and_are_refused() -> None:

@@ -15,7 +15,7 @@ from dp_train.engines import row_hooks
 from dp_train.engines.base import EngineName, MicroBatch, RowLosses
 from dp_train.engines.cross_check import cross_check
 from dp_train.engines.hooks import HooksEngine
-from dp_train.engines.layer_rules import _OWN_RULES, LayerRule, layer_rule
+from dp_train.engines.layer_rules import LayerRule, layer_rule
 from dp_train.engines.noise import SeededNoise
 from dp_train.engines.units import clip_factors, squared_norms
 from dp_train.errors import ModelError
@@ -252,19 +252,58 @@ def test_opacus_step_hook_hears_of_every_release() -> None:
     assert cross_check(NOISY, history=engine.opacus_history()).agrees
 
 
-@pytest.mark.parametrize("name", [name for name, rule in _OWN_RULES.items() if "RMSNorm" in name or "T5Layer" in name])
-def test_every_rms_norm_of_the_table_follows_its_rule(name: str) -> None:
-    module, _, kind = name.rpartition(".")
+NORMS = [
+    "llama.modeling_llama.LlamaRMSNorm",
+    "mistral.modeling_mistral.MistralRMSNorm",
+    "phi3.modeling_phi3.Phi3RMSNorm",
+    "qwen2.modeling_qwen2.Qwen2RMSNorm",
+    "qwen3.modeling_qwen3.Qwen3RMSNorm",
+    "smollm3.modeling_smollm3.SmolLM3RMSNorm",
+    "olmo2.modeling_olmo2.Olmo2RMSNorm",
+    "granite.modeling_granite.GraniteRMSNorm",
+    "gemma.modeling_gemma.GemmaRMSNorm",
+    "gemma2.modeling_gemma2.Gemma2RMSNorm",
+    "gemma3.modeling_gemma3.Gemma3RMSNorm",
+    "t5.modeling_t5.T5LayerNorm",
+    "mt5.modeling_mt5.MT5LayerNorm",
+    "longt5.modeling_longt5.LongT5LayerNorm",
+]
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_every_rms_norm_is_known_by_what_it_computes(name: str) -> None:
+    module, _, kind = f"transformers.models.{name}".rpartition(".")
     layer = getattr(importlib.import_module(module), kind)(6)
     random = torch.Generator().manual_seed(2)
     layer.weight.data.normal_(generator=random)
+    before = layer.weight
     hidden, upstream = torch.randn(4, 3, 6, generator=random), torch.randn(4, 3, 6, generator=random)
     rule = layer_rule(layer)
     assert rule is not None
+    assert layer.weight is before
     found = rule(layer, [hidden], upstream)[layer.weight]
     for row in range(4):
         (expected,) = torch.autograd.grad((layer(hidden[row]) * upstream[row]).sum(), layer.weight)
         torch.testing.assert_close(found[row], expected)
+
+
+class AlmostRmsNorm(nn.Module):
+    """Looks like one; `power` 0.5 makes it one."""
+
+    def __init__(self, power: float, *, centred: bool = False, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight, self.eps, self._power, self._centred = nn.Parameter(torch.ones(6)), 1e-6, power, centred
+        self._eps = eps
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        hidden = hidden - hidden.mean(-1, keepdim=True) if self._centred else hidden
+        return self.weight * hidden / (hidden.square().mean(-1, keepdim=True) + self._eps) ** self._power
+
+
+def test_a_norm_that_computes_something_else_has_no_rule() -> None:
+    assert layer_rule(AlmostRmsNorm(0.5)) is not None
+    for other in (AlmostRmsNorm(0.6), AlmostRmsNorm(0.5, centred=True), AlmostRmsNorm(0.5, eps=1e-3)):
+        assert layer_rule(other) is None
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from huggingface_hub import constants
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -206,6 +207,7 @@ def test_a_pretrained_models_control_tokens_cannot_be_typed(folder: Path) -> Non
 def test_what_is_no_model_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"holds no config\.json"):
         find_pretrained(str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(
         transformers.AutoConfig, "from_pretrained", lambda *a, **k: (_ for _ in ()).throw(OSError("no\nroute"))
     )

@@ -191,10 +191,45 @@ def test_positions_that_do_not_begin_anew_are_found(packed: PackedSequences) -> 
         packed.check(model)
 
 
-def test_windows_are_refused(packed: PackedSequences) -> None:
-    model = _llama(len(packed.sequences.tokenizer), "sdpa", window=8)
-    with pytest.raises(ModelError, match="does not reach back to the beginning"):
-        packed.check(model)
+def _mistral(vocabulary: int, attention: str) -> PreTrainedModel:
+    return _llama(vocabulary, attention, window=5)
+
+
+def _gemma(vocabulary: int, attention: str) -> PreTrainedModel:
+    """Layers of both kinds: one sees all of a row, the other its last five columns."""
+    config = transformers.Gemma3TextConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        sliding_window=5,
+        layer_types=["sliding_attention", "full_attention"],
+    )
+    return transformers.Gemma3ForCausalLM._from_config(config, attn_implementation=attention)
+
+
+@pytest.mark.parametrize("build", [_mistral, _gemma])
+@attentions
+def test_windows_reach_as_far_back_as_they_do_alone(packed: PackedSequences, build: Build, attention: str) -> None:
+    model, beside = make(build, packed, attention), rows(packed)
+    packed.check(model)
+    alone = torch.cat([packed.sequences.row_losses(model, packed.sequences.collate([row])) for row in beside])
+    torch.testing.assert_close(losses_of_each(model, packed, beside), alone.detach(), rtol=1e-5, atol=1e-5)
+    model.config.sliding_window = 20  # of the mask that is made here; without a window rows are other rows
+    for layer in model.modules():
+        if hasattr(layer, "sliding_window"):
+            layer.sliding_window = 20
+    assert not torch.allclose(losses_of_each(model, packed, beside), alone, rtol=1e-3)
+
+
+def test_layers_of_an_unknown_kind_are_refused(packed: PackedSequences) -> None:
+    model = _gemma(len(packed.sequences.tokenizer), "sdpa")
+    model.config.layer_types = ["chunked_attention", "full_attention"]
+    with pytest.raises(ModelError, match=r"has layers of the kind chunked_attention.*trainer\.pack=false"):
+        packed.row_losses(model, packed.collate([rows(packed)], [[1.0] * len(LENGTHS)]))
 
 
 def test_a_model_without_attention_masks_is_refused(packed: PackedSequences) -> None:

@@ -21,6 +21,8 @@ from dp_train.privacy.ledger.lines import State
 from dp_train.training.callbacks import RunStatus
 from dp_train.training.dealing import deal
 
+pytestmark = pytest.mark.timeout(1200)  # processes that wait for each other are slow on a machine that others use
+
 
 def one_run(size: int, asked: Shared) -> Trained:
     """Train in `size` processes, which end alike, and return what the first one had."""
