@@ -26,6 +26,8 @@ WORDS = (
     "privacy.rows_per_unit=2",
     "tradeoff.best.rows=8",
     "tradeoff.best.learning_rates=[3e-4,1e-3,3e-3]",
+    "tradeoff.best.tuned.learning_rate=null",
+    "tradeoff.best.tuned.steps=null",
 )
 
 

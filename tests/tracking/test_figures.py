@@ -76,6 +76,32 @@ def test_every_line_unit_and_limit_is_named(tmp_path: Path, monkeypatch: pytest.
         assert words in text, words
 
 
+def test_both_baselines_their_doubts_and_how_sure_scores_are_stand_in_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import matplotlib as mpl
+
+    monkeypatch.setitem(mpl.rcParams, "svg.fonttype", "none")
+    best = dataclasses.replace(point(None, 0.36), best=True, low=0.33, high=0.40)
+    sure = [dataclasses.replace(one, low=one.score - 0.02, high=one.score + 0.02) for one in POINTS]
+    rows = frontier_rows([*sure, best])
+    assert [(row.epsilon, row.best) for row in rows] == [(1.0, False), (8.0, False), (None, False), (None, True)]
+    assert rows[1].interval == pytest.approx((0.26, 0.30))  # of the run whose score is the median
+    panel = dataclasses.replace(PANEL, points=[*sure, best], people=21, doubted=True)
+    text = draw_frontier([panel], tmp_path / "frontier")[1].read_text()
+    for words in (
+        "without privacy † 0.340",
+        "best without bounds † 0.360",
+        "95 % over the people",
+        "21 people",
+        "weaker",
+    ):
+        assert words in " ".join(text.split()), words
+    plain = draw_frontier([PANEL], tmp_path / "plain")[1].read_text()
+    assert "†" not in plain
+    assert "Thin bars" not in plain
+
+
 @pytest.mark.parametrize("points", [[point(4.0, 0.25)], [point(None, 0.25)], [point(1.0, 0.0), point(2.0, 0.0)]])
 def test_a_thin_panel_is_drawn_too(points: list[FrontierPoint], tmp_path: Path) -> None:
     panel = FrontierPanel(task="t", axis="score", higher_is_better=True, points=points, delta=1e-5)
