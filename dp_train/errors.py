@@ -15,7 +15,8 @@ of the class; a traceback is shown only with ``--debug``.
      ├── ModelError             6   a model cannot be built, loaded or clipped
      ├── CheckpointError        7   a run cannot be stored or resumed
      ├── TrackingError          8   the tracking store cannot be used
-     └── StoreError             9   the database of consent and ledger cannot be used
+     ├── StoreError             9   the database of consent and ledger cannot be used
+     └── ProcessesError        13   another process of the run is gone, or is not of the same run
 """
 
 from __future__ import annotations
@@ -79,6 +80,12 @@ class TrackingError(DpTrainError):
     """The tracking store cannot be used."""
 
     exit_code = 8
+
+
+class ProcessesError(DpTrainError):
+    """Another process of a run on several is gone, does not answer, or is not of the same run."""
+
+    exit_code = 13
 
 
 class StoreError(DpTrainError):

@@ -21,7 +21,8 @@ import numpy as np
 from dp_train.audit import Exposure, chance_of_ranks, exposure_run
 from dp_train.cli.load_config import compose
 from dp_train.runs.plan import make_plan
-from dp_train.runs.prepare import make_model, make_scaling, make_trainer, material, prepare_machine
+from dp_train.runs.prepare import make_scaling, make_trainer, material, prepare_machine
+from dp_train.runs.starting import make_model
 
 WORDS = (
     ["amber", "birch", "cedar", "delta", "ember", "flint", "grove", "haven"],

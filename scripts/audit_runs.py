@@ -23,7 +23,8 @@ import warnings
 from dp_train.audit import CanaryPeople, OneRun, black_box, verdict, white_box
 from dp_train.cli.load_config import compose
 from dp_train.runs.plan import make_plan
-from dp_train.runs.prepare import make_model, make_scaling, make_trainer, material, prepare_machine
+from dp_train.runs.prepare import make_scaling, make_trainer, material, prepare_machine
+from dp_train.runs.starting import make_model
 
 
 def main() -> None:

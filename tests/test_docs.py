@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 KEYS = [doc.key for doc in field_docs()]
 PARTS = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()} | {"experiments"}
+PAIRS = ("--code", "--column", "--constant")
+"""Options whose value is a pair of another kind than key=value."""
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 
 
@@ -105,7 +107,7 @@ def test_every_command_has_a_verb_options_and_keys_that_exist(page: Path, words:
     for word in rest:
         if word.startswith("-"):
             assert word.partition("=")[0] in {*options, "--debug"}, f"{page.name}: dp-train {verb} {word}"
-        elif re.match(r"[+~]*[a-z_][\w.-]*=", word) and rest[max(0, rest.index(word) - 1)] != "--code":
+        elif re.match(r"[+~]*[a-z_][\w.-]*=", word) and rest[max(0, rest.index(word) - 1)] not in PAIRS:
             key = word.partition("=")[0]
             assert key == "key" or is_key(key), f"{page.name}: dp-train {verb} {word}"
 

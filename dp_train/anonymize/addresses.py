@@ -178,12 +178,13 @@ def _streets(text: str) -> Iterator[re.Match[str]]:
     ends = _WITHIN_A_WORD.ends(text)
     if ends and (not sharp or any(_SPACE_AND_DIGIT.match(text, end) for end in ends)):
         yield from chain.from_iterable(pattern.finditer(text) for pattern in within)
-    if _WORD_BEFORE.places(text):
+    capital = not text.islower()  # names of the groups that follow begin with one
+    if capital and _WORD_BEFORE.places(text):
         yield from chain.from_iterable(
             pattern.finditer(text) if not sharp else find(pattern, text)
             for pattern, find in zip(before, _BY_WORD, strict=True)
         )
-    if looks(text, b" 000", b"-000") and _POSTCODE.search(text):
+    if capital and looks(text, b" 000", b"-000") and _POSTCODE.search(text):
         town, name = by_postcode
         if not sharp or _POSTCODE_AND_TOWN.search(text):
             yield from chain(town.finditer(text), name.finditer(text))

@@ -19,7 +19,7 @@ from dp_train.anonymize.numbers import REGIONS
 from dp_train.anonymize.patterns import TOKENS, PatternSpan, find_patterns
 from dp_train.consent.name_letters import fold
 from dp_train.consent.names import NameIndex, is_free
-from dp_train.conversations import Conversation, ConversationKind
+from dp_train.conversations import Conversation, ConversationKind, Turn
 
 PEOPLE = 16
 """So many people of one conversation have a surrogate that is one token for the model."""
@@ -83,10 +83,10 @@ class Anonymizer:
         turns = []
         for turn in conversation.turns:
             people = _People(index, surrogates, seats)
-            if self.names:
+            if self.names and (turn.mentions or turn.person_id not in surrogates):
                 people.bring((*turn.mentions, turn.person_id), turn.mentions, brought)
             text = self._replaced(turn.text, people)
-            turns.append(turn if text is turn.text else dataclasses.replace(turn, text=text))
+            turns.append(turn if text is turn.text else _with_text(turn, text))
         summary = conversation.summary
         if summary is not None:
             summary = self._replaced(summary, _People(index, surrogates, seats), declarative=True)
@@ -129,12 +129,26 @@ class Anonymizer:
         return sorted(edits)
 
 
+def _with_text(turn: Turn, text: str) -> Turn:
+    """The turn with another text; what `dataclasses.replace` gives, in a third of its time."""
+    return Turn(
+        person_id=turn.person_id,
+        text=text,
+        kind=turn.kind,
+        mentions=turn.mentions,
+        reply_to=turn.reply_to,
+        quotes=turn.quotes,
+    )
+
+
 def _taken(covered: Sequence[tuple[int, int]], edits: Sequence[tuple[int, int, str]]) -> list[tuple[int, int]]:
     return sorted([*covered, *((start, end) for start, end, _ in edits)])
 
 
 class _People:
     """Who may be named in one turn, or in the summary, and what each of them becomes there."""
+
+    __slots__ = ("_index", "_mentions", "_others", "_seats", "_strangers", "_surrogates")
 
     def __init__(self, index: NameIndex, surrogates: Mapping[str, str], seats: int) -> None:
         self._index, self._surrogates, self._seats = index, surrogates, seats

@@ -6,11 +6,10 @@ What is said here errs on one side: where a family is denied, none of its words 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from dp_train.anonymize.flags import Flags
 from dp_train.anonymize.shapes import is_strange, skeleton
-from dp_train.consent.name_letters import words
+from dp_train.consent.name_letters import plain, words
 
 _CODES_TEXT = """
     pass pwd pin code otp kenn contrase clave senha lock bearer phrase frase mnemo satz wachtw kodeord adgang salasana
@@ -38,7 +37,9 @@ HOUSE = 1 << 11  # no "House No", but for the No
 NUMBER = 1 << 12  # no "No", "No8"
 CREDENTIAL = 1 << 13  # neither "bearer" nor "authorization"
 BOX = 1 << 14  # no post-office box
-EVERYTHING = (1 << 15) - 1
+OTHER_KEY = 1 << 15  # no other word for a key in ASCII
+EVERYTHING = (1 << 16) - 1
+KEY_OR_BEARER = SECRET | OTHER_KEY | CREDENTIAL
 
 _PASSCODE_TEXT = """
     passcode pass password passwd pwd passphrase pin kennwort passwort otp kenncode zugangscode zugriffscode passe clave
@@ -59,6 +60,7 @@ _WITHIN: tuple[tuple[int, tuple[str, ...]], ...] = (
     (MEETING, tuple(_MEETING_TEXT.split())),
     (SOCIAL, ("ssn", "security")),
     (CREDENTIAL, ("bearer", "authorization")),
+    (OTHER_KEY, ("jeton", "clave")),
 )
 _WHOLE: tuple[tuple[int, frozenset[str]], ...] = (
     (PASSCODE, frozenset(_PASSCODE_TEXT.split())),
@@ -85,16 +87,15 @@ def _families(word: str) -> int:
     return found
 
 
-@lru_cache(maxsize=4)
 def keywords(text: str) -> int:
-    """Families of which a word may stand in a text; what is kept are the last few texts, in memory alone.
+    """Families of which a word may stand in a text.
 
     Words of other alphabets are not among them: of a text that is not ASCII, ask for those by other means.
     """
-    if is_strange(text):
-        return EVERYTHING
-    found = words(text if text.isascii() else skeleton(text).decode())
-    return _flags(found)
+    written = text if text.isascii() else plain(text)
+    if written.isascii():
+        return _flags(words(written))
+    return EVERYTHING if is_strange(text) else _flags(words(skeleton(text).decode()))
 
 
 _flags = Flags(_families)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dp_train.anonymize.flags import Flags
 from dp_train.anonymize.shapes import is_strange, skeleton
-from dp_train.consent.name_letters import words
+from dp_train.consent.name_letters import plain, words
 
 Place = tuple[int, int]
 
@@ -111,8 +111,9 @@ _flags = Flags(lambda word: _bits(labels_of(word)))
 @lru_cache(maxsize=4)
 def _tables(text: str) -> int:
     """Bits of the tables of which a label may stand in the text."""
-    if text.isascii():
-        return _flags(words(text))
+    written = text if text.isascii() else plain(text)
+    if written.isascii() and (written is text or _BY_SIGN.keys().isdisjoint(text)):  # a label may hold "’" or "°"
+        return _flags(words(written))
     return _bits(_likely(text))
 
 

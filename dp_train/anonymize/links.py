@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dp_train.anonymize.labels import Place
 
 _URL = re.compile(r"(?<![\w@])(?:[a-z][a-z0-9+.\-]{1,20}://|www\.)[^\s<>\"|]+", re.IGNORECASE)
+_SCHEME, _LONGEST_SCHEME = re.compile(r"(?<![\w@])[a-z][a-z0-9+.\-]{1,20}\Z", re.IGNORECASE), 21
 _ENDS = (
     "(?:com|org|net|io|dev|app|ai|gov|edu|eu|uk|de|fr|es|jp|pt|br|nl|pl|dk|fi|ch|ru|ua|cz|mx|kr|cn|tw|ca|au|nz|ie|info"
     r"|biz|cloud)\b"
@@ -30,10 +31,27 @@ _MAC = re.compile(r"(?<![\w:\-])(?:[0-9A-Fa-f]{2}(?:[:\-](?=[0-9A-Fa-f]{2})|(?![
 
 def urls(text: str) -> Iterator[Place]:
     """Find links, and hosts under a domain that is known."""
-    if "://" in text or "www." in text.lower():
-        yield from map(_trimmed, _URL.finditer(text))
-    if _HOST_END.search(text):
+    links: list[Place] = []
+    if "www." in text.lower():
+        links += map(_trimmed, _URL.finditer(text))
+    elif "://" in text:
+        links += map(_trimmed, _with_scheme(text))
+    yield from links
+    # A host within a link is the link's.
+    if sum(text.count(".", *link) for link in links) < text.count(".") and _HOST_END.search(text):
         yield from map(_trimmed, _DOMAIN.finditer(text))
+
+
+def _with_scheme(text: str) -> Iterator[re.Match[str]]:
+    """What `_URL.finditer` gives where no host begins with "www.", looked for only before "://"."""
+    reached, place = 0, text.find("://")
+    while place >= 0:
+        scheme = _SCHEME.search(text, max(reached, place - _LONGEST_SCHEME), place) if place >= reached else None
+        match = _URL.match(text, scheme.start()) if scheme else None
+        if match:
+            yield match
+            reached = match.end()
+        place = text.find("://", place + 1)
 
 
 def _trimmed(match: re.Match[str]) -> Place:

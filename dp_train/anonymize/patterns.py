@@ -10,6 +10,7 @@ import re
 from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from dp_train.anonymize import codes, keywords, links, secrets
@@ -19,7 +20,8 @@ from dp_train.anonymize.labelled import accounts, documents, labelled_plates, pl
 from dp_train.anonymize.labels import BANK, DOCUMENTS, PLATES, WEAK_BANK, Labels, Place
 from dp_train.anonymize.national_ids import national_ids
 from dp_train.anonymize.numbers import cards, ibans, phones, social_security
-from dp_train.anonymize.shapes import has_code, has_hexadecimal, has_run, looks, shape, signs
+from dp_train.anonymize.shapes import count_digits, has_code, has_hexadecimal, has_pairs, has_run, looks, signs
+from dp_train.consent.name_letters import plain
 from dp_train.consent.names import is_free
 
 EMAIL, PHONE, URL, IP, CARD = "[EMAIL]", "[PHONE]", "[URL]", "[IP]", "[CARD]"
@@ -53,8 +55,8 @@ def find_patterns(text: str, covered: Sequence[Place] = ()) -> list[PatternSpan]
         return []
     taken = list(covered)
     spans: list[PatternSpan] = []
-    for kind in _KINDS if seen.digits else _WITHOUT_DIGITS:
-        if seen.digits >= kind.digits and kind.applies(seen) and kind.may_find(seen, taken):
+    for kind in _kinds(min(seen.digits, _MOST_DIGITS), seen.signs):
+        if kind.applies(seen) and kind.may_find(seen, taken):
             for start, end in kind.find(text):
                 if is_free(taken, start, end):
                     insort(taken, (start, end))
@@ -73,35 +75,51 @@ _OTHER_CODES = tuple(_OTHER_CODES_TEXT.split())
 _SHORTEST = 15
 """Of the keys that are told by their shape alone."""
 
+# Signs of a text, by which kinds are passed over; what they say errs on one side.
+_DOT, _CODE, _LONG, _KEY, _HYPHENS, _COLON, _MANY = (1 << place for place in range(7))
+_NUMBERS, _MOST_DIGITS = 9, 12
+"""So many digits are many; more than these no kind asks for."""
+
 
 class _Seen:
     """What a text holds beside what is covered, looked at once, so that each kind can be passed over cheaply.
 
     Attributes:
       text: whole. bare: with a sign that means nothing in place of each covered span.
+      words: families of which a word may stand in the whole text.
       ascii: whether the text is. digits: how many. dot: whether a letter or digit follows one.
       code_word: a word for a passcode is there. long_word: sixteen signs without a space.
     """
 
-    __slots__ = ("_lowered", "_pieces", "_secret", "ascii", "bare", "code_word", "digits", "dot", "long_word", "text")
+    __slots__ = (
+        "_lowered",
+        "_pieces",
+        "_secret",
+        "ascii",
+        "bare",
+        "code_word",
+        "digits",
+        "dot",
+        "long_word",
+        "text",
+        "words",
+    )
 
-    def __init__(self, text: str, bare: str) -> None:
-        self.text, self.bare, self.ascii = text, bare, text.isascii()
+    def __init__(
+        self, text: str, bare: str, words: int, *, digits: int, dot: bool, long_word: bool, code_word: bool
+    ) -> None:
+        self.text, self.bare, self.words, self.ascii = text, bare, words, text.isascii()
+        self.digits, self.dot, self.long_word, self.code_word = digits, dot, long_word, code_word
         self._lowered: str | None = None
         self._pieces: list[str] | None = None
         self._secret: bool | None = None
-        if self.ascii:
-            self.digits = shape(bare).count(b"0")
-            self.dot = "." in bare and _INNER_DOT.search(bare) is not None
-            self.long_word = has_run(bare, 16)
-            self.code_word = keywords.keywords(text) & keywords.CODE > 0
-            if self.code_word and bare is not text:  # in a surrogate, perhaps
-                self.code_word = any(map(self.lowered.__contains__, keywords.CODES))
-        else:
-            self.digits = len(_DIGIT.findall(bare))
-            self.dot = _INNER_DOT.search(self.lowered) is not None
-            self.long_word = _LONG_WORD.search(self.lowered) is not None
-            self.code_word = any(map(self.lowered.__contains__, keywords.CODES + _OTHER_CODES))
+
+    @property
+    def signs(self) -> int:
+        """What kinds ask for (`_Kind.asks`), as bits."""
+        found = _DOT * self.dot | _CODE * self.code_word | _LONG * self.long_word | _MANY * (self.digits >= _NUMBERS)
+        found |= _HYPHENS * (self.text.count("-") > 1) | _COLON * (":" in self.bare)
+        return found | _KEY if (found or self.digits) and self.secret else found
 
     @property
     def lowered(self) -> str:
@@ -115,13 +133,16 @@ class _Seen:
         """Whether keys and tokens are looked for: a long word of their letters, or a word for them and a digit."""
         if self._secret is None:
             keys = self.long_word and _LONG_KEY.search(self.lowered) is not None
-            keys = keys or "bearer" in self.lowered
-            self._secret = keys or (self.digits > 0 and any(map(self.lowered.__contains__, _SECRET_WORDS)))
+            if not keys and (not self.ascii or self.words & keywords.KEY_OR_BEARER):
+                keys = "bearer" in self.lowered or (
+                    self.digits > 0 and any(map(self.lowered.__contains__, _SECRET_WORDS))
+                )
+            self._secret = keys
         return self._secret
 
     def has(self, families: int) -> bool:
         """Whether a word of one of these families may stand in the whole text."""
-        return keywords.keywords(self.text) & families != 0
+        return self.words & families != 0
 
     def pieces(self, taken: Sequence[Place]) -> list[str]:
         """What is long and has no space in it, outside of what was taken when this was asked first."""
@@ -132,18 +153,33 @@ class _Seen:
 
 def _look(text: str, covered: Sequence[Place]) -> _Seen | None:
     """What the text holds, or None if nothing is there that a kind could begin with: most chat is done here."""
-    seen = _Seen(text, _without(text, covered, "\0"))
-    if seen.digits or seen.code_word or seen.long_word or seen.dot:
-        return seen
-    # What is left: links, private keys, addresses of devices without a digit, codes of meetings.
-    hyphens, colons = seen.bare.count("-"), seen.bare.count(":")
-    return seen if hyphens > 1 or (colons and (hyphens + colons >= 5 or "://" in seen.bare)) else None
+    bare = _without(text, covered, "\0") if covered else text
+    words = keywords.keywords(text)
+    written = bare if bare.isascii() else plain(bare)
+    if written.isascii():
+        digits = count_digits(written)
+        dot = "." in bare and _INNER_DOT.search(bare) is not None
+        long_word = has_run(written, 16)
+        code_word = words & keywords.CODE > 0
+        if code_word and covered:  # in a surrogate, perhaps
+            lowered = bare.lower()
+            code_word = any(map(lowered.__contains__, keywords.CODES))
+    else:
+        lowered = bare.lower()
+        digits = len(_DIGIT.findall(bare))
+        dot = _INNER_DOT.search(lowered) is not None
+        long_word = _LONG_WORD.search(lowered) is not None
+        code_word = any(map(lowered.__contains__, keywords.CODES + _OTHER_CODES))
+    if not (digits or code_word or long_word or dot):
+        # What is left: links, private keys, addresses of devices without a digit, codes of meetings.
+        hyphens, colons = bare.count("-"), bare.count(":")
+        if hyphens < 2 and (not colons or (hyphens + colons < 5 and "://" not in bare)):
+            return None
+    return _Seen(text, bare, words, digits=digits, dot=dot, long_word=long_word, code_word=code_word)
 
 
 def _without(text: str, covered: Sequence[Place], sign: str) -> str:
     """The text with a sign in place of each covered span."""
-    if not covered:
-        return text
     parts, reached = [], 0
     for start, end in covered:
         parts.append(text[reached:start])
@@ -186,6 +222,7 @@ class _Kind:
     Attributes:
       token: what replaces it. find: where it stands in a text.
       digits: so many have to be there. applies: what else decides whether it is looked for at all.
+      asks: signs of which `applies` needs one, if any; else it need not be asked.
       may_find: False only where `find` gives no span that is free; the taken ones are its second argument. It changes
         the time that a text takes, and never what is found: tests/anonymize/test_fast_and_slow.py.
     """
@@ -195,6 +232,7 @@ class _Kind:
     digits: int = 0
     applies: Callable[[_Seen], bool] = lambda seen: True
     may_find: Callable[[_Seen, Sequence[Place]], bool] = lambda seen, taken: True
+    asks: int = -1
 
 
 def _labelled(*tables: Labels) -> Callable[[_Seen, Sequence[Place]], bool]:
@@ -202,7 +240,9 @@ def _labelled(*tables: Labels) -> Callable[[_Seen, Sequence[Place]], bool]:
 
 
 def _of_meeting(seen: _Seen, taken: Sequence[Place]) -> bool:
-    return seen.has(keywords.MEETING) or not signs(seen.text).isdisjoint("éóãÉÓÃ会ミ")
+    if not (looks(seen.text, b"0" * 9, without=b" -") or looks(seen.lowered, b"aaa-aaaa-aaa")):
+        return False
+    return not seen.ascii or seen.has(keywords.MEETING)
 
 
 def _of_passcode(seen: _Seen, taken: Sequence[Place]) -> bool:
@@ -212,18 +252,28 @@ def _of_passcode(seen: _Seen, taken: Sequence[Place]) -> bool:
 
 
 def _of_plate(seen: _Seen, taken: Sequence[Place]) -> bool:
-    return looks(seen.text, b"-000-", b"-A 0", b"-AA 0") or any(sign >= "\u0400" for sign in signs(seen.text))
+    return looks(seen.text, b"-000-", b"-A 0", b"-AA 0") or (
+        not plain(seen.text).isascii() and any(sign >= "\u0400" for sign in signs(seen.text))
+    )
 
 
+_NET = _DOT | _COLON | _HYPHENS
 _KINDS = (
-    _Kind(SECRET, secrets.private_keys, 0, lambda seen: "-----" in seen.bare and "-----begin" in seen.lowered),
-    _Kind(URL, links.urls, 0, lambda seen: seen.dot or "://" in seen.bare),
+    _Kind(
+        SECRET,
+        secrets.private_keys,
+        0,
+        lambda seen: "-----" in seen.bare and "-----begin" in seen.lowered,
+        asks=_HYPHENS,
+    ),
+    _Kind(URL, links.urls, 0, lambda seen: seen.dot or "://" in seen.bare, asks=_DOT | _COLON),
     _Kind(
         EMAIL,
         links.emails,
         0,
         lambda seen: seen.dot and "@" in seen.bare,
         lambda seen, _: links.AT_A_HOST.search(seen.text) is not None,
+        asks=_DOT,
     ),
     _Kind(IBAN, ibans, 7, may_find=lambda seen, _: looks(seen.text, b"AA00", b"Aa00", b"aA00", b"aa00")),
     _Kind(
@@ -232,6 +282,7 @@ _KINDS = (
         0,
         lambda seen: seen.long_word,
         lambda seen, taken: any(map(secrets.may_be_vendor_key, seen.pieces(taken))),
+        asks=_LONG,
     ),
     _Kind(
         SECRET,
@@ -239,6 +290,7 @@ _KINDS = (
         0,
         lambda seen: seen.long_word,
         lambda seen, _: "Key=" in seen.text or "sig=" in seen.text or seen.has(keywords.CREDENTIAL),
+        asks=_LONG,
     ),
     _Kind(
         SECRET,
@@ -246,15 +298,19 @@ _KINDS = (
         0,
         lambda seen: seen.secret,
         lambda seen, taken: any(map(secrets.may_be_known_secret, seen.pieces(taken))),
+        asks=_KEY,
     ),
-    _Kind(SECRET, secrets.bearers, 0, lambda seen: seen.secret, lambda seen, _: seen.has(keywords.CREDENTIAL)),
-    _Kind(SECRET, secrets.assigned, 0, lambda seen: seen.secret, lambda seen, _: seen.has(keywords.SECRET)),
+    _Kind(
+        SECRET, secrets.bearers, 0, lambda seen: seen.secret, lambda seen, _: seen.has(keywords.CREDENTIAL), asks=_KEY
+    ),
+    _Kind(SECRET, secrets.assigned, 0, lambda seen: seen.secret, lambda seen, _: seen.has(keywords.SECRET), asks=_KEY),
     _Kind(
         SECRET,
         secrets.random_words,
         0,
         lambda seen: seen.secret,
         lambda seen, taken: any(map(secrets.may_be_random, seen.pieces(taken))),
+        asks=_KEY,
     ),
     _Kind(
         SSN, social_security, 9, may_find=lambda seen, _: seen.has(keywords.SOCIAL) or looks(seen.text, b"000-00-0000")
@@ -269,30 +325,59 @@ _KINDS = (
         4,
         _hardware,
         lambda seen, _: (
-            seen.text.count(":") + seen.text.count("-") >= 7
+            (seen.text.count(":") + seen.text.count("-") >= 7 and has_pairs(seen.text, 8))
             or secrets.AMONG_DOTS.search(seen.text) is not None
             or (seen.has(keywords.MAC) and has_hexadecimal(seen.text))
         ),
     ),
-    _Kind(IP, links.ipv4, 4, _network, lambda seen, _: looks(seen.text, b"0.0") and seen.text.count(".") >= 3),
-    _Kind(IP, links.mac, 0, _network, lambda seen, _: seen.text.count(":") + seen.text.count("-") >= 5),
-    _Kind(IP, links.ipv6, 1, _network, lambda seen, _: "::" in seen.text or seen.text.count(":") >= 6),
-    _Kind(MEETING_ID, codes.named_meetings, 0, _meeting, lambda seen, _: seen.has(keywords.MEETING) or not seen.ascii),
-    _Kind(MEETING_ID, codes.meetings, 11, _meeting, lambda seen, _: looks(seen.text, b"000 0000 0000")),
-    _Kind(PASSCODE, secrets.phrases, 0, lambda seen: seen.code_word, _labelled(secrets.PHRASES)),
+    _Kind(
+        IP, links.ipv4, 4, _network, lambda seen, _: looks(seen.text, b"0.0") and seen.text.count(".") >= 3, asks=_NET
+    ),
+    _Kind(
+        IP,
+        links.mac,
+        0,
+        _network,
+        lambda seen, _: seen.text.count(":") + seen.text.count("-") >= 5 and has_pairs(seen.text, 6),
+        asks=_NET,
+    ),
+    _Kind(IP, links.ipv6, 1, _network, lambda seen, _: "::" in seen.text or seen.text.count(":") >= 6, asks=_NET),
+    _Kind(
+        MEETING_ID,
+        codes.named_meetings,
+        0,
+        _meeting,
+        _of_meeting,
+        asks=_HYPHENS | _MANY,
+    ),
+    _Kind(
+        MEETING_ID,
+        codes.meetings,
+        11,
+        _meeting,
+        lambda seen, _: looks(seen.text, b"000 0000 0000"),
+        asks=_HYPHENS | _MANY,
+    ),
+    _Kind(PASSCODE, secrets.phrases, 0, lambda seen: seen.code_word, _labelled(secrets.PHRASES), asks=_CODE),
     _Kind(
         PASSCODE,
         secrets.passwords,
         0,
         lambda seen: seen.code_word,
         lambda seen, _: seen.has(keywords.PASSWORD) or secrets.PASSWORD.may_stand(seen.text),
+        asks=_CODE,
     ),
-    _Kind(PASSCODE, codes.passcodes, 0, _passcode, _of_passcode),
-    _Kind(PASSCODE, codes.combinations, 2, _passcode, lambda seen, _: seen.has(keywords.COMBINATION)),
+    _Kind(PASSCODE, codes.passcodes, 0, _passcode, _of_passcode, asks=_CODE),
+    _Kind(PASSCODE, codes.combinations, 2, _passcode, lambda seen, _: seen.has(keywords.COMBINATION), asks=_CODE),
     _Kind(BIRTH_DATE, birth_dates, 2, may_find=_labelled(BEFORE, AFTER)),
     _Kind(PLATE, plates, 2, may_find=_of_plate),
     _Kind(PLATE, labelled_plates, 2, may_find=_labelled(PLATES)),
     _Kind(ADDRESS, street_addresses, 1),
     _Kind(PHONE, phones, 7, may_find=lambda seen, _: looks(seen.text, b"0" * 7, without=b" .-()/?")),
 )
-_WITHOUT_DIGITS = tuple(kind for kind in _KINDS if kind.digits == 0)
+
+
+@lru_cache(maxsize=1 << 11)
+def _kinds(digits: int, signs: int) -> tuple[_Kind, ...]:
+    """Kinds, in their order, that may apply where so many digits and these signs are."""
+    return tuple(kind for kind in _KINDS if digits >= kind.digits and (kind.asks < 0 or signs & kind.asks))

@@ -21,7 +21,9 @@ def signs(text: str) -> frozenset[str]:
 @lru_cache(maxsize=4)
 def is_strange(text: str) -> bool:
     """Whether signs outside of ASCII count as digits, as letters of ASCII, or as parts of words, being none."""
-    return any(sign in _LIKE_ASCII or (sign.isalnum() and not sign.isalpha()) for sign in signs(text))
+    return not text.isascii() and any(
+        sign in _LIKE_ASCII or (sign.isalnum() and not sign.isalpha()) for sign in signs(text)
+    )
 
 
 def skeleton(text: str) -> bytes:
@@ -53,6 +55,11 @@ def looks(text: str, *shapes: bytes, without: bytes = b"") -> bool:
     return any(map(seen.__contains__, shapes)) or is_strange(text)
 
 
+def count_digits(text: str) -> int:
+    """How many digits are in ASCII text."""
+    return len(text) - len(text.encode().translate(None, b"0123456789"))
+
+
 def has_run(text: str, length: int) -> bool:
     """Whether so many signs that are no spaces stand in a row, in ASCII text."""
     return len(text) >= length and b"x" * length in text.encode().translate(_SOLID)
@@ -70,3 +77,11 @@ def has_code(text: str) -> bool:
 def has_hexadecimal(text: str) -> bool:
     """Whether twelve letters and digits may stand in a row."""
     return b"0" * 12 in shape(text).translate(_LETTER_AS_DIGIT) or is_strange(text)
+
+
+_PAIRED = bytes.maketrans(b"aA:", b"00-")
+
+
+def has_pairs(text: str, count: int) -> bool:
+    """Whether so many pairs of letters and digits may stand in a row, with colons or hyphens between them."""
+    return b"-".join([b"00"] * count) in shape(text).translate(_PAIRED) or is_strange(text)

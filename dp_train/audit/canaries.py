@@ -39,7 +39,7 @@ _SPEAKERS = 2
 class CanaryKind(Enum):
     """What canary people write.
 
-    HIGH_PERPLEXITY: words drawn at random, which the starting point finds unlikely and nobody else teaches.
+    HIGH_PERPLEXITY: words drawn at random, which the starting point finds unlikely and no person teaches.
     IN_DISTRIBUTION: texts that the caller gives, such as other people's published ones.
     """
 

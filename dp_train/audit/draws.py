@@ -26,9 +26,10 @@ _MOST_UNITS = 20_000
 def batch_sizes(subject: Subject) -> Check:
     """Test what the plan's sampler draws."""
     plan, mechanism = subject.plan, subject.plan.mechanism
+    law = mechanism.draw_law
     units = min(max(2, round(plan.expected_units / plan.sample_rate)), _MOST_UNITS, plan.population or _MOST_UNITS)
     seed = secrets.token_bytes(32)
-    steps = plan.bands * (_STEPS // plan.bands) or plan.bands  # whole rounds of turns
+    steps = law.groups * (_STEPS // law.groups) or law.groups  # whole rounds of turns
     draws = [mechanism.sampler.draw(step, units, seed) for step in range(steps)]
     observed = [mechanism.observe(step, units, seed) for step in range(steps)]
     findings = mechanism.violations([(len(draw), *rest) for draw, rest in zip(draws, observed, strict=True)], units)
@@ -37,10 +38,9 @@ def batch_sizes(subject: Subject) -> Check:
         if planned is not None and planned != frozenset(draws[step].tolist()):
             findings = [*findings, "a step draws others than the planned sampler draws"]
     p: dict[str, float] = {}
-    rate = min(1.0, plan.bands * plan.sample_rate)
-    if plan.max_batch_units is None and rate < 1:
+    if law.cap is None and law.rate < 1:
         turns = [rest[0] if rest else units for rest in observed]
-        p = poisson_p(draws, turns, units, rate, plan.bands)
+        p = poisson_p(draws, turns, units, law.rate, law.groups)
     return Check(
         name=NAME,
         compared=f"{steps} draws of the plan's sampler from a public number of units with coins of the planned rate",

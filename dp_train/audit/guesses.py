@@ -64,7 +64,7 @@ def _right(plan: PrivacyPlan, canaries: int, amplitude: float, noise_scale: floa
     runs = min(_MOST_RUNS, max(1, _CANARIES // canaries))
     for run in range(runs):
         random = np.random.default_rng([run, 1])
-        included, turns = random.random(canaries) < 0.5, random.integers(plan.mechanism.noise.bands, size=canaries)
+        included, turns = random.random(canaries) < 0.5, random.integers(plan.mechanism.draw_law.groups, size=canaries)
         observed = simulate(plan, included, seed=run, noise_scale=noise_scale, amplitude=amplitude, turns=turns)
         scores = mechanism_scores(
             observed,

@@ -36,14 +36,14 @@ from dp_train.conversations import Example
 from dp_train.engines.base import Clipping
 from dp_train.errors import ConfigError, DataError
 from dp_train.privacy.plan import PrivacyPlan
-from dp_train.privacy.sampling import CyclicPoissonSampler
+from dp_train.privacy.sampling import dealt
 from dp_train.privacy.trade_off import Claim
 from dp_train.privacy.units import Units
 from dp_train.tasks.base import Task
 from dp_train.training.callbacks import Result
 from dp_train.training.charge import Charge
 from dp_train.training.method import Setup
-from dp_train.training.run_state import open_run
+from dp_train.training.opening import open_run
 from dp_train.training.seeds import Seeds
 from dp_train.training.trainer import Trainer
 
@@ -275,13 +275,13 @@ class Shadow:
         A canary that is out has no unit and is given a fair die of its own, so that groups say nothing of who is in.
         The claim is accounted group by group, as for a reader who knows them (`privacy.mechanisms.banded`).
         """
-        sampler = self.trainer.plan.mechanism.sampler
-        if not isinstance(sampler, CyclicPoissonSampler):
+        count = self.trainer.plan.mechanism.draw_law.groups
+        if count == 1:
             return None
         coins = open_run(self.trainer.setup, units, Charge(None), seeds).coins
-        groups = np.random.default_rng(None if seed is None else [seed, 1]).integers(sampler.groups, size=dirac.count)
-        for group in range(sampler.groups):
-            for unit in sampler.members(group, len(units), coins).tolist():
+        groups = np.random.default_rng(None if seed is None else [seed, 1]).integers(count, size=dirac.count)
+        for group, members in enumerate(dealt(coins, len(units), count)):
+            for unit in members.tolist():
                 coordinate = dirac.coordinate(units[unit][0])
                 if coordinate is not None:
                     groups[coordinate] = group

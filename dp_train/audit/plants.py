@@ -40,9 +40,9 @@ def _noise(alter: Callable[[Callable[..., None], Tensor, float, int, int], None]
     honest = SeededNoise.add
 
     def plant(run: Run) -> None:
-        def add(self: SeededNoise, tensor: Tensor, std: float, *, step: int, index: int) -> None:
+        def add(self: SeededNoise, tensor: Tensor, std: float, *, step: int, index: int, block: int = 0) -> None:
             def draw(into: Tensor, std: float, step: int) -> None:
-                honest(self, into, std, step=step, index=index)
+                honest(self, into, std, step=step, index=index, block=block)
 
             alter(draw, tensor, std, step, index)
 

@@ -75,22 +75,25 @@ def banded_scores(
     noise_multiplier: float,
     sample_rate: float,
     bands: int,
+    groups: int | None = None,
     amplitude: float = 1.0,
     turns: npt.ArrayLike | None = None,
 ) -> NDArray[np.float64]:
     """Log-likelihood ratio of Dirac canaries under correlated noise and sampling by turns (`privacy.correlation`).
 
     The observations are Y = X + σ·C⁻¹Z, so W = CY = CX + σZ has independent noise again. A canary that enters at step t
-    adds column c_t of C to W. It belongs to one of b groups and enters at a turn of its group with probability bq; its
-    columns at different turns share no row. Where its group g is known,
+    adds column c_t of C to W. It belongs to one of n groups and enters at a turn of its group with probability nq; its
+    columns at different turns share no row, as b ≤ n. Where its group g is known,
 
-        score_i = Σ_{t = g, g + b, …} log (1 − bq + bq · exp((a·c_tᵀw_i − (a·‖c_t‖)² ÷ 2) ÷ σ²)),
+        score_i = Σ_{t = g, g + n, …} log (1 − nq + nq · exp((a·c_tᵀw_i − (a·‖c_t‖)² ÷ 2) ÷ σ²)),
 
-    and else the log of the mean of e^score over all groups.
+    and else the log of the mean of e^score over all groups. Where nq = 1 it enters at every turn: then c_t is the sum
+    of its columns, whether they share rows or not.
 
     Args: as of `sampled_gaussian_scores`, and
       bands: b; with 1 the result is that of independent noise.
-      turns: (m,) the group of each canary, 0 … b − 1, a fair die whether it is in or out; None where it is not known.
+      groups: n; b if not given.
+      turns: (m,) the group of each canary, 0 … n − 1, a fair die whether it is in or out; None where it is not known.
         The claim is accounted for a reader who knows it, so this is the attack that the claim has to stand.
 
     Raises:
@@ -99,22 +102,24 @@ def banded_scores(
     from scipy.special import logsumexp
 
     seen = _observations(observed)
-    known = None if turns is None else _turns(turns, bands, seen.shape[1])
+    groups = bands if groups is None else groups
+    known = None if turns is None else _turns(turns, groups, seen.shape[1])
     steps = seen.shape[0]
     matrix = strategy(strategy_coefficients(bands), steps)  # (steps, steps)
-    rate = min(1.0, bands * sample_rate)
-    norms = np.square(matrix).sum(0)  # 1, but for rounding
+    rate = min(1.0, groups * sample_rate)
+    sure = math.isclose(rate, 1.0)
+    columns = matrix @ _members(groups, steps).T if sure else matrix
+    norms = np.square(columns).sum(0)  # 1, but for rounding, where columns are not added up
     scores = np.empty(seen.shape[1])
     for start in range(0, seen.shape[1], _BLOCK):
         whitened = matrix @ seen[:, start : start + _BLOCK]
-        matched = matrix.T @ whitened  # (steps, block): c_tᵀ w
+        matched = columns.T @ whitened  # (steps or groups, block): c_tᵀ w
         exponents = (amplitude * matched - amplitude**2 * norms[:, None] / 2) / noise_multiplier**2
-        by_turn = _log_mixture(exponents, rate)
-        groups = np.stack([by_turn[group::bands].sum(0) for group in range(bands)])
+        by_group = exponents if sure else _members(groups, steps) @ _log_mixture(exponents, rate)
         if known is None:
-            scores[start : start + _BLOCK] = logsumexp(groups, axis=0) - math.log(bands)
+            scores[start : start + _BLOCK] = logsumexp(by_group, axis=0) - math.log(groups)
         else:
-            scores[start : start + _BLOCK] = groups[known[start : start + _BLOCK], np.arange(groups.shape[1])]
+            scores[start : start + _BLOCK] = by_group[known[start : start + _BLOCK], np.arange(by_group.shape[1])]
     return scores
 
 
@@ -141,10 +146,16 @@ def mechanism_scores(
     seen = _observations(observed, plan)
     noise = plan.calibrated_noise_multiplier if noise_multiplier is None else noise_multiplier
     rate = plan.sample_rate
-    law = plan.mechanism.noise
-    if not law.independent:
+    law, draws = plan.mechanism.noise, plan.mechanism.draw_law
+    if draws.groups > 1:
         return banded_scores(
-            seen, noise_multiplier=noise, sample_rate=rate, bands=law.bands, amplitude=amplitude, turns=turns
+            seen,
+            noise_multiplier=noise,
+            sample_rate=rate,
+            bands=law.bands,
+            groups=draws.groups,
+            amplitude=amplitude,
+            turns=turns,
         )
     return sampled_gaussian_scores(
         seen,
@@ -203,16 +214,14 @@ def simulate(
     """
     inside = np.asarray(included, dtype=np.bool_)
     random = np.random.default_rng(seed)
-    steps, m, law = plan.steps, len(inside), plan.mechanism.noise
+    steps, m, draws = plan.steps, len(inside), plan.mechanism.draw_law
     noise = random.standard_normal((steps, m))
-    if law.independent:
+    if draws.groups == 1:
         counts = random.binomial(canary_contributions(plan), plan.sample_rate, (steps, m))
     else:
-        groups = random.integers(law.bands, size=m) if turns is None else _turns(turns, law.bands, m)
-        counts = (groups == (np.arange(steps) % law.bands)[:, None]) & (
-            random.random((steps, m)) < min(1.0, law.bands * plan.sample_rate)
-        )
-        noise = _take_back(noise, law.bands)
+        groups = random.integers(draws.groups, size=m) if turns is None else _turns(turns, draws.groups, m)
+        counts = (groups == (np.arange(steps) % draws.groups)[:, None]) & (random.random((steps, m)) < draws.rate)
+        noise = _take_back(noise, plan.mechanism.noise.bands)
     return amplitude * counts * inside + noise_scale * plan.calibrated_noise_multiplier * noise
 
 
@@ -301,11 +310,17 @@ def _take_back(noise: NDArray[np.float64], bands: int) -> NDArray[np.float64]:
     return np.stack(rows) * column_norms(coefficients, len(noise))[:, None]
 
 
-def _turns(turns: npt.ArrayLike, bands: int, canaries: int) -> NDArray[np.int64]:
+def _members(groups: int, steps: int) -> NDArray[np.float64]:
+    """(groups, steps) 1 where a step is a turn of the group."""
+    turns: NDArray[np.float64] = (np.arange(groups)[:, None] == np.arange(steps) % groups).astype(np.float64)
+    return turns
+
+
+def _turns(turns: npt.ArrayLike, groups: int, canaries: int) -> NDArray[np.int64]:
     found = np.asarray(turns)
-    if found.shape != (canaries,) or found.dtype.kind not in "iu" or not ((found >= 0) & (found < bands)).all():
+    if found.shape != (canaries,) or found.dtype.kind not in "iu" or not ((found >= 0) & (found < groups)).all():
         raise DataError(
-            f"scores: turns of shape {found.shape}; expected one of 0 … {bands - 1} for each of {canaries} canaries"
+            f"scores: turns of shape {found.shape}; expected one of 0 … {groups - 1} for each of {canaries} canaries"
         )
     return found.astype(np.int64)
 

@@ -62,7 +62,7 @@ def short_runs(subject: Subject, seed: int) -> list[Check]:
 def short_plan(plan: PrivacyPlan, units: int) -> PrivacyPlan:
     """The plan with few steps, for so many public units."""
     cap = None if plan.population is None else max(plan.population, units)
-    return plan.replace(steps=min(plan.steps, max(_STEPS, plan.bands)), population=cap)
+    return plan.replace(steps=min(plan.steps, max(_STEPS, plan.mechanism.noise.bands)), population=cap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

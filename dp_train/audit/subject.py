@@ -14,7 +14,8 @@ from dp_train.privacy.units import Units
 from dp_train.training.callbacks import Callback
 from dp_train.training.charge import Charge
 from dp_train.training.method import Setup
-from dp_train.training.run_state import RunState, open_run
+from dp_train.training.opening import open_run
+from dp_train.training.run_state import RunState
 from dp_train.training.seeds import Seeds
 from dp_train.training.trainer import Trainer
 

@@ -167,7 +167,7 @@ def _verify_proof(options: Namespace) -> int:
     if options.root is not None and options.root != found.root:
         raise ConsentError("consent proof: is for another root than --root; ask for a proof of that snapshot")
     if options.person is not None and given_key(options).pseudonym(options.person) != found.pseudonym:
-        raise ConsentError("consent proof: is about somebody else than --person; ask for a proof of that person")
+        raise ConsentError("consent proof: is about another person than --person; ask for a proof of that person")
     decisions = [f"{purpose}: {reason} ({kinds})" for purpose, kinds, reason in readable(found.cells)]
     values: dict[str, Any] = {
         "root": found.root,

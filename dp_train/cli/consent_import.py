@@ -136,7 +136,7 @@ def _explain(done: Imported) -> None:
     for why, count in sorted(done.problems.items(), key=lambda item: -item[1])[:10]:
         print(f"{count:,} rows set aside: {why}", file=sys.stderr)
     if done.held:
-        print("their people are denied until somebody decides: dp-train consent resolve PERSON", file=sys.stderr)
+        print("their people are denied until a person decides: dp-train consent resolve PERSON", file=sys.stderr)
     if done.near:
         print(
             f"{done.near:,} unknown ids deny and differ by one letter from an id that is known: is each spelt right? "

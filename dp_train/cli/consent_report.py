@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from dp_train.anonymize.recall_figures import recall_figures
 from dp_train.cli.consent_store import open_store
+from dp_train.consent import manifest
+from dp_train.consent.practice import Practice
 from dp_train.consent.reports import (
     PopulationFigure,
-    Practice,
     ReportFacts,
     ReportKind,
     RunFigure,
@@ -87,23 +91,38 @@ def _facts(options: Namespace) -> ReportFacts:
 
 
 def _practice(store: ConsentStore) -> Practice:
-    """What the configurations in the run folders say; a run that does not say is counted as one that did not."""
-    configs = [read_config(folder.config) for folder in RunFolder.all()]
+    """What the configurations in the run folders say; a run that does not say is counted as one that did without."""
+    folders = list(RunFolder.all())
+    runs = [read_config(folder.config) for folder in folders]
+    tracked = [run for run in runs if _part(run, "tracking").get("name") != "off"]
 
-    def off(key: str) -> int:
-        return sum((config.get("anonymize") or {}).get(key) is not True for config in configs)
+    def count(holds: Callable[[Mapping[str, Any]], object], part: str) -> int:
+        return sum(bool(holds(_part(run, part))) for run in runs)
 
-    corpora = [config.get("corpus") or {} for config in configs]
-    folders = {Path("runs/units"), *(Path(corpus["tables"]) for corpus in corpora if corpus.get("tables"))}
+    tables = {Path("runs/units"), *(Path(kept) for run in runs if (kept := _part(run, "corpus").get("tables")))}
     return Practice(
-        runs=len(configs),
-        names_off=off("names"),
-        patterns_off=off("patterns"),
-        research=sum(bool(corpus.get("research_only")) for corpus in corpora),
-        tables=sum(1 for folder in folders for _ in folder.rglob("*.arrow")),
+        runs=len(runs),
+        tasks=Counter(sorted(str(_part(run, "task").get("name", "a task that is not named")) for run in runs)),
+        public=count(lambda corpus: corpus.get("train_on") == "public", "corpus"),
+        research=count(lambda corpus: corpus.get("research_only"), "corpus"),
+        names_off=count(lambda anonymize: anonymize.get("names") is not True, "anonymize"),
+        patterns_off=count(lambda anonymize: anonymize.get("patterns") is not True, "anonymize"),
+        more_finders=count(lambda anonymize: anonymize.get("people") or anonymize.get("presidio"), "anonymize"),
+        without_privacy=count(lambda privacy: privacy.get("mode") != "dp", "privacy"),
+        per_example=count(lambda privacy: privacy.get("mode") == "dp" and privacy.get("unit") != "user", "privacy"),
+        no_ledger=sum(run.get("ledger") is not True for run in runs),
+        listed=sum((folder.path / manifest.PRIVATE / manifest.FILE).is_file() for folder in folders),
+        tables=sum(1 for folder in tables for _ in folder.rglob("*.arrow")),
+        samples=sum(_part(run, "evaluation").get("samples") != 0 for run in tracked),
+        statistics=sum(_part(run, "tracking").get("log_private_statistics") is not False for run in tracked),
         people_held=len(store.held()),
         rows_unread=store.set_aside(),
     )
+
+
+def _part(run: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    values = run.get(name)
+    return values if isinstance(values, Mapping) else {}
 
 
 def _runs(book: Book) -> list[RunFigure]:

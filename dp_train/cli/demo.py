@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ EXPERIMENTS = ("summary/quickstart", "compose/quickstart")
 
 def run(options: Namespace) -> int:
     """What `make demo` calls."""
-    started = time.monotonic()
     recipes, words = [], []
     folder = Path()
     for experiment in EXPERIMENTS:
@@ -25,7 +23,4 @@ def run(options: Namespace) -> int:
         config, tree = compose(words[-1])
         recipes.append(config)
         folder = Path(tree.hydra.run.dir)
-    out = console()
-    code = run_tasks(recipes, folder, out, DEMO, words)
-    out.print(f"done in {time.monotonic() - started:.0f} s")
-    return code
+    return run_tasks(recipes, folder, console(), DEMO, words)

@@ -18,15 +18,15 @@ def run(options: Namespace) -> int:
       ConfigError: the run has no evaluation population, or may not be scored on the corpus that is named.
     """
     folder = RunFolder.find(options.run)
+    from dp_train.runs.evaluation import evaluation_examples
     from dp_train.runs.load import load
     from dp_train.runs.populations import look, populations
-    from dp_train.runs.prepare import evaluation_examples
 
     trained = load(folder)
     config = trained.config
     if options.on is not None:
         config = replace(config, corpus=replace(config.corpus, evaluation_source=options.on))
-    examples = evaluation_examples(config, trained.task, populations(config, look(config)))
+    examples = evaluation_examples(config, trained.task, populations(config, look(config)).evaluation).reported
     if not examples:
         raise ConfigError(
             f"run {folder.path}: corpus.evaluation is null; expected a file of people who agreed to publication"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,55 +11,22 @@ from dp_train.cli.show import samples, table
 from dp_train.corpora.adapters.benchmark import WARNING
 from dp_train.privacy.plan import Unit
 from dp_train.privacy.rounding import rounded_up
+from dp_train.runs.baselines import Baseline, baseline_of
 from dp_train.runs.folder import RunFolder
-from dp_train.runs.names import StartMode
-from dp_train.runs.recipe import Recipe
 from dp_train.runs.result import RunResult
-from dp_train.tracking.figures import FrontierPanel, FrontierPoint, draw_frontier, frontier_rows
+from dp_train.runs.study_report import StudyReport
+from dp_train.tracking.figures import FrontierPanel, FrontierRow, draw_frontier, frontier_rows
 from dp_train.tracking.run import TrackedRun
 from dp_train.tracking.suggestions import draw_trigger_curves
 from dp_train.tracking.ui import DEFAULT_PORT, ui_url
 
 _AXES = {"rougeL": "ROUGE-L F1", "perplexity": "perplexity per word"}
 _UNITS = {Unit.USER: "person", Unit.EXAMPLE: "example"}
-_WHAT = "Medians of the repeats; lowest and highest in brackets. Scores are of people outside training"
-_COLUMNS = ("task", "run", "ε", "δ", "unit", "σ", "steps", "score", "time")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudyReport:
-    """What a study gave: scores are of the primary metric, on the evaluation population."""
-
-    config: Recipe
-    metric: str
-    higher_is_better: bool
-    start_score: float | None
-    baselines: Mapping[str, float]
-    outcomes: Sequence[RunResult]
-
-    @property
-    def public_start(self) -> bool:
-        """Whether the start was trained on published text; else it is a pretrained model as it came."""
-        return self.config.start.mode is StartMode.PUBLIC
-
-    @property
-    def points(self) -> list[FrontierPoint]:
-        """Runs that have a score, and an ε to show or none by design; the ε is the one that was asked for."""
-        found: list[FrontierPoint] = []
-        for outcome in self.outcomes:
-            if self.metric not in outcome.scores or outcome.result.epsilon.withheld:
-                continue
-            epsilon = outcome.config.privacy.epsilon
-            found.append(
-                FrontierPoint(
-                    task=self.config.task.name,
-                    metric=self.metric,
-                    epsilon=epsilon,
-                    score=outcome.scores[self.metric],
-                    trial=sum(point.epsilon == epsilon for point in found),
-                )
-            )
-        return found
+_WHAT = (
+    "Medians of the repeats; lowest and highest in brackets; [95 % over the people scored]. Shares are of the gain of "
+    "*best without bounds* over the start. Scores are of people outside training"
+)
+_COLUMNS = ("task", "run", "ε", "δ", "unit", "σ", "steps", "score", "of best's gain", "time")
 
 
 def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) -> Path | None:
@@ -77,6 +43,8 @@ def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) 
             start="public start" if report.public_start else "untuned",
             agreed=not report.config.corpus.research_only,
             baselines=report.baselines,
+            people=report.people,
+            doubted=any(chosen.doubts for chosen in report.without_privacy.values()),
         )
         for report in reports
         if report.points
@@ -84,7 +52,7 @@ def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) 
     if not panels:
         return None
     written: tuple[Path, ...] = draw_frontier(panels, path)
-    curves = {outcome.label: outcome.curve for report in reports for outcome in report.outcomes[::-1] if outcome.curve}
+    curves = {outcome.label: outcome.curve for report in reports for outcome in report.compared[::-1] if outcome.curve}
     if curves:  # of repeats, the first
         written += draw_trigger_curves(dict(reversed(curves.items())), path.with_name("suggestions"))
     if parent is not None:
@@ -98,9 +66,9 @@ def draw(reports: Sequence[StudyReport], path: Path, parent: TrackedRun | None) 
 def _references(report: StudyReport) -> dict[str, float]:
     """The horizontal lines of a task's chart, by the names that the saved view knows."""
     found: dict[str, float] = {}
-    without = [row.median for row in frontier_rows(report.points) if row.epsilon is None]
-    if without:
-        found["without privacy"] = without[0]
+    for row in frontier_rows(report.points):
+        if row.epsilon is None:
+            found[(Baseline.BEST if row.best else Baseline.NONE).title] = row.median
     if report.start_score is not None:
         found["public start"] = report.start_score
     if report.baselines:
@@ -109,14 +77,31 @@ def _references(report: StudyReport) -> dict[str, float]:
     return found
 
 
+def note_on_cards(reports: Sequence[StudyReport], tracked: bool) -> None:
+    """Write what the baselines gave on the card of every run, and on its copy in the tracker.
+
+    Raises:
+      TrackingError: a card or the store cannot be written.
+    """
+    from dp_train.runs.audit import tracked as record_of
+    from dp_train.tracking.compared_card import write_compared
+
+    for report in reports:
+        for outcome in report.outcomes if report.without_privacy else ():
+            written = write_compared(outcome.folder.path, report.compared_with())
+            record = record_of(outcome.folder) if tracked else None
+            if record is not None:
+                record.log_files(*written)
+
+
 def show_reports(reports: Sequence[StudyReport], claims: Sequence[str], out: Console) -> None:
     """The table, what its ε mean, and samples of each task at its largest ε."""
     _show_table(reports, out)
     for claim in claims:
         out.print(claim)
     for report in reports:
-        if report.outcomes:
-            chosen = ([outcome for outcome in report.outcomes if outcome.plan.private] or report.outcomes)[-1]
+        if report.compared:
+            chosen = ([outcome for outcome in report.compared if outcome.plan.private] or report.compared)[-1]
             out.print(f"[bold]{chosen.label}[/]")
             samples(out, chosen.samples)
 
@@ -165,39 +150,67 @@ def _rows(reports: Sequence[StudyReport]) -> list[tuple[str, ...]]:
             return (task, run, *cells)
 
         blank = ("",) * 5
-        for name, score in report.baselines.items():
-            rows.append(row(name.replace("_", " "), *blank, f"{report.metric} {score:.4g} {better}", ""))
+        simple = dict(report.baselines)
         if report.start_score is not None:
-            start = "public starting point" if report.public_start else "untuned model"
-            rows.append(row(start, *blank, f"{report.metric} {report.start_score:.4g} {better}", ""))
+            simple["public starting point" if report.public_start else "untuned model"] = report.start_score
+        for name, score in simple.items():
+            rows.append(row(name.replace("_", " "), *blank, f"{report.metric} {score:.4g} {better}", "", ""))
         for found in frontier_rows(report.points):
-            outcome = next(o for o in report.outcomes if o.config.privacy.epsilon == found.epsilon)
-            plan = outcome.plan
+            outcome = _of_row(report, found)
+            plan, share = outcome.plan, report.share(found.median)
             spread = f" ({found.lowest:.4g} – {found.highest:.4g})" if found.trials > 1 else ""
+            people = f" [{found.interval[0]:.4g}, {found.interval[1]:.4g}]" if found.interval else ""
             rows.append(
                 row(
-                    ("private" if plan.private else "without privacy") + (f" × {found.trials}" if spread else ""),
+                    _name_of(report, outcome) + (f" × {found.trials}" if spread else ""),
                     rounded_up(outcome.epsilon),
                     f"{plan.delta:g}" if plan.private else "",
                     _UNITS[plan.unit] if plan.private else "",
                     f"{plan.calibrated_noise_multiplier:.3g}" if plan.private else "",
                     f"{plan.steps}",
-                    f"{report.metric} {found.median:.4g}{spread} {better}",
+                    f"{report.metric} {found.median:.4g}{spread}{people} {better}",
+                    "–" if share is None else f"{share:.0%}",
                     f"{outcome.result.seconds:.0f} s",
                 )
             )
         rows += [
-            row(outcome.label, *blank, outcome.result.epsilon.describe(), "")
+            row(outcome.label, *blank, outcome.result.epsilon.describe(), "", "")
             for outcome in report.outcomes
             if outcome.result.epsilon.withheld
         ]
     return rows
 
 
+def _of_row(report: StudyReport, row: FrontierRow) -> RunResult:
+    """The first of the runs that a row is the median of."""
+    return next(
+        outcome
+        for outcome in report.compared
+        if outcome.config.privacy.epsilon == row.epsilon
+        and (baseline_of(outcome.config) is Baseline.BEST) == row.best
+        and (row.epsilon is not None or not outcome.plan.private)
+    )
+
+
+def _name_of(report: StudyReport, outcome: RunResult) -> str:
+    """What a row is called; † where a baseline may be weaker than it need be."""
+    baseline = baseline_of(outcome.config)
+    if baseline is None:
+        return "private"
+    return baseline.title + (" †" if report.without_privacy[baseline].doubts else "")
+
+
 def own_claims(reports: Sequence[StudyReport]) -> list[str]:
-    """What the ε of the table mean: one claim of each task in full."""
-    private = [[outcome for outcome in report.outcomes if outcome.epsilon is not None] for report in reports]
-    return [f"{found[-1].label}: {found[-1].result.epsilon.describe()}" for found in private if found]
+    """What the ε of the table mean, one claim of each task in full, and how its baselines were chosen."""
+    lines = []
+    for report in reports:
+        private = [outcome for outcome in report.outcomes if outcome.epsilon is not None]
+        if private:
+            lines.append(f"{private[-1].label}: {private[-1].result.epsilon.describe()}")
+        for chosen in report.without_privacy.values():
+            mark = "† " if chosen.doubts else ""
+            lines.append(f"{mark}{report.config.task.name} {chosen.describe()}")
+    return lines
 
 
 def show_address(parent: TrackedRun, out: Console) -> None:

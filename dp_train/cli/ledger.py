@@ -75,8 +75,10 @@ def _sentences(stand: Standing) -> list[str]:
             f"budget ε={stand.budget.epsilon:g}, δ={stand.budget.delta:g} per person  "
             f"[{'█' * full}{'·' * (_BAR - full)}] {rounded_up(stand.spent)} spent"
         )
+    runs = f"{len(stand.lines)} run{'s' * (len(stand.lines) != 1)}"
     lines.append(
-        f"ε={rounded_up(stand.declared.epsilon)} at δ={stand.delta:g} by {stand.declared.accountant.upper()}, "
+        f"ε={rounded_up(stand.declared.epsilon)} at δ={stand.delta:g} by {stand.declared.accountant.upper()}, for all "
+        f"{runs} on these people (what a study says of its own runs together is a part of it), "
         + (
             "exact: the runs were declared together"
             if stand.together

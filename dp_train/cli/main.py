@@ -32,6 +32,7 @@ exit codes:
   10 an import is done, and rows of it are set aside: held or unread
   11 done, but the folder of a run of these people is not found
   12 an action for people who left is overdue, or something is kept past its date
+  13 another process of a run on several is gone, or is not of the same run
                                      130 Ctrl-C, 143 SIGTERM: ended cleanly, ε spent is printed"""
 
 
@@ -103,7 +104,7 @@ def _run(words: list[str]) -> int:
     )
     verb.options(parser)
     options = parse(parser, rest)
-    options.verb = name
+    options.verb, options.words = name, tuple(words)
     # Set before any library reads them: forked workers of a tokenizer warn, and this tool calls nobody.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

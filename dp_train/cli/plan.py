@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from dp_train.cli.load_config import compose_from
-from dp_train.cli.show import console, table
+from dp_train.cli.show import console, show_beside, show_funnel, table
 from dp_train.errors import ConfigError
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.rounding import rounded_up
@@ -25,6 +25,7 @@ from dp_train.runs.recipe import Recipe
 from dp_train.runs.reservation import describe_left, left_after
 
 if TYPE_CHECKING:
+    from dp_train.consent.gate import ConsentedExamples
     from dp_train.privacy.contribution_tradeoff import Choice
 
 _BOUNDS = (1, 2, 4, 8)
@@ -54,6 +55,7 @@ def plan_table(plan: PrivacyPlan) -> Table:
         ("expected units B a step", f"{plan.expected_units}"),
         ("sample rate q", f"{plan.sample_rate:.6g}"),
     ]
+    rows.append(("units of a step", plan.mechanism.sampler.described))
     if plan.max_batch_units is not None:
         rows.append(("most units of a step", f"{plan.max_batch_units}"))
     if plan.private:
@@ -79,13 +81,12 @@ def plan_table(plan: PrivacyPlan) -> Table:
     return table(("", ""), rows, title="plan")
 
 
-def bounds_of(config: Recipe, plan: PrivacyPlan) -> tuple[Choice, ...]:
+def bounds_of(config: Recipe, plan: PrivacyPlan, examples: ConsentedExamples) -> tuple[Choice, ...]:
     """What each k keeps of the consented examples, and its σ at the ε asked (or its ε at the σ given)."""
     from dp_train.privacy.contribution_tradeoff import choices
-    from dp_train.runs.populations import consented_examples
 
     ks = sorted({*_BOUNDS, plan.max_contributions})
-    return choices(consented_examples(config), plan, ks, epsilon=config.privacy.epsilon)
+    return choices(examples, plan, ks, epsilon=config.privacy.epsilon)
 
 
 def choices_table(found: Sequence[Choice]) -> Table:
@@ -170,11 +171,20 @@ def run(options: Namespace) -> int:
     """Print the plan, as a table or as JSON."""
     config, _ = compose_from(options)
     plan = make_plan(config)
-    found = () if options.without_people else bounds_of(config, plan)
+    found: tuple[Choice, ...] = ()
+    if not options.without_people:
+        from dp_train.runs.populations import consented_examples
+
+        examples = consented_examples(config)
+        found = bounds_of(config, plan, examples)
     if options.picture:
         if not found:
             raise ConfigError("plan: --picture draws what k keeps of people's examples; leave --without-people out")
         draw_choices(found, Path(options.picture))
+    for choice in found:  # after what may refuse: an error is one line
+        if choice.max_contributions == plan.max_contributions or len(found) == 1:
+            show_funnel(config, plan, examples.report, choice.selection)
+            show_beside(config, plan, choice.selection)
     if options.json:
         values = {
             **facts(plan),

@@ -14,20 +14,24 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from dp_train.runs.beside import warnings_beside
 from dp_train.runs.folder import plain
 from dp_train.tracking.provenance import public_config
 
 if TYPE_CHECKING:
     from dp_train.consent.gate import GateReport
+    from dp_train.privacy.plan import PrivacyPlan
+    from dp_train.privacy.units import SelectionReport
+    from dp_train.runs.recipe import Recipe
     from dp_train.runs.result import RunResult
     from dp_train.tasks.base import Sample
     from dp_train.training.callbacks import Callback
 
 
-def console() -> Console:
+def console(*, stderr: bool = False) -> Console:
     """Where verbs print; lines are not broken where the output goes to a file."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=200)
+    found = Console(highlight=False, stderr=stderr)
+    return found if found.is_terminal else Console(highlight=False, width=200, stderr=stderr)
 
 
 class ShowRun:
@@ -50,6 +54,12 @@ class ShowRun:
         from dp_train.tracking.progress import ShowProgress
 
         return [ShowProgress(title, self._out)]
+
+
+def show_beside(recipe: Recipe, plan: PrivacyPlan, found: SelectionReport) -> None:
+    """Print what is far from what the files hold, on the error stream: it holds counts, and belongs in no log."""
+    for line in warnings_beside(recipe, plan, found):
+        print(line, file=sys.stderr)
 
 
 def stopped(outcome: RunResult, out: Console) -> SystemExit:
@@ -82,15 +92,27 @@ def gate_table(reports: Mapping[str, GateReport]) -> Table:
         ("conversations kept", [report.conversations_kept for report in values]),
         ("turns removed", [report.turns_removed for report in values]),
     ]
+    for reason in sorted({reason for report in values for reason in report.removed}, key=lambda reason: reason.value):
+        counts = [report.removed.get(reason, 0) for report in values]
+        rows.append((f"  for: {reason.value.replace('_', ' ')}", counts))
     for reason in sorted({reason for report in values for reason in report.denials}, key=lambda reason: reason.value):
         counts = [report.denials.get(reason, 0) for report in values]
-        rows.append((f"  denied: {reason.value.replace('_', ' ')}", counts))
+        rows.append((f"denied: {reason.value.replace('_', ' ')}", counts))
     return table(
         ("", *reports),
         [(label, *(f"{count:,}" for count in counts)) for label, counts in rows],
         title="consent gate",
         numbers=True,
     )
+
+
+def show_funnel(recipe: Recipe, plan: PrivacyPlan, report: GateReport, selection: SelectionReport) -> None:
+    """Print what becomes of consented words, with the key that governs each loss, on stderr: nothing keeps it."""
+    from dp_train.runs.funnel import funnel, lines
+
+    rows = lines(funnel(recipe, plan, report, selection))
+    columns = ("what is left", "", "lost", "governed by")
+    console(stderr=True).print(table(columns, rows, title="what becomes of consented words; for your eyes alone"))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", numbers: bool = False) -> Table:
@@ -104,8 +126,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
 
 
 def scores_table(scores: Mapping[str, float]) -> Table:
-    """Scores on the evaluation population."""
-    return table(("score", ""), [(name, f"{value:.4g}") for name, value in scores.items()], numbers=True)
+    """Scores on the evaluation population, each with its interval over people where it has one."""
+    rows = []
+    for name, value in scores.items():
+        if name.endswith(("_low", "_high")) and name.rpartition("_")[0] in scores:
+            continue
+        low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
+        rows.append((name, f"{value:.4g}", "" if low is None or high is None else f"{low:.4g} – {high:.4g}"))
+    return table(("score", "", "95 % over people"), rows, numbers=True)
 
 
 def samples(out: Console, chosen: Sequence[Sample]) -> None:

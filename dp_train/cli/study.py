@@ -90,6 +90,7 @@ def train_all(
     store: TrackingStore | None,
     launch: Launch | None = None,
     before: Callable[[TrackedRun | None], None] = lambda parent: None,
+    meanwhile: Callable[[TrackedRun | None], None] = lambda parent: None,
     after: Callable[[dict[str, RunResult], TrackedRun | None], None] = lambda results, parent: None,
     title: str,
 ) -> dict[str, RunResult]:
@@ -97,6 +98,7 @@ def train_all(
 
     Args:
       before, after: called while the record is open.
+      meanwhile: too, while trials run side by side in processes of their own, else before the first.
     """
     from dp_train.runs.tracker import followed_parent
     from dp_train.runs.trials import run_study
@@ -117,6 +119,7 @@ def train_all(
                 parent_id=None if parent is None else parent.run_id,
                 workers=workers_that_fit(recipes, recipes[0].study.workers),
                 launch=launch,
+                meanwhile=lambda: meanwhile(parent),
             )
             joint = study.joint()
             if parent is not None and joint.epsilon is not None and joint.runs > 1:
@@ -145,11 +148,11 @@ def claims(study: Study) -> list[str]:
 
 
 def states(study: Study, out: Console) -> None:
-    """Every trial with its state, ε and score, failures included."""
-    from dp_train.runs.result import RESULT
+    """Every trial with its state, ε and scores, failures included, and which of them the tuning people choose."""
+    from dp_train.runs.result import RESULT, TUNING
 
     lines = study.lines()
-    rows = []
+    rows, chosen = [], []
     for trial in study.trials:
         folder = study.folder_of(trial)
         result, (state, error) = folder.read_json(RESULT), study.state_of(trial)
@@ -157,17 +160,29 @@ def states(study: Study, out: Console) -> None:
         epsilon = result.get("epsilon")
         if epsilon is None and line is not None and line.begun:
             epsilon = line.promised
-        score = result.get("scores", {}).get(result.get("metric"))
+        scores, metric = result.get("scores", {}), result.get("metric")
+        score, tuning = scores.get(metric), scores.get(f"{TUNING}{metric}")
+        if tuning is not None:
+            chosen.append((tuning if not result.get("higher_is_better") else -tuning, trial.name, score))
         rows.append(
             (
                 trial.folder,
                 str(result.get("label", trial.name)),
                 state.value.upper(),
                 "withheld" if result.get("withheld") or (line and line.withheld) else rounded_up(epsilon),
+                f"{tuning:.4g}" if tuning is not None else "",
                 f"{result['metric']} {score:.4g}" if score is not None else error or "",
             )
         )
-    out.print(table(("trial", "run", "status", "ε", "score"), rows, title=str(study.folder.path)))
+    columns = ("trial", "run", "status", "ε", "tuning people", "score")
+    out.print(table(columns, rows, title=str(study.folder.path)))
+    if len(chosen) > 1:
+        _, name, score = min(chosen)
+        whom = study.trials[0].recipe.evaluation.tune_on.value
+        out.print(
+            f"chosen by the tuning people (evaluation.tune_on={whom}): {name}; its score of {score:.4g} is of "
+            "people who chose nothing, and the one to report"
+        )
 
 
 def raise_if_failed(study: Study) -> None:

@@ -77,14 +77,15 @@ def _begin(sweep: Sweep, options: Namespace, out: Console) -> int:
 
 def go(study: Study, out: Console, *, launch: Launch | None = None, shared: Any = None) -> int:
     """Run what is left of a sweep, here or by `launch`, and report all of it."""
-    from dp_train.runs.prepare import make_model
+    from dp_train.runs.starting import make_model
     from dp_train.runs.tracker import open_store
     from dp_train.runs.trials import SharedData, check
     from dp_train.runs.workers import workers_that_fit
 
     left = [trial for trial in study.trials if study.finished(trial) is None]
-    shared = shared or SharedData()
-    check(left, shared)
+    if shared is None:  # else they were checked just now
+        shared = SharedData()
+        check(left, shared)
     store = open_store(study.trials[0].recipe)
 
     def start(parent: object) -> None:

@@ -15,16 +15,20 @@ from rich.console import Console
 
 from dp_train.cli import study as studies
 from dp_train.cli.load_config import compose_from
+from dp_train.cli.phases import Phases
 from dp_train.cli.plan import plan_table
 from dp_train.cli.show import ShowRun, config_tree, console, gate_table
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.plan import warnings
 from dp_train.runs.recipe import Recipe, recipe_values
 
+_PEOPLE = "people, consent and checks"
+
 if TYPE_CHECKING:
-    from dp_train.cli.frontier import StudyReport
+    from dp_train.runs.prepare import Parts
     from dp_train.runs.result import RunResult
     from dp_train.runs.study import Study, Trial
+    from dp_train.runs.study_report import StudyReport
     from dp_train.runs.trials import SharedData
     from dp_train.tracking.run import TrackedRun
 
@@ -59,24 +63,29 @@ def run_tasks(
     if any(recipe.dry_run for recipe in recipes):
         return 0
     trials = [trial for grid in grids for trial in grid]
-    shared = SharedData()
+    shared, phases = SharedData(), Phases(_PEOPLE)
     check(trials, shared)
     open_store(recipes[0])  # fails before anything is written
     kind = Kind.DEMO if command == studies.DEMO else Kind.TRADEOFF
     study = Study.begin(RunFolder(where), kind, command, trials, overrides=overrides[0], recipe=recipes[0])
-    return go(study, out, shared)
+    return go(study, out, (shared, phases))
 
 
-def go(study: Study, out: Console, shared: SharedData | None = None) -> int:
-    """Run what is left of a trade-off, and report all of it."""
-    from dp_train.cli.frontier import draw, own_claims, show_address, show_reports, write_table
+def go(study: Study, out: Console, begun: tuple[SharedData, Phases] | None = None) -> int:
+    """Run what is left of a trade-off, and report all of it.
+
+    Args:
+      begun: of trials that were all checked just now.
+    """
+    from dp_train.cli.frontier import draw, note_on_cards, own_claims, show_address, show_reports, write_table
     from dp_train.runs.result import RESULT
     from dp_train.runs.study import Kind
     from dp_train.runs.tracker import open_store
     from dp_train.runs.trials import SharedData, check
 
-    shared = shared or SharedData()
-    check([trial for trial in study.trials if study.finished(trial) is None], shared)
+    shared, phases = begun or (SharedData(), Phases(_PEOPLE))
+    if begun is None:
+        check([trial for trial in study.trials if study.finished(trial) is None], shared)
     store = open_store(study.trials[0].recipe)
     by_task = {trial.recipe.task.name: trial.recipe for trial in study.trials}
     starts: dict[object, _Start] = {}
@@ -85,11 +94,18 @@ def go(study: Study, out: Console, shared: SharedData | None = None) -> int:
     name = "demo" if study.kind is Kind.DEMO else f"tradeoff {study.trials[0].recipe.task.name}"
 
     def before(parent: TrackedRun | None) -> None:
+        phases.begin("public starting points")
         for task, recipe in by_task.items():
-            starts[task] = _Start.of(recipe, shared, out, parent)
+            starts[task] = _Start(recipe, shared.prepared(recipe), out)
+        phases.begin("trials")
+
+    def meanwhile(parent: TrackedRun | None) -> None:
+        for start in starts.values():
+            start.score(parent)
 
     def after(results: Mapping[str, RunResult], parent: TrackedRun | None) -> None:
         nonlocal figure, opened
+        phases.begin("table and pictures")
         for task, recipe in by_task.items():
             outcomes = [
                 results[trial.folder]
@@ -98,62 +114,65 @@ def go(study: Study, out: Console, shared: SharedData | None = None) -> int:
             ]
             reports.append(starts[task].report(recipe, outcomes))
         claims = [*own_claims(reports), *studies.claims(study)]
+        note_on_cards(reports, parent is not None)
         figure = draw(reports, path / "frontier", parent)
         write_table(reports, claims, study.folder, study.command, figure, parent)
         show_reports(reports, claims, out)
         opened = parent
 
-    studies.train_all(study, shared, out, store=store, before=before, after=after, title=name)
+    studies.train_all(study, shared, out, store=store, before=before, meanwhile=meanwhile, after=after, title=name)
     if figure is not None:
         out.print(f"frontier: {figure}, as a table: {figure.with_suffix('.md')}")
     out.print(f"run folder: {path}")
     if opened is not None:
         show_address(opened, out)
     failed = sum(len(report.outcomes) for report in reports) < len(study.trials)
+    phases.show(out)
     study.folder.write_json(RESULT, {"label": name, "status": "FAILED" if failed else "FINISHED"})
     studies.raise_if_failed(study)
     return 0
 
 
 class _Start:
-    """What a task begins with: its public starting point's scores, and those of methods that learn nothing."""
+    """What a task begins with: its public starting point, made here where there is none yet, and simple rules."""
 
-    def __init__(self, metric: str, higher_is_better: bool, score: float | None, baselines: dict[str, float]) -> None:
-        self._metric, self._higher_is_better = metric, higher_is_better
-        self._score, self._baselines = score, baselines
+    def __init__(self, recipe: Recipe, parts: Parts, out: Console) -> None:
+        from dp_train.runs.starting import make_model
 
-    @classmethod
-    def of(cls, recipe: Recipe, shared: SharedData, out: Console, parent: TrackedRun | None) -> _Start:
-        """Make the starting point, where there is none yet, and score it."""
-        from dp_train.runs.prepare import make_model
+        self._recipe, self._data = recipe, parts.data
+        out.print(gate_table(parts.funnel))
+        progress = ShowRun(out).progress(f"{recipe.task.name}: public starting point")
+        self._model, start = make_model(recipe, parts.data, callbacks=progress)
+        self._is_a_start = start is not None or recipe.model.builder().pretrained  # fresh weights are none
+        self._scores: dict[str, float] = {}
+        self._baselines: dict[str, float] = {}
+
+    def score(self, parent: TrackedRun | None) -> None:
+        """Score it, and the rules that learn nothing."""
         from dp_train.tasks.base import HasBaselines
 
-        parts = shared.prepared(recipe)
-        data, task = parts.data, parts.data.task
-        out.print(gate_table(parts.funnel))
-        progress = ShowRun(out).progress(f"{task.name}: public starting point")
-        model, start = make_model(recipe, data, callbacks=progress)
-        scores: dict[str, float] = {}
+        data, task = self._data, self._data.task
+        if not data.evaluation:
+            return
+        scores = task.evaluate(self._model, data.evaluation) if self._is_a_start else {}
         baselines: dict[str, dict[str, float]] = {}
-        if data.evaluation:
-            if start is not None or recipe.model.builder().pretrained:  # fresh weights are no start
-                scores = task.evaluate(model, data.evaluation)
+        if isinstance(task, HasBaselines):
             public = [example for unit in data.public_units for example in unit]
-            baselines = task.baselines(data.evaluation, public=public) if isinstance(task, HasBaselines) else {}
+            baselines = task.baselines(data.evaluation, public=public)
         if parent is not None:
             found = {"public_start": scores, **baselines}
             parent.log_baselines({f"{by}/{name}": value for by, all_ in found.items() for name, value in all_.items()})
-        primary = {name: found[task.metric] for name, found in baselines.items()}
-        return cls(task.metric, task.higher_is_better, scores.get(task.metric), primary)
+        self._scores = scores
+        self._baselines = {name: found[task.metric] for name, found in baselines.items()}
 
     def report(self, recipe: Recipe, outcomes: Sequence[RunResult]) -> StudyReport:
-        from dp_train.cli.frontier import StudyReport
+        from dp_train.runs.study_report import StudyReport
 
         return StudyReport(
             config=recipe,
-            metric=self._metric,
-            higher_is_better=self._higher_is_better,
-            start_score=self._score,
+            metric=self._data.task.metric,
+            higher_is_better=self._data.task.higher_is_better,
+            start_score=self._scores.get(self._data.task.metric),
             baselines=self._baselines,
             outcomes=outcomes,
         )

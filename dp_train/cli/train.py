@@ -10,7 +10,7 @@ from rich.console import Console
 from dp_train.cli import study as studies
 from dp_train.cli.load_config import compose, compose_from, is_sweep, without_hydra
 from dp_train.cli.plan import plan_table
-from dp_train.cli.show import ShowRun, config_tree, console, gate_table, samples, scores_table, stopped
+from dp_train.cli.show import ShowRun, config_tree, console, gate_table, samples, scores_table, show_beside, stopped
 from dp_train.consent.snapshot import ConsentSnapshot
 from dp_train.runs.consent_recheck import snapshot_to_resume
 from dp_train.runs.folder import RunFolder, read_config
@@ -84,6 +84,7 @@ def _train(
     check_parts(config, parts.data, [parts.plan], folder=path, tell=out.print)
     tracker = tracker_of(config)
     folder = where if isinstance(where, RunFolder) else RunFolder.create(where, recipe_values(config), overrides)
+    show_beside(config, parts.plan, parts.data.units.selection)  # after what may refuse: an error is one line
     try:
         outcome = run_parts(parts, folder, tracker=tracker, reporter=ShowRun(out), overrides=overrides)
     except (SystemExit, KeyboardInterrupt):  # outside of training, which ends in order

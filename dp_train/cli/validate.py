@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dp_train.cli.load_config import compose_from, without_hydra
 from dp_train.cli.plan import plan_table
-from dp_train.cli.show import config_tree, console, gate_table
+from dp_train.cli.show import config_tree, console, gate_table, show_beside, show_funnel
 from dp_train.runs.plan import make_plan, warnings
 
 
@@ -35,5 +35,8 @@ def run(options: Namespace) -> int:
     out.print(gate_table(data.populations.reports))
     check_parts(config, data, [plan], folder=Path(tree.hydra.run.dir), tell=out.print)
     check_budget(config, plan)
+    # After what may refuse: an error is one line.
+    show_funnel(config, plan, data.populations.private.report, data.units.selection)
+    show_beside(config, plan, data.units.selection)
     out.print("valid")
     return 0

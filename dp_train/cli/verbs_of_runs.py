@@ -7,6 +7,31 @@ import argparse
 from dp_train.cli.verb import Verb, take_code, take_nothing, take_run, take_stored
 
 
+def _init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE", help="conversations: .jsonl, .csv or .parquet")
+    parser.add_argument(
+        "--column", action="append", default=[], metavar="FIELD=NAME", help="what the files call a field: text=body"
+    )
+    parser.add_argument(
+        "--constant",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="org_id or kind (meeting, thread) of files that have no such column: kind=thread",
+    )
+    parser.add_argument(
+        "--task", choices=("meeting_summary", "chat_compose"), help="what to learn (that of which there are most rows)"
+    )
+    parser.add_argument(
+        "--consent", metavar="FILE", help="consent events that are there, or a .csv for the template (consent.csv)"
+    )
+    parser.add_argument("--key", metavar="FILE", default="runs/principal.key", help="made where it is missing")
+    parser.add_argument("--name", default="own", help="of the experiment that is written (own)")
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite the experiment, and the template of consent with what is in it"
+    )
+
+
 def _train(parser: argparse.ArgumentParser) -> None:
     take_stored(parser)
     parser.add_argument("-m", "--multirun", action="store_true", help="one trial per combination of a=1,2 b=3,4")
@@ -24,6 +49,13 @@ def _tradeoff(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="go on with a trade-off or sweep that was ended: what has finished is not run again; takes no key=value "
         "but the trainer.seed it had",
+    )
+
+
+def _pretrain(parser: argparse.ArgumentParser) -> None:
+    take_stored(parser)
+    parser.add_argument(
+        "--to", metavar="FOLDER", required=True, help="new folder of the starting point, which start.name can take"
     )
 
 
@@ -96,12 +128,21 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 def _ui(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=5000, help="port of the UI (5000)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (127.0.0.1, this machine alone); no password is asked"
+    )
     parser.add_argument("--uri", help="tracking store (MLFLOW_TRACKING_URI, else mlflow.db of the working folder)")
 
 
 def _ls(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "kind", nargs="?", metavar="KIND", help="experiments, runs, or a group of parts such as model; all if none"
+    )
+
+
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "shell", choices=("bash", "zsh", "fish", "words"), help="print the script of a shell; words is what it asks for"
     )
 
 
@@ -115,6 +156,12 @@ def _promote(parser: argparse.ArgumentParser) -> None:
 
 
 RUN_VERBS: dict[str, Verb] = {
+    "init": Verb(
+        summary="your own files of conversations: a recipe, a key and a template of consent to fill in",
+        module="init",
+        options=_init,
+        example="dp-train init meetings.jsonl chat.csv --column text=body",
+    ),
     "train": Verb(
         summary="train one model, or one a trial with -m",
         module="train",
@@ -132,6 +179,12 @@ RUN_VERBS: dict[str, Verb] = {
         module="tradeoff",
         options=_tradeoff,
         example="dp-train tradeoff experiments=summary/quickstart tradeoff.epsilons=[1,2,4,8] tradeoff.repeats=3",
+    ),
+    "pretrain": Verb(
+        summary="train a starting point on published text alone, for start=published; goes on where it was ended",
+        module="pretrain",
+        options=_pretrain,
+        example="dp-train pretrain experiments=compose/quickstart start=public start.steps=4000 --to my_start",
     ),
     "demo": Verb(
         summary="both quickstart trade-offs, what `make demo` runs",
@@ -175,6 +228,12 @@ RUN_VERBS: dict[str, Verb] = {
         module="validate",
         options=take_stored,
         example="dp-train validate corpus=jsonl corpus.private=meetings.jsonl consent.events=consent.jsonl",
+    ),
+    "completion": Verb(
+        summary="completion of verbs, options, keys and values, for bash, zsh or fish",
+        module="completion",
+        options=_completion,
+        example="source <(dp-train completion bash)",
     ),
     "env": Verb(
         summary="versions, cores, and whether the accountant gives what it should",

@@ -37,7 +37,7 @@ UNKNOWN = "nobody of this id is known here yet: it is kept as a standing objecti
 NEAR = "; an id that is known differs by one letter: is this one spelt right?"
 OWN_FILES = (
     "take them out of your own files of conversations and events, exports, proofs and backups: nothing here knows "
-    "them any more, so a run from such a file would take them for somebody who agrees"
+    "them any more, so a run from such a file would take them for a person who agrees"
 )
 SAMPLES = (
     "they had agreed to publication: samples and starting points keep no list of people; where their conversations "

@@ -43,6 +43,7 @@ class Reason(Enum):
     TOO_MUCH_REMOVED = "too_much_removed"
     POLICY_DENIES = "policy_denies"
     HELD = "held"
+    ORGANISATION_OUTSIDE_DATA_WINDOW = "organisation_outside_data_window"
 
 
 @dataclass(frozen=True, slots=True)

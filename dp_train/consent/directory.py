@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from dp_train.consent.row_files import parsed_line
+from dp_train.consent.rows import Unparsed
 from dp_train.errors import DataError
 
 
@@ -33,10 +34,16 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix == ".csv":
-                yield from enumerate(csv.DictReader(file), start=1)
+                table = csv.DictReader(file, strict=True)
+                if len(set(table.fieldnames or ())) < len(table.fieldnames or ()):
+                    raise DataError(f"consent.directory: {path.name} has a column twice; expected each once")
+                for number, cells in enumerate(table, start=1):
+                    yield number, {} if None in cells or None in cells.values() else cells
                 return
             for number, line in enumerate(file, start=1):
-                row = json.loads(line) if line.strip() else {}
+                row = parsed_line(line.encode()) if line.strip() else {}
+                if isinstance(row, Unparsed):
+                    raise ValueError
                 if not isinstance(row, dict):
                     raise DataError(f"consent.directory: {path.name}: row {number}: expected an object")
                 yield number, row

@@ -248,8 +248,10 @@ class ConsentEvent:
     def __post_init__(self) -> None:
         if not self.record_id:
             raise DataError("consent event: record_id is empty; every event needs an id of its own")
-        if self.seq < 0:
-            raise DataError(f"consent event: seq={self.seq}; expected a position ≥ 0")
+        if not 0 <= self.seq < _MOST_SEQ:
+            raise DataError(f"consent event: seq={self.seq}; expected a position from 0 to 2⁶³ − 1")
+        if not 0 <= self.notice_version < _MOST_VERSION:
+            raise DataError(f"consent event: notice_version={self.notice_version}; expected 0 to 2³² − 1")
         for name in ("event_time", "recorded_time", "data_from", "data_to", "expires_at"):
             value: datetime | None = getattr(self, name)
             if value is not None and value.tzinfo is None:
@@ -272,6 +274,7 @@ class ConsentEvent:
             )
 
 
+_MOST_SEQ, _MOST_VERSION = 1 << 63, 1 << 32
 _ENDS = (datetime.min.year, datetime.max.year)
 _OWN_HAND = frozenset({CollectionMethod.FORM, CollectionMethod.PAPER, CollectionMethod.VERBAL})
 

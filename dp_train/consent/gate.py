@@ -37,10 +37,13 @@ class ConsentPolicy:
       max_removed_share: in [0, 1]. A conversation is dropped of which a larger share of turns belongs to people who
         did not agree, or quotes them by a link; of what is withheld for what it says, the share is of each author's
         own turns, and withholds the rest of them.
+      own_words: whether rows will hold their author's words alone. Then no conversation is dropped for how much of it
+        others took away: what one person wrote says nothing of them that a link or a name does not give away.
     """
 
     purpose: Purpose
     max_removed_share: float = 0.5
+    own_words: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_removed_share <= 1:
@@ -61,6 +64,7 @@ class GateReport:
       conversations_kept: of which something that was said came out.
       turns_removed: turns that went in and did not come out, or came out empty; those of dropped conversations
         included.
+      removed: reason → how many of these turns; each turn counts once, so that they add up (`removal.Passage`).
       denials: reason → how often it was given: once for each (person, content kind) of a
         conversation, once for each turn that quotes or names a person who denied (OTHER_PERSON_DENIES), and
         once for each conversation of which too little was left (TOO_MUCH_REMOVED).
@@ -72,19 +76,24 @@ class GateReport:
     turns_seen: int
     turns_removed: int
     denials: Mapping[Reason, int]
+    removed: Mapping[Reason, int] = field(default_factory=dict)
     set_aside: int = 0
 
     def rows(self) -> list[tuple[str, int]]:
         """(what, count) for a table: totals first, then the reasons by falling count."""
-        ordered = sorted(self.denials.items(), key=lambda item: (-item[1], item[0].value))
         return [
             ("conversations seen", self.conversations_seen),
             ("conversations kept", self.conversations_kept),
             ("turns seen", self.turns_seen),
             ("turns removed", self.turns_removed),
             *([("rows of consent set aside: whose they are is unknown", self.set_aside)] if self.set_aside else []),
-            *((f"denied: {reason.value}", count) for reason, count in ordered),
+            *((f"removed for: {reason.value}", count) for reason, count in _falling(self.removed)),
+            *((f"denied: {reason.value}", count) for reason, count in _falling(self.denials)),
         ]
+
+
+def _falling(counts: Mapping[Reason, int]) -> list[tuple[Reason, int]]:
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0].value))
 
 
 def gate(
@@ -175,15 +184,17 @@ class _Gated:
     reports: list[GateReport] = field(default_factory=list)
 
     def conversations(self) -> Iterator[Conversation]:
-        seen = kept = turns = removed = 0
+        seen = kept = turns = 0
         denials: Counter[Reason] = Counter()
+        removed: Counter[Reason] = Counter()
         for conversation in self.corpus.conversations():
             seen += 1
             turns += len(conversation.turns)
             passage = self._ask(conversation)
             if passage.denials:
                 denials.update(passage.denials)
-            removed += passage.turns_removed
+            if passage.removed:
+                removed.update(passage.removed)
             if passage.conversation is None:
                 continue
             kept += passage.turns_removed < len(conversation.turns)
@@ -192,8 +203,9 @@ class _Gated:
             conversations_seen=seen,
             conversations_kept=kept,
             turns_seen=turns,
-            turns_removed=removed,
+            turns_removed=removed.total(),
             denials=MappingProxyType(dict(denials)),
+            removed=MappingProxyType(dict(removed)),
             set_aside=self.snapshot.set_aside,
         )
         self.reports[:] = [report]
@@ -202,7 +214,12 @@ class _Gated:
         if self.policy.needs_everyone(conversation):
             return ask_everyone(conversation, self.snapshot, self.policy.purpose, self.directory)
         return admit(
-            conversation, self.snapshot, self.policy.purpose, self.policy.max_removed_share, directory=self.directory
+            conversation,
+            self.snapshot,
+            self.policy.purpose,
+            self.policy.max_removed_share,
+            directory=self.directory,
+            own_words=self.policy.own_words,
         )
 
     def _redacted(self, conversation: Conversation) -> Conversation:
@@ -333,6 +350,11 @@ class ConsentedExamples(_Sealed):
     def population_id(self) -> str:
         """Names the population, whichever snapshot decided."""
         return self._corpus.population_id
+
+    @property
+    def report(self) -> GateReport:
+        """What the gate counted; see `ConsentedCorpus.report`."""
+        return self._corpus.report
 
     def __iter__(self) -> Iterator[Example]:
         """Yield the examples that say something, conversation by conversation.

@@ -116,7 +116,7 @@ class RunImpact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Impact:
-    """The runs that a person's data was in, and how many runs keep no list, so that nobody can tell."""
+    """The runs that a person's data was in, and how many runs keep no list, of which it is unknown."""
 
     runs: tuple[RunImpact, ...]
     without_list: int

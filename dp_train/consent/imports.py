@@ -5,11 +5,10 @@ In csv the members of a set are joined by `;` and an empty cell is left out.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -20,20 +19,16 @@ from dp_train.consent.events import ConsentEvent, EventState, denies
 from dp_train.consent.facts import microseconds
 from dp_train.consent.near import near_ids
 from dp_train.consent.principals import PrincipalKey, normalised_id
-from dp_train.consent.rows import COLUMNS, Cells, ReadRow, Unparsed, hold_for, read_row, unknown_columns
+from dp_train.consent.row_files import BATCH, read_values
+from dp_train.consent.rows import COLUMNS, ReadRow, hold_for, read_row
 from dp_train.consent.store import LOCK, ConsentStore, Fate, Tombstones
 from dp_train.consent.tombstones import bring_in
 from dp_train.consent.unread import note_import, note_unread
 from dp_train.errors import DataError
 
-BATCH = 20_000
-"""Rows of a file that go in together, or not at all."""
-
 NEAR_CHECKS = 200
 """How many unknown ids that deny are compared with the known ones, an import."""
 
-_SETS = ("purpose", "content_kind", "processing", "pii_type")
-_INTEGERS = ("seq", "notice_version")
 _CONFLICT = "another event has its record_id"
 
 
@@ -193,7 +188,7 @@ def read_rows(
     path: str | os.PathLike[str], key: PrincipalKey | None, *, received: datetime
 ) -> Iterator[tuple[int, ReadRow]]:
     """(number, what it is) of every row of a file, as a stream."""
-    for number, values in enumerate(_read(Path(path)), start=1):
+    for number, values in enumerate(read_values(Path(path)), start=1):
         yield number, read_row(values, key, received=received)
 
 
@@ -266,115 +261,6 @@ class _Quarantine:
             raise DataError(f"quarantine {self._path}: {error.strerror}; give --quarantine another file") from error
 
 
-def _read(path: Path) -> Iterator[object]:
-    """Rows as plain values; a row that cannot be read is the DataError that says so."""
-    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-    reader = readers.get(path.suffix)
-    if reader is None:
-        raise DataError(f"consent import: {path.name} ends in {path.suffix!r}; expected {', '.join(readers)}")
-    try:
-        yield from reader(path)
-    except OSError as error:
-        why = error.strerror or "it is damaged"
-        raise DataError(f"consent import: {path.name}: {why}; expected a file that can be read") from error
-
-
-def _check_columns(names: Collection[object], path: Path) -> None:
-    """Refuse a table with columns that nothing here reads: what they say might be a no.
-
-    Raises:
-      DataError: it has; names them.
-    """
-    unknown = unknown_columns(names)
-    if unknown:
-        raise DataError(
-            f"consent import: {path.name} has columns that nothing here reads: {', '.join(unknown)}; rename or remove "
-            "them: `dp-train consent schema` lists those that are known"
-        )
-    if len(set(names)) < len(names):
-        raise DataError(f"consent import: {path.name} has a column twice; expected each once")
-
-
-def _jsonl(path: Path) -> Iterator[object]:
-    with path.open("rb") as lines:
-        for line in lines:
-            if line.strip():
-                yield parsed_line(line)
-
-
-def parsed_line(line: bytes) -> object:
-    """The JSON value of a line; the `Unparsed` that says why it is none."""
-    try:
-        return json.loads(line, object_pairs_hook=_once)
-    except (ValueError, RecursionError):
-        return Unparsed("not JSON in UTF-8; expected one JSON object a line", line.strip())
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object that says each thing once: of two values nobody knows which is meant."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError
-    return found
-
-
-def _csv(path: Path) -> Iterator[object]:
-    with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as lines:
-        read: list[str] = []  # the lines of the record that is being read
-        records = csv.reader(_noted(lines, read), strict=True)
-        header = next(records, None)
-        if header is None:
-            raise DataError(f"consent import: {path.name} is empty; expected a header")
-        _check_columns(header, path)
-        while True:
-            read.clear()
-            try:
-                record = next(records)
-            except StopIteration:
-                return
-            except csv.Error:
-                raw = "".join(read).encode("utf-8", "surrogateescape")
-                yield Unparsed("cannot be read; expected cells quoted as in RFC 4180", raw)
-                continue
-            if not record:
-                continue
-            if len(record) != len(header):
-                yield Cells(tuple(header), tuple(record))
-                continue
-            yield _cells(dict(zip(header, record, strict=True)))
-
-
-def _noted(lines: Iterable[str], read: list[str]) -> Iterator[str]:
-    for line in lines:
-        read.append(line)
-        yield line
-
-
-def _cells(cells: dict[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {name: cell for name, cell in cells.items() if cell}
-    for name in values.keys() & set(_SETS):
-        values[name] = values[name].split(";")
-    for name in values.keys() & set(_INTEGERS):
-        if values[name].isascii() and values[name].isdigit() and len(values[name]) < 19:
-            values[name] = int(values[name])  # else the text stays, and is refused by name
-    return values
-
-
-def _parquet(path: Path) -> Iterator[object]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(path) as file:
-            _check_columns(file.schema_arrow.names, path)
-            for batch in file.iter_batches(batch_size=BATCH):
-                yield from batch.to_pylist()
-    except pa.ArrowException as error:
-        raise DataError(
-            f"consent import: {path.name} cannot be read as parquet; expected a whole file: copy it again"
-        ) from error
-
-
 __all__ = [
     "BATCH",
     "COLUMNS",
@@ -382,6 +268,5 @@ __all__ = [
     "events_of_file",
     "import_events",
     "import_rows",
-    "parsed_line",
     "read_rows",
 ]

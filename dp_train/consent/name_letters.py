@@ -18,14 +18,19 @@ INVISIBLE = re.compile(
 )
 """Soft hyphens, joiners, marks of direction, selectors: what a reader does not see does not part a name."""
 # What the decomposition of Unicode leaves whole.
-_LATIN_TEXT = "ø:o ł:l đ:d ð:d þ:th æ:ae œ:oe ı:i ħ:h ŧ:t"
+_LATIN_TEXT = """
+    ø:o ł:l đ:d ð:d þ:th æ:ae œ:oe ı:i ħ:h ŧ:t ɑ:a ɡ:g ɩ:i ɘ:e ɛ:e ɔ:o ʏ:y ᴀ:a ʙ:b ᴄ:c ᴅ:d ᴇ:e ꜰ:f ɢ:g ʜ:h ɪ:i ᴊ:j ᴋ:k
+    ʟ:l ᴍ:m ɴ:n ᴏ:o ᴘ:p ʀ:r ꜱ:s ᴛ:t ᴜ:u ᴠ:v ᴡ:w ᴢ:z
+    """
 # Letters of other alphabets that look like Latin ones.
 _CONFUSABLE_TEXT = """
     А:A В:B Е:E З:3 І:I Ј:J К:K М:M Н:H О:O Р:P Ѕ:S С:C Т:T У:Y Х:X а:a в:b е:e і:i ј:j к:k м:m о:o р:p с:c т:t у:y х:x
     ѕ:s ԁ:d ԛ:q ԝ:w һ:h ѵ:v г:r п:n ӏ:l
     Α:A Β:B Ε:E Ζ:Z Η:H Ι:I Κ:K Μ:M Ν:N Ο:O Ρ:P Τ:T Υ:Y Χ:X α:a ε:e η:n ι:i κ:k ν:v ο:o ρ:p τ:t υ:u χ:x
-    ո:n օ:o ս:u հ:h ք:p ց:g ɑ:a ɡ:g ɩ:i ʏ:y ᴀ:a ʙ:b ᴄ:c ᴅ:d ᴇ:e ɢ:g ʜ:h ɪ:i ᴊ:j
-    ᴋ:k ʟ:l ᴍ:m ɴ:n ᴏ:o ᴘ:p ʀ:r ᴛ:t ᴜ:u ᴠ:v ᴡ:w ᴢ:z
+    ո:n օ:o ս:u հ:h ք:p ց:g
+    Ꭺ:A Ᏼ:B Ꮯ:C Ꭰ:D Ꭼ:E Ꮐ:G Ꮋ:H Ꭵ:i Ꭻ:J Ꮶ:K Ꮮ:L Ꮇ:M Ꮲ:P Ꭱ:R Ꮪ:S Ꭲ:T Ꮩ:V Ꮃ:W Ꮍ:Y Ꮓ:Z
+    ꓐ:B ꓑ:P ꓓ:D ꓔ:T ꓖ:G ꓗ:K ꓙ:J ꓚ:C ꓜ:Z ꓝ:F ꓟ:M ꓠ:N ꓡ:L ꓢ:S ꓣ:R ꓦ:V ꓧ:H ꓪ:W ꓫ:X ꓬ:Y ꓮ:A ꓰ:E ꓲ:I ꓳ:O ꓴ:U
+    Ⲁ:A Ⲃ:B Ⲉ:E Ⲏ:H Ⲓ:I Ⲕ:K Ⲙ:M Ⲛ:N Ⲟ:O ⲟ:o Ⲣ:P ⲣ:p Ⲥ:C ⲥ:c Ⲧ:T Ⲩ:Y Ⲭ:X ⲭ:x 𐐕:C 𐐄:O 𐐬:o
     """
 _LATIN, _CONFUSABLE = ({ord(pair[0]): pair[2:] for pair in text.split()} for text in (_LATIN_TEXT, _CONFUSABLE_TEXT))
 _ASCII_LETTER = re.compile(r"[A-Za-z]")
@@ -50,8 +55,35 @@ _PLAIN = bytes(
 
 
 @lru_cache(maxsize=4)
+def plain(text: str) -> str:
+    """Return the text with "?" for signs outside of ASCII, where none of them is a space or a part of a word.
+
+    Guarantee: the words, digits and spaces of the result, and where each stands, are those of the text. A text that
+    holds another letter, digit, mark or space comes back as it is: no other text is without ASCII alone.
+    """
+    if text.isascii():
+        return text
+    others = set("".join(_OTHERS.findall(text)))
+    if not _KNOWN_IN_WORDS.isdisjoint(others):
+        return text
+    for sign in others.difference(_KNOWN_BETWEEN):
+        if _IN_A_WORD.match(sign):
+            _KNOWN_IN_WORDS.add(sign)
+            return text
+        _KNOWN_BETWEEN.add(sign)
+    return text.encode("ascii", "replace").decode()
+
+
+_OTHERS, _IN_A_WORD = re.compile(r"[^\x00-\x7f]+"), regex.compile(r"[\p{L}\p{N}\p{M}\s]")
+_KNOWN_IN_WORDS: set[str] = set()
+_KNOWN_BETWEEN: set[str] = set()
+"""Single signs that were looked at: letters, digits, marks and spaces; dashes, quotation marks, most emoji."""
+
+
+@lru_cache(maxsize=4)
 def words(text: str) -> tuple[str, ...]:
     """Folded words of a text, in order; what is kept are the last few texts of this process, in memory alone."""
+    text = text if text.isascii() else plain(text)
     if text.isascii():
         return tuple(text.encode().translate(_PLAIN).decode().split())
     return tuple(word.lower() if word.isascii() else _fold(word) for word in WORD.findall(text))

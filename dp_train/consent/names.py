@@ -14,14 +14,17 @@ from itertools import chain, pairwise
 from operator import itemgetter
 from typing import NamedTuple
 
+from dp_train.consent.disguises import readings
 from dp_train.consent.name_cases import declined_begins, declined_forms, stems
 from dp_train.consent.name_forms import HONORIFICS, Form, forms_of, unspaced_forms
-from dp_train.consent.name_letters import INVISIBLE, PLAIN_WORD, WORD, fold, words
-from dp_train.consent.name_romanised import consonants, readings
+from dp_train.consent.name_letters import INVISIBLE, PLAIN_WORD, WORD, fold, plain, words
+from dp_train.consent.name_romanised import consonants
+from dp_train.consent.name_romanised import readings as sounds
 from dp_train.consent.name_slips import by_consonants, typing_errors
 
 _LARGE = re.compile(r"(?<![A-Za-z0-9])[A-Z0-9][A-Za-z0-9]*")  # in ASCII, words that do not begin with a small letter
 _FIRST_LETTERS = itemgetter(slice(3))
+_NONE: frozenset[str] = frozenset()
 _GAP = re.compile(r"[\s.,'’_\-]{0,3}")
 _MONTHS = "jan april may june august march"
 # After a capitalised common word at the start of a sentence these make it a subject: "Mark is away".
@@ -73,28 +76,32 @@ class NameIndex:
     def __init__(self, names: Mapping[str, str], *, whole: bool = False) -> None:
         self._forms: dict[str, Sequence[Form]] = {}
         self._unspaced: list[tuple[str, str]] = []
-        for person_id, name in names.items():
-            for word, forms in _by_first_word(person_id, name, whole):
+        called = [_called(person_id, name, whole) for person_id, name in names.items()]
+        for person in called:
+            for word, forms in person.by_first_word:
                 known = self._forms.get(word)
                 self._forms[word] = _longest_first([*known, *forms]) if known else forms
-            length = len(name.replace(" ", "")) if whole else 0
-            self._unspaced.extend((form, person_id) for form in unspaced_forms(name) if len(form) >= length)
+            self._unspaced += person.unspaced
         self._people = tuple(names.items())
         self._whole = whole
-        self._begins = frozenset().union(*(declined_begins(*person) for person in self._people))
+        self._begins = frozenset().union(*(person.begins for person in called))
+        self._letters_first = not any(begin[0].isdigit() for begin in self._begins)
         self._prefixed = not all(map(str.isascii, self._begins))
-        # What is mistyped, or written without the vowels that its script leaves out, tells a part of a name alone.
-        self._typed = [] if whole else [typing_errors(*person) for person in self._people]
+        self._typed = [person.typed for person in called if person.typed]
+        self._consonants = [person.consonants for person in called if person.consonants]
         self._typed_words = frozenset(chain.from_iterable(self._typed))
-        self._consonants = [] if whole else list(filter(None, (by_consonants(*person) for person in self._people)))
+        self._words = self._typed_words.union(self._forms)
         # A longer name goes before a part of it, and any name before one character with an honorific.
         self._unspaced.sort(key=lambda item: (item[0].endswith(HONORIFICS), -len(item[0])))
 
     def occurs_in(self, text: str) -> bool:
-        """Whether any form stands in the text, in any case: "may" counts for May.
+        """Whether any form stands in a reading of the text (`disguises`), in any case: "may" counts for May.
 
         For those who did not agree: a false hit costs a turn, a miss trains on what was said of them.
         """
+        return any(map(self._occurs_in, readings(text)))
+
+    def _occurs_in(self, text: str) -> bool:
         text = _visible(text)[0]
         if any(written in text for written, _ in self._unspaced):
             return True
@@ -106,6 +113,9 @@ class NameIndex:
 
     def people_in(self, text: str) -> set[str]:
         """Everybody of whom any form stands in the text, in any case."""
+        return set().union(*map(self._people_in, readings(text)))
+
+    def _people_in(self, text: str) -> set[str]:
         text = _visible(text)[0]
         people = {person_id for written, person_id in self._unspaced if written in text}
         if likely := self._likely(text):
@@ -173,7 +183,7 @@ class NameIndex:
 
     def _read_at(self, written: str) -> list[Form]:
         """Forms in Latin letters that a word of another alphabet sounds like: "इमरान" is Imran."""
-        heard = (form for spelling in readings(written) for form in self._forms.get(spelling, ()))
+        heard = (form for spelling in sounds(written) for form in self._forms.get(spelling, ()))
         forms = [form for form in heard if not (form.words[1:] or form.exact or form.folded)]
         return [form._replace(words=(written,), guarded=True) for form in forms]
 
@@ -197,7 +207,13 @@ class NameIndex:
 
     def _likely(self, text: str) -> Set[str]:
         """Folded words of the text at which a name may stand: none in most texts, and no other one is looked at."""
+        text = text if text.isascii() else plain(text)
         found = words(text)
+        plainly = text.isascii() and not self._consonants and self._words.isdisjoint(found)
+        if plainly and (
+            (text.islower() and self._letters_first) or self._begins.isdisjoint(map(_FIRST_LETTERS, found))
+        ):
+            return _NONE
         likely = set() if self._forms.keys().isdisjoint(found) else self._forms.keys() & found
         if text.isascii():  # the others have to be written large
             found = tuple(map(str.lower, _LARGE.findall(text)))
@@ -205,7 +221,7 @@ class NameIndex:
                 return likely
         else:
             other = [word for word in WORD.findall(text) if not word.isascii()]
-            likely.update(fold(word) for word in other if not self._forms.keys().isdisjoint(readings(word)))
+            likely.update(fold(word) for word in other if not self._forms.keys().isdisjoint(sounds(word)))
             if self._prefixed:
                 likely.update(filter(self._stem_of, map(fold, other)))
         if not self._begins.isdisjoint(map(_FIRST_LETTERS, found)):
@@ -246,14 +262,36 @@ class FullNames:
         return self._index.people_in(text)
 
 
+class _Called(NamedTuple):
+    """How one person may be called.
+
+    `by_first_word`: forms by the word that they begin with, the longest first. `unspaced`: (as written, person id).
+    `begins`: of declined forms. `typed`, `consonants`: what is mistyped, or written without the vowels that its script
+    leaves out; it tells a part of a name alone.
+    """
+
+    by_first_word: tuple[tuple[str, Sequence[Form]], ...]
+    unspaced: tuple[tuple[str, str], ...]
+    begins: frozenset[str]
+    typed: Mapping[str, Form]
+    consonants: Mapping[str, Form]
+
+
 @lru_cache(maxsize=4096)
-def _by_first_word(person_id: str, name: str, whole: bool) -> tuple[tuple[str, Sequence[Form]], ...]:
-    """The forms of one person by the word that they begin with, the longest first; kept as `forms_of` keeps them."""
+def _called(person_id: str, name: str, whole: bool) -> _Called:
+    """What is known of one person, kept as `forms_of` keeps its forms; `whole`: without a part of a name alone."""
     found: dict[str, list[Form]] = {}
     for form in forms_of(person_id, name):
         if not whole or form.whole:
             found.setdefault(form.words[0], []).append(form)
-    return tuple((word, _longest_first(forms)) for word, forms in found.items())
+    length = len(name.replace(" ", "")) if whole else 0
+    return _Called(
+        by_first_word=tuple((word, _longest_first(forms)) for word, forms in found.items()),
+        unspaced=tuple((form, person_id) for form in unspaced_forms(name) if len(form) >= length),
+        begins=declined_begins(person_id, name),
+        typed={} if whole else typing_errors(person_id, name),
+        consonants={} if whole else by_consonants(person_id, name),
+    )
 
 
 def _longest_first(forms: Sequence[Form]) -> Sequence[Form]:
@@ -264,12 +302,17 @@ def _visible(text: str) -> tuple[str, list[int]]:
     """The text without what nobody sees, and where each character stood; no places if nothing was taken out."""
     if text.isascii() or not INVISIBLE.search(text):
         return text, []
-    places = [place for place, char in enumerate(text) if not INVISIBLE.match(char)]
-    return "".join(text[place] for place in places), [*places, len(text)]
+    places: list[int] = []
+    reached = 0
+    for match in INVISIBLE.finditer(text):
+        places += range(reached, match.start())
+        reached = match.end()
+    return INVISIBLE.sub("", text), [*places, *range(reached, len(text) + 1)]
 
 
 def _words_of(text: str, taken: Sequence[tuple[int, int]]) -> _Words:
     """Words with their places, without those that touch a taken span."""
+    text = plain(text)
     finder = PLAIN_WORD.finditer(text.lower()) if text.isascii() else WORD.finditer(text)
     found = _Words(words(text), [match.span() for match in finder])
     return _free_words(found, taken) if taken else found

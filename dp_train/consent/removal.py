@@ -7,8 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from dp_train.consent.decisions import Reason
+from dp_train.consent.disguises import readings
 from dp_train.consent.events import Purpose
 from dp_train.consent.name_letters import INVISIBLE, UNSPACED, words
 from dp_train.consent.names import FullNames, NameIndex
@@ -29,6 +31,7 @@ _SILENT = frozenset(
         Reason.OUTSIDE_DATA_WINDOW,
         Reason.PROCESSING_NOT_COVERED,
         Reason.ORGANISATION_DENIES,
+        Reason.ORGANISATION_OUTSIDE_DATA_WINDOW,
         Reason.MINOR_WITHOUT_GUARDIAN,
         Reason.AGE_UNKNOWN,
         Reason.GUEST,
@@ -40,11 +43,20 @@ _SILENT = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """What passed of a conversation, None for nothing, how many turns did not, and how often each reason denied."""
+    """What passed of a conversation, None for nothing; why each other turn did not; how often each reason denied.
+
+    `removed` counts each turn once, under the first of these reasons: that of its author's answer; another person's
+    no (OTHER_PERSON_DENIES); that too much else was gone (TOO_MUCH_REMOVED).
+    """
 
     conversation: Conversation | None
-    turns_removed: int
+    removed: Mapping[Reason, int]
     denials: Mapping[Reason, int]
+
+    @property
+    def turns_removed(self) -> int:
+        """How many turns did not pass, or passed empty."""
+        return sum(self.removed.values())
 
 
 class _Answers:
@@ -69,6 +81,11 @@ class _Answers:
         """Whether the person said no to one of the kinds: not merely has not said yes."""
         return any(self.reason(person_id, kind) not in _SILENT for kind in kinds)
 
+    def removed(self, turns: Iterable[Turn], *, otherwise: Reason) -> Counter[Reason]:
+        """Why each of these turns went: its author's answer, or `otherwise` where the author agreed."""
+        reasons = (self.reason(turn.person_id, turn.kind) for turn in turns)
+        return Counter(otherwise if reason is Reason.GRANTED else reason for reason in reasons)
+
     def denials(self, asked: Iterable[tuple[str, ContentKind]]) -> list[Reason]:
         """The reasons of those who do not agree."""
         reasons = [self.reason(person_id, kind) for person_id, kind in asked]
@@ -91,21 +108,23 @@ def ask_everyone(
     if not asked:
         denials[Reason.MALFORMED] += 1
     if denials:
-        return Passage(conversation=None, turns_removed=len(conversation.turns), denials=denials)
+        removed = answers.removed(conversation.turns, otherwise=Reason.OTHER_PERSON_DENIES)
+        return Passage(conversation=None, removed=removed, denials=denials)
     texts = [turn.text for turn in conversation.turns] + [conversation.summary or ""]
     kinds = frozenset(kind for _, kind in asked)
     refused = {person: name for person, name in conversation.roster.items() if answers.refuses(person, kinds)}
     spoken_about = _Named(NameIndex(refused) if refused else None, directory, answers, kinds)
     mentioned = {person for turn in conversation.turns for person in turn.mentions}
     if not any(answers.refuses(person, kinds) for person in mentioned) and not any(map(spoken_about, texts)):
-        return Passage(conversation=conversation, turns_removed=0, denials={})
+        return Passage(conversation=conversation, removed={}, denials={})
+    emptied = sum(bool(turn.text) for turn in conversation.turns)
     return Passage(
         conversation=dataclasses.replace(
             conversation,
             turns=tuple(map(_withheld, conversation.turns)),
             summary=None if conversation.summary is None else "",
         ),
-        turns_removed=sum(bool(turn.text) for turn in conversation.turns),
+        removed={Reason.OTHER_PERSON_DENIES: emptied} if emptied else {},
         denials={Reason.OTHER_PERSON_DENIES: 1},
     )
 
@@ -117,12 +136,14 @@ def admit(
     max_removed_share: float,
     *,
     directory: FullNames | None = None,
+    own_words: bool = False,
 ) -> Passage:
     """The conversation without what belongs to, repeats, or names a person who did not agree.
 
     **Left out**, by the graph alone (see `gate`): turns of who did not agree to the kind of the turn, and turns that
     quote, by their `quotes` link, one that is left out. Nothing passes when that is more than `max_removed_share` of
-    the turns, or all. The links of what stays are renumbered; a reply to a turn that is left out loses its link.
+    the turns, or all; with `own_words`, where rows will hold their author's words alone, when it is all. The links of
+    what stays are renumbered; a reply to a turn that is left out loses its link.
 
     **Withheld**, for what they say (they stay in their place, empty):
 
@@ -139,7 +160,7 @@ def admit(
     """
     answers = _Answers(conversation, snapshot, purpose)
     if conversation.turns and directory is None and _nobody_denies(conversation, answers):
-        return Passage(conversation=conversation, turns_removed=0, denials={})
+        return Passage(conversation=conversation, removed={}, denials={})
     turns = conversation.turns
     asked = dict.fromkeys((turn.person_id, turn.kind) for turn in turns)
     denials: Counter[Reason] = Counter(answers.denials(asked))
@@ -150,14 +171,20 @@ def admit(
                 denials[Reason.OTHER_PERSON_DENIES] += 1
             else:
                 places[index] = len(places)
-    if not places or len(turns) - len(places) > max_removed_share * len(turns):
+    gone = [turn for index, turn in enumerate(turns) if index not in places]
+    removed = answers.removed(gone, otherwise=Reason.OTHER_PERSON_DENIES)
+    if not places or (not own_words and len(gone) > max_removed_share * len(turns)):
         denials[Reason.TOO_MUCH_REMOVED if turns else Reason.MALFORMED] += 1
-        return Passage(conversation=None, turns_removed=len(turns), denials=denials)
-    withheld = _to_withhold(conversation, places, answers, max_removed_share, directory)
+        removed[Reason.TOO_MUCH_REMOVED] += len(places)
+        return Passage(conversation=None, removed=+removed, denials=denials)
+    found = _to_withhold(conversation, places, answers, directory)
+    withheld = _with_quotes(conversation, places, _with_much(conversation, places, found, max_removed_share))
     denials[Reason.OTHER_PERSON_DENIES] += len(withheld)
+    removed[Reason.OTHER_PERSON_DENIES] += len(found)
+    removed[Reason.TOO_MUCH_REMOVED] += len(withheld) - len(found)
     return Passage(
         conversation=_rest(conversation, places, withheld, answers),
-        turns_removed=len(turns) - len(places) + len(withheld),
+        removed=+removed,
         denials=+denials,
     )
 
@@ -166,13 +193,13 @@ def _to_withhold(
     conversation: Conversation,
     places: Mapping[int, int],
     answers: _Answers,
-    max_removed_share: float,
     directory: FullNames | None,
 ) -> set[int]:
-    """Indices of the turns that stay and may say nothing.
+    """Indices of the turns that stay and may say nothing, for what they say themselves.
 
-    Guarantee: whether a turn is among them depends on its author's own turns, on turns of people who did not agree, on
-    the graph, and, for a turn with a `quotes` link, on those whom it quotes, who own it.
+    Guarantee, `_with_much` and `_with_quotes` included: whether a turn is among them depends on its author's own turns,
+    on turns of people who did not agree, on the graph, and, for a turn with a `quotes` link, on those whom it quotes,
+    who own it.
     """
     named: dict[ContentKind, _Named] = {}
     echoes, questions = Echoes(), set()
@@ -199,7 +226,7 @@ def _to_withhold(
             or (answers_other and names.roster and says_of_nobody(turn.text))
         ):
             found.add(index)
-    return _with_quotes(conversation, places, _with_much(conversation, places, found, max_removed_share))
+    return found
 
 
 def _with_much(conversation: Conversation, places: Mapping[int, int], found: set[int], share: float) -> set[int]:
@@ -315,7 +342,8 @@ class Echoes:
     """What was said in turns that were left out, to know it again where no link says so.
 
     Known again are `RUN_OF_WORDS` words in a row; all of a shorter turn of three words, or of twelve letters, or more;
-    and of what a text itself marks as quoted ("> …", “…”, 「…」), any `_QUOTED` letters that stood in such a turn.
+    and of what a text itself marks as quoted ("> …", “…”, 「…」, `…`), or announces ("she wrote: …"), any `_QUOTED`
+    letters that stood in such a turn, also between dots for what is left out.
     A sign of a script without spaces counts as a word.
     """
 
@@ -335,20 +363,36 @@ class Echoes:
             self._runs.update(_runs(said, length))
 
     def repeated_in(self, text: str) -> bool:
-        if not self._said:
-            return False
+        return bool(self._said) and any(map(self._repeats, readings(text)))
+
+    def _repeats(self, text: str) -> bool:
         said = _signs(text)
         if any(not self._runs.isdisjoint(_runs(said, length)) for length in self._lengths):
             return True
-        quoted = ("".join(_signs(next(filter(None, match.groups())))) for match in _MARKED.finditer(text))
-        return any(len(part) >= _QUOTED and part in whole for part in quoted for whole in self._said)
+        quoted = (next(filter(None, match.groups())) for match in _MARKED.finditer(text))
+        after = _ANNOUNCED.search(text)
+        lines = text[after.end() :].splitlines() if after else ()
+        marked = ("".join(_signs(part)) for each in chain(quoted, lines) for part in _LEFT_OUT.split(each))
+        return any(len(part) >= _QUOTED and part in whole for part in marked for whole in self._said)
 
 
 _LETTERS, _QUOTED = 12, 4
 _MARKED = re.compile(
-    r"^\s*>+\s*(.+)$|[\"“„”«»]([^\"“„”«»]+)[\"“”«»]|[「『《]([^」』》]+)[」』》]|(?<!\w)[‘']([^’']{4,})[’'](?!\w)",
-    re.MULTILINE,
+    r"^\s*[>＞|]+\s*(.+)$|[\"“„”«»＂〝〟〞]([^\"“„”«»＂〝〟〞]+)[\"“”«»＂〟〞]|[「『《〈]([^」』》〉]+)[」』》〉]"
+    r"|(?<!\w)[‘'‚]([^’'‘]{4,})[’'‘](?!\w)|‹([^›]+)›|›([^‹]+)‹|`+([^`]{8,})`|<(?:blockquote|q|cite)\b[^>]*>([^<]+)",
+    re.MULTILINE | re.IGNORECASE,
 )
+"""What a text itself marks as quoted, or sets off as chats do where quotation marks would stand."""
+_WROTE = (
+    r"wrote|said|writes|schrieb|schreibt|a écrit|escribió|escreveu|scrisse|ha scritto|schreef|skrev|napisała?|написала?"
+)
+_ANNOUNCED = re.compile(
+    r"^[\s>]*[-_*]*\s*(?:begin )?(?:forwarded|fwd|weitergeleitete?|reenviado|transféré|inoltrato)\b.*$"
+    rf"|\b(?:{_WROTE})\b[^\n:]{{0,40}}:",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""Words after which another person's follow; each line after them counts as quoted."""
+_LEFT_OUT = re.compile(r"…|\.{3,}|\[[.…]+\]|\([.…]+\)")
 
 
 def _signs(text: str) -> list[str]:

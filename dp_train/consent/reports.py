@@ -16,7 +16,9 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from dp_train.consent import practice
 from dp_train.consent.events import Purpose
+from dp_train.consent.practice import Practice
 from dp_train.consent.suppression import SMALL, publish
 from dp_train.consent.tallies import Answer, Tallies
 from dp_train.store.chain import Verified
@@ -60,26 +62,6 @@ class PopulationFigure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Practice:
-    """What the run folders here say of how they were made; each a number of runs, but for `tables`.
-
-    Attributes:
-      runs: all of them. names_off, patterns_off: those that left names, or patterns of personal data, as they were.
-      research: those on public benchmarks, whose people were never asked.
-      tables: private tables of tokenised rows that lie in the folders of the runs.
-      people_held, rows_unread: what imports set aside.
-    """
-
-    runs: int = 0
-    names_off: int = 0
-    patterns_off: int = 0
-    research: int = 0
-    tables: int = 0
-    people_held: int = 0
-    rows_unread: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFacts:
     """What reports are made from.
 
@@ -88,7 +70,7 @@ class ReportFacts:
       consent_chain, ledger_chain: as a walk along them found it; None where there is no ledger.
       runs, populations: of the ledger. retired: how many models here are out of use.
       redaction: recall of each type of personal data, and where that was measured; `redaction_note` in one line.
-      practice: what the run folders say; no sentence here says more than they do.
+      practice: what the run folders say; no sentence says more than they do (`dp_train.consent.practice`).
     """
 
     as_of: datetime
@@ -119,6 +101,19 @@ def _transparency(facts: ReportFacts) -> Document:
         "title": "Transparency report: who was asked, and what they said",
         "as of": facts.as_of.isoformat(timespec="seconds"),
         **{f"people by answer: {purpose.value}": _answers(facts.tallies, purpose) for purpose in _spoken_of(facts)},
+        "what was done with it": [
+            f"data: {practice.data_read(facts.practice)}",
+            f"people: {practice.people_in_it(facts.practice)}",
+            *_measures(facts),
+            f"training rows: {practice.rows_kept(facts.practice)}",
+            f"samples: {practice.samples_kept(facts.practice)}",
+            f"lists of a run's people: {practice.people_listed(facts.practice)}",
+            f"recipients of training data: {practice.given_away(facts.practice)}",
+            f"models: {practice.models_left(facts.practice, facts.retired)}",
+        ],
+        "recall of redaction by type": _by_type(facts),
+        "what is promised: budgets of people's data": {"table": [_population(each) for each in facts.populations]},
+        "what is promised: runs in the ledger": {"table": [_run(each) for each in facts.runs]},
         "how to read it": [
             "a person is counted once for each purpose, by the newest thing they said of it and its jurisdiction; "
             "'asked' is everybody who said anything",
@@ -159,22 +154,21 @@ def _art30(facts: ReportFacts) -> Document:
             "legal basis: consent, Art. 6(1)(a), of each person; organisations can only deny",
         ],
         "(c) people and data": {
-            "people": _people(facts.practice),
-            "data": "transcripts of meetings and chat messages; pseudonymous consent records",
+            "people": practice.people_in_it(facts.practice),
+            "data": practice.data_read(facts.practice),
             "special categories": "not sought; free text may hold some: " + FILL_IN,
         },
         "(d) recipients": {
             "of models": FILL_IN,
-            "of training data": "nobody, by dp_train: it is read where the model is trained",
+            "of training data": practice.given_away(facts.practice),
         },
         "(e) transfers to third countries": FILL_IN,
         "(f) erasure": {
             "consent records": "append-only; erasure destroys a person's link to them, and they are events of nobody",
-            "training rows": _rows_kept(facts.practice),
-            "samples in MLflow": "of people who agreed to publication, anonymised; no list says of whom, so all of a "
-            "run's are taken out by hand where one of them withdraws",
-            "lists of a run's people": "private, in the run's folder; an erased person's line is taken out",
-            "models": "not unlearnt; retrained, blocked or retired under the withdrawal policy",
+            "training rows": practice.rows_kept(facts.practice),
+            "samples": practice.samples_kept(facts.practice),
+            "lists of a run's people": practice.people_listed(facts.practice),
+            "models": practice.models_left(facts.practice, facts.retired),
             "time limits": FILL_IN,
         },
         "(g) security measures": _measures(facts),
@@ -190,63 +184,27 @@ _PURPOSES = {
 
 
 def _measures(facts: ReportFacts) -> list[str]:
-    lines = [
-        "consent is checked before anything is read; default deny; re-checked on resume and promotion",
-        *_anonymised(facts.practice),
-        *_set_aside(facts.practice),
-        "differential privacy per person, accounted in a ledger before the first step",
+    return [
+        practice.asked_first(facts.practice),
+        *practice.anonymised(facts.practice),
+        *practice.set_aside(facts.practice),
+        *practice.bounded(facts.practice),
         "pseudonyms by HMAC, the key outside the database; private files for their owner alone",
-        "consent events and ledger in hash chains; receipts of withdrawals signed (Ed25519)",
+        f"consent events in a hash chain, which {_holds(facts.consent_chain)}",
+        "receipts of withdrawals are signed (Ed25519)",
+        "there is no ledger here"
+        if facts.ledger_chain is None
+        else f"the ledger in a hash chain, which {_holds(facts.ledger_chain)}",
+        _recall(facts),
     ]
-    return [*lines, f"redaction: {facts.redaction_note}"] if facts.redaction_note else lines
 
 
-def _people(practice: Practice) -> str:
-    asked = (
-        "people who take part in meetings or chats and agreed; the gate leaves out what guests without an account, and "
-        "people under 16 without a guardian's consent, say themselves; what others say of them may be in it"
-    )
-    if practice.research:
-        return f"{asked}; {practice.research} runs also learnt from public benchmarks, whose people were never asked"
-    return asked
+def _holds(found: Verified) -> str:
+    return f"holds ({found.rows} rows)" if found.broken is None else "does NOT hold: see the state of the audit logs"
 
 
-def _rows_kept(practice: Practice) -> str:
-    if practice.tables:
-        return (
-            f"kept: {practice.tables} private tables of tokenised rows lie beside the runs; a withdrawal deletes all "
-            "of them"
-        )
-    return "no table of them lies beside the runs: between corpus and model they live in memory"
-
-
-def _anonymised(practice: Practice) -> list[str]:
-    """One sentence for names and one for patterns, each with the runs that it does not hold for."""
-    if not practice.runs:
-        return ["no run is here: nothing can be said of what was replaced before training"]
-    lines = []
-    for what, off in (
-        ("names of a conversation's people", practice.names_off),
-        ("patterns of personal data", practice.patterns_off),
-    ):
-        if off == practice.runs:
-            lines.append(f"{what} were NOT replaced before training, in any of {practice.runs} runs")
-        elif off:
-            lines.append(f"{what} were replaced before training, but for {off} of {practice.runs} runs")
-        else:
-            lines.append(f"{what} were replaced before training, in all {practice.runs} runs")
-    return lines
-
-
-def _set_aside(practice: Practice) -> list[str]:
-    held, unread = practice.people_held, practice.rows_unread
-    lines = ["a record of consent that cannot be read denies its person until an officer has decided"]
-    if held:
-        count = str(held) if held >= SMALL else f"fewer than {SMALL}"
-        lines.append(f"{count} people are denied so now")
-    if unread:
-        lines.append(f"{unread} rows of imports could not be told whose they are; each may be a no")
-    return lines
+def _recall(facts: ReportFacts) -> str:
+    return f"redaction: {facts.redaction_note}" if facts.redaction_note else "redaction: its recall was not measured"
 
 
 def _dpia(facts: ReportFacts) -> Document:
@@ -255,28 +213,46 @@ def _dpia(facts: ReportFacts) -> Document:
         "as of": facts.as_of.isoformat(timespec="seconds"),
         "(a) what is processed": [
             *(f"{purpose.value}: {_PURPOSES[purpose]}" for purpose in _spoken_of(facts)),
-            "what a model learns from is listed privately for each run, so that a person's runs can be told",
+            f"data: {practice.data_read(facts.practice)}",
+            f"people: {practice.people_in_it(facts.practice)}",
+            f"lists of a run's people: {practice.people_listed(facts.practice)}",
+            f"training rows: {practice.rows_kept(facts.practice)}",
+            f"samples: {practice.samples_kept(facts.practice)}",
+            f"recipients of training data: {practice.given_away(facts.practice)}",
         ],
         "(b) necessity and proportionality: consent": {
             f"share of those asked who agree: {purpose.value}": _coverage(facts.tallies, purpose)
             for purpose in _spoken_of(facts)
         },
         "(c) risks": [
-            "a model tells what somebody said: bounded per person by (ε, δ) below; who met whom is not covered",
+            _told(facts.runs),
             "several people together are bounded by (kε, δ·(e^{kε}−1)/(e^ε−1)), which loosens with k",
-            "names and patterns that redaction misses reach the model, within that bound; recall below",
+            practice.missed(facts.practice),
             "an ε is evidence, not proof, of anonymity (EDPB opinion 28/2024)",
-            "a withdrawal does not take out what was learnt",
+            f"models: {practice.models_left(facts.practice, facts.retired)}",
         ],
         "(d) measures": _measures(facts),
         "(d) measures: budgets of people's data": {"table": [_population(each) for each in facts.populations]},
         "(d) measures: runs in the ledger": {"table": [_run(each) for each in facts.runs]},
-        "(d) measures: recall of redaction by type": {
-            name: f"{recall:.3f}" for name, recall in facts.redaction.items()
-        },
-        "(d) measures: withdrawal": {"models out of use here": facts.retired},
+        "(d) measures: recall of redaction by type": _by_type(facts),
         "residual risk, and the controller's decision": FILL_IN,
     }
+
+
+def _told(runs: Sequence[RunFigure]) -> str:
+    """The first risk, and for how many lines of the ledger it has a bound."""
+    free = sum(run.epsilon is None for run in runs)
+    said = "a model tells what a person said: "
+    if not runs:
+        return said + "no run is in the ledger, so nothing is bounded there"
+    if free == len(runs):
+        return said + f"NOT bounded per person, in any of {free} runs of the ledger"
+    but = f", but for {free} of {len(runs)} runs of the ledger" if free else f", in all {len(runs)} runs of the ledger"
+    return said + f"bounded per person by (ε, δ) below{but}; who met whom is not covered"
+
+
+def _by_type(facts: ReportFacts) -> dict[str, str]:
+    return {name: f"{recall:.3f}" for name, recall in facts.redaction.items()} or {"all types": "not measured"}
 
 
 def _coverage(tallies: Tallies, purpose: Purpose) -> str:

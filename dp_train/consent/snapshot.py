@@ -63,8 +63,12 @@ def decide(
     reason = look_up(person, purpose, kind, created)
     if reason is Reason.GRANTED and created > as_of:
         reason = Reason.OUTSIDE_DATA_WINDOW
-    if reason is Reason.GRANTED and look_up(organisation, purpose, kind, created) is not Reason.GRANTED:
-        reason = Reason.ORGANISATION_DENIES
+    if reason is Reason.GRANTED:
+        word = look_up(organisation, purpose, kind, created)
+        if word is Reason.OUTSIDE_DATA_WINDOW:  # it allows, and its grant is younger than the data, or ended before
+            reason = Reason.ORGANISATION_OUTSIDE_DATA_WINDOW
+        elif word is not Reason.GRANTED:
+            reason = Reason.ORGANISATION_DENIES
     return DECISIONS[reason]
 
 

@@ -30,8 +30,8 @@ from typing import Any
 
 import yaml
 
-from dp_train.consent.imports import parsed_line
 from dp_train.consent.principals import PrincipalKey
+from dp_train.consent.row_files import parsed_line
 from dp_train.errors import ConfigError, DataError
 
 
@@ -156,20 +156,34 @@ def _fides(record: dict[str, Any], mapping: VendorMapping) -> Iterator[dict[str,
 
 
 def _onetrust(record: dict[str, Any], mapping: VendorMapping) -> Iterator[dict[str, Any]]:
-    subject = {name.lower(): value for name, value in record.items()}
+    subject = _lowered(record)
     purposes = subject.get("purposes")
     person = subject.get(mapping.identifier.lower(), subject.get("identifier"))
     if not isinstance(purposes, list) or not purposes:
         yield _row(mapping, person, None, UNKNOWN, subject.get("lastupdateddate"))
         return
     for each in purposes:
-        said = {name.lower(): value for name, value in each.items()} if isinstance(each, dict) else {}
+        said = _lowered(each) if isinstance(each, dict) else {}
         state = _state(Vendor.ONETRUST, said.get("status"))
+        if state == "ConsentGiven" and said.get("withdrawaldate"):
+            state = UNKNOWN  # they came back, or never left: no export tells which
         when = said.get("lasttransactiondate") or said.get("withdrawaldate") or said.get("consentdate")
         row = _row(mapping, person, said.get("name"), state, when)
         if said.get("expirydate") is not None:
             row["expires_at"] = said["expirydate"]
         yield row
+
+
+def _lowered(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields by their names in small letters; one that is there in two spellings says nothing."""
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        found[name.lower()] = _TWICE if name.lower() in found else value
+    return found
+
+
+_TWICE = object()
+"""What no state, id, time or list is."""
 
 
 def _transcend(record: dict[str, Any], mapping: VendorMapping) -> Iterator[dict[str, Any]]:
@@ -267,7 +281,10 @@ def _records(path: Path) -> Iterator[object]:
     try:
         if path.suffix == ".csv":
             with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as lines:
-                for cells in csv.DictReader(lines, strict=True, restkey="?", restval=None):
+                table = csv.DictReader(lines, strict=True, restkey="?", restval=None)
+                if len(set(table.fieldnames or ())) < len(table.fieldnames or ()):
+                    raise DataError(f"consent import: {path.name} has a column twice; expected each once")
+                for cells in table:
                     if "?" in cells or None in cells.values():
                         yield DataError("cells are not as many as in the header")
                     else:
@@ -283,11 +300,21 @@ def _records(path: Path) -> Iterator[object]:
         raise DataError(f"consent import: {path.name} ends in {path.suffix!r}; expected .json, .jsonl or .csv")
     found = parsed_line(text)
     if isinstance(found, dict):
-        pages = [found[name] for name in ("content", "items", "nodes", "data") if isinstance(found.get(name), list)]
-        found = pages[0] if len(pages) == 1 else found
+        lists = {name: value for name, value in found.items() if _holds_records(value) and name not in _OF_PAGES}
+        pages = [name for name in ("content", "items", "nodes", "data") if isinstance(found.get(name), list)]
+        found = found[pages[0]] if len(pages) == 1 and lists.keys() <= {*pages} else found
     if not isinstance(found, list):
         raise DataError(f"consent import: {path.name} holds no list of records; expected an array, or a page with one")
     yield from found
+
+
+_OF_PAGES = frozenset({"sort", "links"})
+"""Lists of a page that say how it was asked for."""
+
+
+def _holds_records(value: object) -> bool:
+    """Whether a part of a page may hold records: those in a list beside the one that is read could be a no."""
+    return isinstance(value, list) and any(isinstance(each, dict) for each in value)
 
 
 __all__ = ["GRANTS", "STATES", "UNKNOWN", "Vendor", "VendorMapping", "read_mapping", "vendor_rows"]

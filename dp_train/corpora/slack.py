@@ -6,8 +6,11 @@
    which are another person's words.
 2. Replies under a message are one conversation with it, however long the pauses; the rest of a channel is cut into
    conversations as `corpus.chat` says. Messages of one person that follow each other are one turn, as it says as well.
-3. `<@U1>` becomes the name of that person, who is then mentioned; both of their names stand on the roster, where
-   anonymisation finds them.
+3. The roster of a conversation are those who write in it and, of a channel that lists at most 16 people, all of them,
+   with both of their names; who wrote where and who is of a channel is the graph, which the guarantee takes as fixed.
+   No word changes it: a person whom one message alone mentions has no seat, for that would number the others anew, and
+   have their name found in what others say.
+   `<@U1>` becomes the name of that person where they have a seat, else "@U1", which anonymisation finds by the mention.
 4. A person is a Slack id. Who is not of the workspace (shared channels) or is not listed is a guest: they cannot have
    consented.
 
@@ -20,7 +23,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,14 +33,18 @@ from typing import Any
 
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Corpus, Turn
 from dp_train.corpora.adapters.chat import Message, Threading, without_quotes
+from dp_train.corpora.files import Files
 from dp_train.corpora.readers import FileCorpus
-from dp_train.corpora.spec import ChatConfig, Files
+from dp_train.corpora.spec import ChatConfig
 from dp_train.errors import DataError
 
 _SAID = (None, "thread_broadcast", "me_message", "file_share")
 """Subtypes of messages in which a person says something; all others are events."""
 _MARKED = re.compile(r"<([@#!]?)([^<>|]*)(?:\|([^<>]*))?>")
 _QUOTE = re.compile(r"^\s*&gt;", re.MULTILINE)
+_LISTINGS = ("channels.json", "groups.json", "mpims.json", "dms.json")
+_SMALL_ROOM = 16
+"""In a channel of so many people everyone has a seat. In a large one the names of all would be half of all words."""
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -76,12 +83,14 @@ def read_slack(path: Path, *, channel: Threading, thread: Threading, org: str | 
 
     def read(folder: Path) -> Iterator[Conversation]:
         people = _People.of(_objects(folder / "users.json"), org)
+        members = dict(_small_rooms(folder))
         for room in sorted(each for each in folder.iterdir() if each.is_dir()):
             rows = [row for day in sorted(room.glob("*.json")) for row in _messages(day, people)]
             flow = sorted((one for one, under in rows if not under), key=lambda one: one.sent_at)
             under = sorted((one for one, under in rows if under), key=lambda one: (one.room, one.sent_at))
+            seated = members.get(room.name, ())
             for turns in (*channel.threads(flow), *thread.threads(under)):
-                yield people.conversation(turns)
+                yield people.conversation(turns, seated)
 
     return FileCorpus(path, read)
 
@@ -117,10 +126,10 @@ class _People:
             org=org or home or "slack",
         )
 
-    def conversation(self, turns: list[Message]) -> Conversation:
-        """The conversation of these turns; whoever speaks or is mentioned stands on its roster."""
-        said = [self._plain(turn.text) for turn in turns]
-        people = dict.fromkeys((*(turn.person_id for turn in turns), *(one for _, called in said for one in called)))
+    def conversation(self, turns: list[Message], members: Sequence[str]) -> Conversation:
+        """The conversation of these turns in a channel of these members; its roster follows from both alone."""
+        seats = dict.fromkeys((*(turn.person_id for turn in turns), *(one for one in members if one not in self.bots)))
+        said = [self._plain(turn.text, seats) for turn in turns]
         return Conversation(
             conversation_id=f"slack-{turns[0].message_id}",
             org_id=self.org,
@@ -130,24 +139,35 @@ class _People:
                 Turn(person_id=turn.person_id, text=text, kind=ContentKind.CHAT, mentions=called)
                 for turn, (text, called) in zip(turns, said, strict=True)
             ),
-            roster={person: self.names.get(person, person) for person in people},
-            guests=frozenset(people) - self.members,
+            roster={person: self.names.get(person, person) for person in seats},
+            guests=frozenset(seats) - self.members,
         )
 
-    def _plain(self, text: str) -> tuple[str, tuple[str, ...]]:
-        """Text as it is read in Slack, and whom it mentions."""
+    def _plain(self, text: str, seats: Container[str]) -> tuple[str, tuple[str, ...]]:
+        """Text as it is read in Slack, and whom it mentions; who has no seat stays an id."""
         called: dict[str, None] = {}
 
         def shown(found: re.Match[str]) -> str:
             sign, target, label = found.groups()
             if sign == "@":
                 called[target] = None
-                return f"@{self.shown.get(target, label or target)}"
+                return f"@{self.shown.get(target, target) if target in seats else target}"
             if sign == "!":
                 return f"@{label or target.partition('^')[0]}".replace("@@", "@")
             return f"#{label or target}" if sign == "#" else target
 
         return unescape(_MARKED.sub(shown, text)), tuple(called)
+
+
+def _small_rooms(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """(folder of the channel, its members) of those that list few enough; an export lists what it holds."""
+    for listing in map(folder.joinpath, _LISTINGS):
+        for where, row in _objects(listing) if listing.is_file() else ():
+            members = row.get("members", [])
+            if not (isinstance(members, list) and all(isinstance(one, str) for one in members)):
+                raise DataError(f"{where}: members is no list of ids; expected a file of a Slack export")
+            if len(members) <= _SMALL_ROOM:
+                yield from ((str(row[name]), members) for name in ("name", "id") if row.get(name))
 
 
 def _messages(day: Path, people: _People) -> Iterator[tuple[Message, bool]]:

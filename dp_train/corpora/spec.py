@@ -8,13 +8,15 @@ except for the embedded corpus, whose people are invented, and for public corpor
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dp_train.conversations import ConversationKind, Corpus
 from dp_train.corpora.adapters.language import Language
+from dp_train.corpora.columns import ColumnsConfig
+from dp_train.corpora.files import EVALUATION, PRIVATE, PUBLIC, ColumnedFiles, Files
 from dp_train.expect import expect
 from dp_train.register import Register, canonical, fill
 from dp_train.settled import settled
@@ -22,9 +24,6 @@ from dp_train.words import Word
 
 if TYPE_CHECKING:
     from dp_train.corpora.adapters.gitter import Gitter
-
-PRIVATE, PUBLIC, EVALUATION = "private", "public", "evaluation"
-"""Names of the populations: what is learnt from, what vocabulary and start come from, what is scored on."""
 
 _BESIDE = Path("../shared/data")
 """Where public corpora lie if nothing else is said, each in a folder of its name."""
@@ -57,10 +56,10 @@ CORPORA: Register[type[CorpusSpec]] = Register(
     "dp_train.corpora",
     {
         "embedded": "dp_train.corpora.spec:Embedded",
-        "jsonl": "dp_train.corpora.spec:Jsonl",
-        "csv": "dp_train.corpora.spec:Csv",
-        "parquet": "dp_train.corpora.spec:Parquet",
-        "hf": "dp_train.corpora.spec:HuggingFace",
+        "jsonl": "dp_train.corpora.files:Jsonl",
+        "csv": "dp_train.corpora.files:Csv",
+        "parquet": "dp_train.corpora.files:Parquet",
+        "hf": "dp_train.corpora.files:HuggingFace",
         "slack": "dp_train.corpora.slack:SlackSpec",
         "gitter": "dp_train.corpora.spec:GitterSpec",
         "qmsum": "dp_train.corpora.spec:QMSumSpec",
@@ -134,6 +133,10 @@ class CorpusConfig:
     """Of files: published text for vocabulary and starting point; null takes the embedded public population."""
     evaluation: str | None = None
     """Of files: conversations of other people who agreed to publication, to score on; null scores nothing."""
+    more: list[str] = field(default_factory=list)
+    """Of `jsonl`, `csv` and `parquet`: further files to learn from, each read by its ending."""
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    """Of `jsonl`, `csv` and `parquet`: how files are read whose columns differ from the schema."""
     folder: str | None = None
     """Of public corpora: where it lies; null is ../shared/data/NAME."""
     research_only: bool = False
@@ -173,6 +176,9 @@ class CorpusConfig:
             self.research_only == benchmark,
             "true: the people of a public corpus did not consent to a product" if benchmark else "false",
         )
+        columned = issubclass(CORPORA.find(source), ColumnedFiles)
+        expect(self, "corpus.more", columned or not self.more, "[]; of jsonl, csv and parquet alone")
+        expect(self, "corpus.columns", columned or self.columns.nothing, "nothing; of jsonl, csv and parquet alone")
         if issubclass(CORPORA.find(source), Files):
             given = self.private is not None or self.train_on is TrainOn.PUBLIC
             expect(self, "corpus.private", given, f"the {source} file to train on; give corpus.private=PATH")
@@ -181,6 +187,13 @@ class CorpusConfig:
                 no_file = f"no file with corpus={source}; choose corpus=jsonl, csv …"
                 expect(self, f"corpus.{name}", getattr(self, name) is None, no_file)
         self.spec()
+
+    @property
+    def learnt(self) -> tuple[str, ...]:
+        """The files to learn from; none of a corpus that is none, or where published text is learnt from."""
+        if self.private is None or self.train_on is TrainOn.PUBLIC:
+            return ()
+        return (self.private, *self.more)
 
     @property
     def embedded(self) -> bool:
@@ -201,11 +214,13 @@ class CorpusConfig:
         Raises:
           DataError: a folder does not hold the corpus.
         """
-        found = dict(self.spec().corpora(kinds))
+        public_alone = self.train_on is TrainOn.PUBLIC
+        chosen = replace(self, private=None) if public_alone and self.private is not None else self
+        found = dict(chosen.spec().corpora(kinds))
         if self.evaluation_source is not None:
             found.pop(EVALUATION, None)
             found |= DialogSumSpec(folder=self.evaluation_folder).corpora(kinds)
-        if self.train_on is TrainOn.PUBLIC:
+        if public_alone:
             found.pop(PRIVATE, None)
         if PUBLIC not in found:
             found = {PUBLIC: fill(Embedded, self, "corpus", options={}).corpora(kinds)[PUBLIC], **found}
@@ -246,60 +261,6 @@ class Embedded:
             )
             for name, (people, population) in sizes.items()
         }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """A file, or a folder, a population; a kind of its own says how one is read."""
-
-    benchmark: ClassVar[bool] = False
-
-    private: str | None
-    public: str | None
-    evaluation: str | None
-
-    def corpora(self, kinds: Collection[ConversationKind]) -> Mapping[str, Corpus]:
-        files = {PRIVATE: self.private, PUBLIC: self.public, EVALUATION: self.evaluation}
-        return {name: self.read(Path(path)) for name, path in files.items() if path is not None}
-
-    def read(self, path: Path) -> Corpus:
-        raise NotImplementedError
-
-
-class Jsonl(Files):
-    """Conversations from jsonl files."""
-
-    def read(self, path: Path) -> Corpus:
-        from dp_train.corpora.readers import read_jsonl
-
-        return read_jsonl(path)
-
-
-class Csv(Files):
-    """Conversations from csv files."""
-
-    def read(self, path: Path) -> Corpus:
-        from dp_train.corpora.readers import read_csv
-
-        return read_csv(path)
-
-
-class Parquet(Files):
-    """Conversations from parquet files."""
-
-    def read(self, path: Path) -> Corpus:
-        from dp_train.corpora.readers import read_parquet
-
-        return read_parquet(path)
-
-
-class HuggingFace(Files):
-    """Conversations from datasets on this machine."""
-
-    def read(self, path: Path) -> Corpus:
-        from dp_train.corpora.hugging_face import read_hf
-
-        return read_hf(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ class MicroBatch:
 
     `inputs` are the model's tensors, rows first. `units` (rows,) int64 says which unit of this
     microbatch each row belongs to, in 0 … `num_units` − 1. The unit's gradient is the *mean* of its rows'.
+    `weights` (rows,) float32 is what each row counts in place of that mean; of runs without privacy alone.
     `drawn` says which unit of the run each of them is, where it is known; private, and of no use to an engine.
     """
 
@@ -32,6 +33,7 @@ class MicroBatch:
     units: Tensor
     num_units: int
     drawn: tuple[int, ...] = ()
+    weights: Tensor | None = None
 
     def only(self, units: Sequence[int]) -> MicroBatch:
         """Return the rows of the chosen units, in the order chosen, as a microbatch of its own; each once."""
@@ -41,6 +43,7 @@ class MicroBatch:
             inputs={name: tensor[chosen] for name, tensor in self.inputs.items()},
             units=torch.cat([torch.full_like(of, place) for place, of in enumerate(rows)]) if rows else chosen,
             num_units=len(rows),
+            weights=None if self.weights is None else self.weights[chosen],
         )
 
 
@@ -56,7 +59,8 @@ class StepRecord:
     `noise_seen` is what became of random elements, and `released` what the optimizer has to read there; both private,
     and None without noise.
     `unit_losses` and `unit_norms` are (units,) float64, in the order in which the units were accumulated: what each
-    unit was clipped by. Private; None where an engine does not say, or not in that order.
+    unit was clipped by. Private; None where an engine does not say, or not in that order. Where several processes share
+    a step they are of this process' units, and all else is of the whole step.
     """
 
     step: int

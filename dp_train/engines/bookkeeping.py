@@ -25,6 +25,7 @@ from dp_train.engines.bookkeeping_hooks import BookkeepingHooks
 from dp_train.engines.bookkeeping_pass import Pass
 from dp_train.engines.noise import NoiseSource
 from dp_train.engines.opacus_engine import OpacusEngine, ReleasedOnce
+from dp_train.engines.ranks import ALONE, Ranks
 from dp_train.engines.scaling import Scaling
 from dp_train.engines.units import StepSum, UnitClip, check_losses, row_weights, trainable_parameters
 from dp_train.errors import ModelError
@@ -56,6 +57,7 @@ class UnitBookkeepingOptimizer(ReleasedOnce, BookkeepingOptimizer):
         noise: NoiseSource,
         clipping: Clipping,
         scaling: Scaling | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         bounds = UnitClip.of(clipping, plan.clip_norm, len(parameters)).bounds
         super().__init__(
@@ -65,7 +67,7 @@ class UnitBookkeepingOptimizer(ReleasedOnce, BookkeepingOptimizer):
             clipping=clipping,
             noise_multiplier=plan.calibrated_noise_multiplier,
             expected_batch_size=plan.expected_units,
-            total=StepSum(list(parameters.values()), plan, noise, scaling),
+            total=StepSum(list(parameters.values()), plan, noise, scaling, ranks),
             parameters=parameters,
         )
         self._clip_norm = plan.clip_norm
@@ -146,6 +148,7 @@ class BookkeepingEngine(OpacusEngine):
         optimizer: torch.optim.Optimizer,
         clipping: Clipping = Clipping.FLAT,
         scaling: Scaling | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._model = model
         self._scaling = scaling
@@ -161,6 +164,7 @@ class BookkeepingEngine(OpacusEngine):
             noise=noise,
             clipping=clipping,
             scaling=scaling,
+            ranks=ranks,
         )
         super().__init__(model, self._hooks, self._optimizer, plan)
         self._checked = False

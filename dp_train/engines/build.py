@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from inspect import Parameter, signature
 from typing import assert_never
 
 import torch
@@ -14,6 +15,7 @@ from dp_train.engines.correlated_noise import planned_noise
 from dp_train.engines.naive import NaiveEngine
 from dp_train.engines.noise import NoiseKind, NoiseSource, SecureNoise, SeededNoise
 from dp_train.engines.non_private import NonPrivateEngine
+from dp_train.engines.ranks import ALONE, Ranks
 from dp_train.engines.scaling import Scaling
 from dp_train.engines.spec import OwnEngine
 from dp_train.errors import ModelError, PlanError
@@ -30,6 +32,7 @@ def build_engine(
     optimizer: torch.optim.Optimizer,
     clipping: Clipping = Clipping.FLAT,
     scaling: Scaling | None = None,
+    ranks: Ranks = ALONE,
 ) -> Engine:
     """The engine of that name, attached to `model` until its `detach`.
 
@@ -44,14 +47,15 @@ def build_engine(
       optimizer: the user's own; it steps on ``p.grad`` after each release.
       clipping: how a unit is bounded by the plan's clip norm; unused by NON_PRIVATE.
       scaling: public factors on gradients before the clip, undone after the noise. Unused by NON_PRIVATE.
+      ranks: the processes that share the steps; each is given units of its own, and all release the one sum.
 
     Raises:
-      PlanError: plan, clipping and engine do not go together.
+      PlanError: plan, clipping and engine do not go together, or an engine from outside knows no other processes.
       ModelError: nothing is trainable, or the engine has no rule for a layer.
     """
     _check(name, plan)
     if name is EngineName.NON_PRIVATE:
-        return NonPrivateEngine(model=model, row_losses=row_losses, plan=plan)
+        return NonPrivateEngine(model=model, row_losses=row_losses, plan=plan, ranks=ranks)
     _refuse_batch_statistics(model)
     if isinstance(name, OwnEngine):
         return name.build(
@@ -62,10 +66,11 @@ def build_engine(
             optimizer=optimizer,
             clipping=clipping,
             scaling=scaling,
+            **_if_several(name, ranks),
         )
     if name is EngineName.NAIVE:
         return NaiveEngine(
-            model=model, row_losses=row_losses, plan=plan, noise=noise, clipping=clipping, scaling=scaling
+            model=model, row_losses=row_losses, plan=plan, noise=noise, clipping=clipping, scaling=scaling, ranks=ranks
         )
     if name is EngineName.HOOKS or name is EngineName.FUNCTORCH:
         from dp_train.engines.hooks import HooksEngine  # Opacus takes seconds to import
@@ -79,6 +84,7 @@ def build_engine(
             functorch=name is EngineName.FUNCTORCH,
             clipping=clipping,
             scaling=scaling,
+            ranks=ranks,
         )
     if name is EngineName.BOOKKEEPING:
         from dp_train.engines.bookkeeping import BookkeepingEngine
@@ -91,6 +97,7 @@ def build_engine(
             optimizer=optimizer,
             clipping=clipping,
             scaling=scaling,
+            ranks=ranks,
         )
     if name is EngineName.GHOST:
         if scaling is not None:
@@ -100,9 +107,28 @@ def build_engine(
         from dp_train.engines.ghost import GhostEngine
 
         return GhostEngine(
-            model=model, row_losses=row_losses, plan=plan, noise=noise, optimizer=optimizer, clipping=clipping
+            model=model,
+            row_losses=row_losses,
+            plan=plan,
+            noise=noise,
+            optimizer=optimizer,
+            clipping=clipping,
+            ranks=ranks,
         )
     assert_never(name)
+
+
+def _if_several(engine: OwnEngine, ranks: Ranks) -> dict[str, Ranks]:
+    """The keyword that an engine from outside gets where there are several processes."""
+    if ranks.size == 1:
+        return {}
+    named = signature(engine.build).parameters
+    if "ranks" not in named and not any(one.kind is Parameter.VAR_KEYWORD for one in named.values()):
+        raise PlanError(
+            f"engine {engine.value}: its build takes no ranks, so that each of {ranks.size} processes would release a "
+            "sum of its own; give ranks to StepSum, or train in one process"
+        )
+    return {"ranks": ranks}
 
 
 def build_noise(kind: NoiseKind, plan: PrivacyPlan, key: bytes) -> NoiseSource:

@@ -145,7 +145,7 @@ def cross_check(plan: PrivacyPlan, *, history: Sequence[tuple[float, float, int]
     if steps is None:
         raise PlanError(
             f"cross-check: {type(plan.mechanism).__name__} steps; Opacus' accountants know Poisson-sampled Gaussians; "
-            "go by the PLD alone, or leave out max_contributions and max_batch_units"
+            "go by the PLD alone"
         )
     ran = list(history) if history is not None else [steps]
     prv, rdp = PRVAccountant(), RDPAccountant()

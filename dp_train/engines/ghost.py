@@ -18,6 +18,7 @@ from dp_train.engines.hooks import UnitDPOptimizer
 from dp_train.engines.layer_rules import layer_rule
 from dp_train.engines.noise import NoiseSource
 from dp_train.engines.opacus_engine import OpacusEngine
+from dp_train.engines.ranks import ALONE, Ranks
 from dp_train.engines.row_hooks import UnitGradSampleHooks
 from dp_train.engines.units import check_losses, squared_norms, trainable_parameters
 from dp_train.errors import ModelError, PlanError
@@ -97,6 +98,7 @@ class GhostEngine(OpacusEngine):
         noise: NoiseSource,
         optimizer: torch.optim.Optimizer,
         clipping: Clipping = Clipping.FLAT,
+        ranks: Ranks = ALONE,
     ) -> None:
         if plan.rows_per_unit > 1:
             raise PlanError(
@@ -110,7 +112,7 @@ class GhostEngine(OpacusEngine):
         self._parameters = trainable_parameters(model)
         _refuse_what_ghost_cannot(model)
         self._optimizer = GhostDPOptimizer(
-            optimizer, parameters=self._parameters, plan=plan, noise=noise, clipping=clipping
+            optimizer, parameters=self._parameters, plan=plan, noise=noise, clipping=clipping, ranks=ranks
         )
         self._hooks = GhostHooks(model)
         super().__init__(model, self._hooks, self._optimizer, plan)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dp_train.engines.base import Clipping, EngineName, MicroBatch, RowLosses
 from dp_train.engines.noise import NoiseSource
 from dp_train.engines.opacus_engine import OpacusEngine, ReleasedOnce
+from dp_train.engines.ranks import ALONE, Ranks
 from dp_train.engines.row_hooks import UnitGradSampleHooks
 from dp_train.engines.scaling import Scaling
 from dp_train.engines.units import (
@@ -57,13 +58,14 @@ class UnitDPOptimizer(ReleasedOnce, DPOptimizer):  # type: ignore[misc]
         noise: NoiseSource,
         clipping: Clipping,
         scaling: Scaling | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__(
             optimizer,
             noise_multiplier=plan.calibrated_noise_multiplier,
             max_grad_norm=plan.clip_norm,
             expected_batch_size=plan.expected_units,
-            total=StepSum(list(parameters.values()), plan, noise, scaling),
+            total=StepSum(list(parameters.values()), plan, noise, scaling, ranks),
             parameters=parameters,
         )
         self._clip = UnitClip.of(clipping, plan.clip_norm, len(parameters))
@@ -139,13 +141,20 @@ class HooksEngine(OpacusEngine):
         functorch: bool = False,
         clipping: Clipping = Clipping.FLAT,
         scaling: Scaling | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.name = EngineName.FUNCTORCH if functorch else EngineName.HOOKS
         self._model = model
         self._row_losses = row_losses
         self._parameters = trainable_parameters(model)
         self._optimizer = UnitDPOptimizer(
-            optimizer, parameters=self._parameters, plan=plan, noise=noise, clipping=clipping, scaling=scaling
+            optimizer,
+            parameters=self._parameters,
+            plan=plan,
+            noise=noise,
+            clipping=clipping,
+            scaling=scaling,
+            ranks=ranks,
         )
         self._hooks = UnitGradSampleHooks(model, functorch=functorch)
         super().__init__(model, self._hooks, self._optimizer, plan)

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from dp_train.engines.base import StepRecord
 from dp_train.engines.noise import NoiseSource
 from dp_train.engines.noise_probe import ReleasedSample
+from dp_train.engines.parts import BLOCK, Part, shares
+from dp_train.engines.ranks import ALONE, Ranks
 
 Notice = Callable[[str], None]
 """Takes the reason why an ε is withheld."""
@@ -48,13 +50,26 @@ class CountedNoise:
 
     def __init__(self, noise: NoiseSource) -> None:
         self.bands: int = getattr(noise, "bands", 1)
-        self.calls: list[tuple[int, int]] = []
+        self._calls: list[tuple[int, Part]] = []
         self._noise = noise
 
-    def add(self, tensor: Tensor, std: float, *, step: int, index: int) -> None:
+    def add(self, tensor: Tensor, std: float, *, step: int, index: int, block: int = 0) -> None:
         """As of `NoiseSource`; called from several threads at a time."""
-        self.calls.append((step, index))
-        self._noise.add(tensor, std, step=step, index=index)
+        start = block * BLOCK
+        self._calls.append((step, Part(index, start, start + tensor.numel())))
+        self._noise.add(tensor, std, step=step, index=index, block=block)
+
+    def taken(self) -> list[tuple[int, Part]]:
+        """Return (step, part) of everything that was asked for since the last call, parts that follow joined."""
+        calls, self._calls = sorted(call for call in self._calls if call[1].elements), []
+        found: list[tuple[int, Part]] = []
+        for step, part in calls:
+            last = found[-1] if found else None
+            if last is not None and (step, part.index, part.start) == (last[0], last[1].index, last[1].stop):
+                found[-1] = step, Part(part.index, last[1].start, part.stop)
+            else:
+                found.append((step, part))
+        return found
 
     def __repr__(self) -> str:
         return f"CountedNoise({self._noise!r})"
@@ -70,16 +85,24 @@ class LeavingWatch:
     Args:
       optimizer: the user's own, before its first step here. It gets two hooks until `detach`.
       rates: the planned factor on the learning rate of each step, evaluated before anything private is read.
-      releases_curve: whether the plan releases a noisy loss, which draws noise of its own.
+      releases_curve: whether the plan releases a noisy loss, which draws noise of its own, in the first process.
       notice: takes each finding.
+      ranks: the processes that share the noise; each watches its own of it, and all of the rest.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, *, rates: Sequence[float], releases_curve: bool, notice: Notice
+        self,
+        optimizer: torch.optim.Optimizer,
+        *,
+        rates: Sequence[float],
+        releases_curve: bool,
+        notice: Notice,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._optimizer = optimizer
         self._planned = tuple(rates)
-        self._extra = int(releases_curve)
+        self._extra = int(releases_curve and ranks.first)
+        self._ranks = ranks
         self._notice = notice
         self._groups = [
             {key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups
@@ -106,10 +129,9 @@ class LeavingWatch:
         if sample is None:
             self._notice("what a step released was not watched")
         if self._noise is not None:
-            count = self._extra + (0 if sample is None else len(sample.parameters))
-            if sample is not None and sorted(self._noise.calls) != [(record.step, index) for index in range(count)]:
+            taken = self._noise.taken()
+            if sample is not None and taken != [(record.step, part) for part in self._planned_parts(sample)]:
                 self._notice("noise was drawn for a release that is not in the plan")
-            self._noise.calls.clear()
         self._record, self._stepped = record, 0
 
     def stepped(self) -> None:
@@ -130,6 +152,12 @@ class LeavingWatch:
         """Take the hooks off the optimizer."""
         for hook in self._hooks:
             hook.remove()
+
+    def _planned_parts(self, sample: ReleasedSample) -> list[Part]:
+        """What this process draws noise for in a step: its share, and the sum of losses where it is released."""
+        sizes = [parameter.numel() for parameter in sample.parameters]
+        share = shares(sizes, self._ranks.size)[self._ranks.rank]
+        return [*share, *(Part(len(sizes), 0, 1) for _ in range(self._extra))]
 
     def _before_step(self, *_: object) -> None:
         self._stepped += 1

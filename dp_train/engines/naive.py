@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dp_train.engines.base import Clipping, EngineName, MicroBatch, RowLosses, StepRecord
 from dp_train.engines.noise import NoiseSource
+from dp_train.engines.ranks import ALONE, Ranks
 from dp_train.engines.scaling import Scaling
 from dp_train.engines.units import StepSum, UnitClip, check_losses, trainable_parameters
 from dp_train.privacy.plan import PrivacyPlan
@@ -29,12 +30,13 @@ class NaiveEngine:
         noise: NoiseSource,
         clipping: Clipping = Clipping.FLAT,
         scaling: Scaling | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._model = model
         self._row_losses = row_losses
         self._clip_norm = plan.clip_norm
         self._scaling = scaling
-        self._sum = StepSum(list(trainable_parameters(model).values()), plan, noise, scaling)
+        self._sum = StepSum(list(trainable_parameters(model).values()), plan, noise, scaling, ranks)
         self._clip = UnitClip.of(clipping, plan.clip_norm, len(self._sum.parameters))
 
     def accumulate(self, batch: MicroBatch) -> None:

@@ -6,6 +6,7 @@ some elements alone cannot know them. What the noise left there is what the opti
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dp_train.engines.parts import Part
+from dp_train.engines.ranks import ALONE, Ranks
 from dp_train.engines.scaling import Scale
 from dp_train.privacy.noise_check import NoiseObservation
 
@@ -24,6 +27,8 @@ _ELEMENTS = 1024
 
 _DENSE, _OF_OCTAVE = 512, 64
 """Elements that are watched at every release, to tell noise that comes twice: the first, and a few at each size."""
+
+_SEED_BYTES = 32
 
 _REMEMBERED = 8
 """How many releases back noise is compared with."""
@@ -58,27 +63,35 @@ class NoiseWatch:
     """Keeps what it saw of the releases before, to tell noise that comes twice."""
 
     def __init__(self) -> None:
-        self._random = np.random.default_rng()  # seeded by the system
+        self._random: np.random.Generator | None = None
         self._steady: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._past: deque[NDArray[np.float64]] = deque(maxlen=_REMEMBERED)
 
-    def before(self, totals: Sequence[Tensor]) -> _Look:
-        """Choose elements of each tensor, and note what they hold."""
+    def before(self, totals: Sequence[Tensor], ranks: Ranks = ALONE, share: Sequence[Part] | None = None) -> _Look:
+        """Choose elements of each tensor, and note what they hold: in every process the same elements and values.
+
+        Args:
+          share: parts of the tensors that hold the sum in this process; None where all of them do.
+        """
+        if self._random is None:  # seeded by the system, of the first process where there are several
+            seed = ranks.from_first(secrets.token_bytes(_SEED_BYTES))
+            self._random = np.random.default_rng(int.from_bytes(seed, "big"))
+        random = self._random
         sizes = [total.numel() for total in totals]
         if not len(self._steady):
-            self._steady = _steady(max(sizes), self._random)
-        fresh = [_strata(size, self._random) for size in sizes]
+            self._steady = _steady(max(sizes), random)
+        fresh = [_strata(size, random) for size in sizes]
         steady = [self._steady[: np.searchsorted(self._steady, size)] for size in sizes]
         counts = [len(one) + len(other) for one, other in zip(fresh, steady, strict=True)]
         flat = np.concatenate([part for pair in zip(fresh, steady, strict=True) for part in pair])
         elements = torch.split(torch.from_numpy(flat).to(totals[0].device), counts)
-        norms = torch.stack([torch.linalg.vector_norm(total) for total in totals])
-        return _Look(
-            elements=elements,
-            fresh=tuple(map(len, fresh)),
-            values=_read(totals, elements).double().cpu().numpy(),
-            sum_norm=float(torch.linalg.vector_norm(norms.double())),
-        )
+        own = totals if share is None else [part.of(totals) for part in share]
+        norms = torch.stack([torch.zeros((), device=totals[0].device), *map(torch.linalg.vector_norm, own)])
+        (squares,) = ranks.sums([float(norms.double().square().sum())])
+        values = _read(totals, elements).double().cpu()
+        if share is not None and ranks.size > 1:
+            values = ranks.merged(torch.where(_held(sizes, elements, share), values, 0.0))
+        return _Look(elements=elements, fresh=tuple(map(len, fresh)), values=values.numpy(), sum_norm=squares**0.5)
 
     def after(self, totals: Sequence[Tensor], look: _Look, std: float) -> NoiseObservation:
         """What the noise of std `std` did to them."""
@@ -118,6 +131,16 @@ def released_sample(
             values = values / scales[parameter].at(elements)
         gradients.append((values / divisor).to(parameter.dtype))
     return ReleasedSample(tuple(parameters), look.elements, tuple(gradients))
+
+
+def _held(sizes: Sequence[int], elements: Sequence[Tensor], share: Sequence[Part]) -> Tensor:
+    """Of the elements of all tensors, one after the other, which are in the share."""
+    parts = {part.index: part for part in share}
+    found = []
+    for index, chosen in enumerate(elements):
+        part = parts.get(index, Part(index, sizes[index], sizes[index]))
+        found.append(((chosen >= part.start) & (chosen < part.stop)).cpu())
+    return torch.cat(found)
 
 
 def _read(totals: Sequence[Tensor], elements: Sequence[Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dp_train.engines.base import EngineName, MicroBatch, RowLosses, StepRecord
+from dp_train.engines.ranks import ALONE, Ranks
 from dp_train.engines.units import StepSum, check_losses, row_weights, trainable_parameters
 from dp_train.privacy.plan import PrivacyPlan
 
@@ -19,10 +20,10 @@ class NonPrivateEngine:
 
     name = EngineName.NON_PRIVATE
 
-    def __init__(self, *, model: nn.Module, row_losses: RowLosses, plan: PrivacyPlan) -> None:
+    def __init__(self, *, model: nn.Module, row_losses: RowLosses, plan: PrivacyPlan, ranks: Ranks = ALONE) -> None:
         self._model = model
         self._row_losses = row_losses
-        self._sum = StepSum(list(trainable_parameters(model).values()), plan, noise=None)
+        self._sum = StepSum(list(trainable_parameters(model).values()), plan, noise=None, ranks=ranks)
 
     def accumulate(self, batch: MicroBatch) -> None:
         """Add the sum of the units' gradients; unit by unit only where something is not finite."""
@@ -49,7 +50,7 @@ class NonPrivateEngine:
 
     def _take(self, batch: MicroBatch, losses: Tensor, gradients: dict[int, Tensor]) -> None:
         self._sum.tally.units += batch.num_units
-        self._sum.tally.loss_sum += float((losses.double() * row_weights(batch)).sum())
+        self._sum.tally.loss_sum += float((losses.double() * _weights(batch)).sum())
         for index, gradient in gradients.items():
             self._sum.add(index, gradient)
 
@@ -57,7 +58,7 @@ class NonPrivateEngine:
         for parameter in self._sum.parameters:
             parameter.grad = None
         losses = check_losses(self._row_losses(self._model, batch.inputs), batch)
-        (losses * row_weights(batch)).sum().backward()  # type: ignore[no-untyped-call]
+        (losses * _weights(batch)).sum().backward()  # type: ignore[no-untyped-call]
         gradients = {
             index: parameter.grad for index, parameter in enumerate(self._sum.parameters) if parameter.grad is not None
         }
@@ -71,3 +72,7 @@ class NonPrivateEngine:
 
     def detach(self) -> None:
         """Nothing hangs on the model."""
+
+
+def _weights(batch: MicroBatch) -> Tensor:
+    return row_weights(batch) if batch.weights is None else batch.weights

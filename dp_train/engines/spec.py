@@ -31,8 +31,9 @@ class OwnEngine:
     """An engine from outside: its name in the register, and what builds it.
 
     `build` takes the keywords of `engines.build.build_engine` but its name: model, row_losses, plan, noise, optimizer,
-    clipping, scaling. What it builds is compared with `naive` on public rows before a private run draws anything, and
-    its records are compared with the plan while it runs, as those of every engine are.
+    clipping, scaling; where several processes train one model, also ranks (`engines.ranks`). What it builds is compared
+    with `naive` on public rows before a private run draws anything, and its records are compared with the plan while it
+    runs, as those of every engine are.
     """
 
     value: str

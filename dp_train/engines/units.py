@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from dp_train.engines.base import Clipping, MicroBatch, StepRecord
-from dp_train.engines.noise import NoiseSource
+from dp_train.engines.noise import NoiseSource, add_in_parts
 from dp_train.engines.noise_probe import NoiseWatch, released_sample
+from dp_train.engines.parts import shares
+from dp_train.engines.ranks import ALONE, Ranks
 from dp_train.engines.scaling import Scaling
 from dp_train.errors import ModelError
 from dp_train.privacy.plan import PrivacyPlan
@@ -169,6 +171,20 @@ class Tally:
         self.loss_sum += float(losses.sum())
         self.cut_loss_sum += float(losses.nan_to_num(0.0).clamp(0.0, self.loss_bound).sum())
 
+    def over(self, ranks: Ranks) -> Tally:
+        """Add up the numbers of all processes; what is known of each unit stays where it is."""
+        units, nonfinite, clipped, loss_sum, cut_loss_sum = ranks.sums(
+            (self.units, self.nonfinite_units, self.clipped_units, self.loss_sum, self.cut_loss_sum)
+        )
+        return replace(
+            self,
+            units=int(units),
+            nonfinite_units=int(nonfinite),
+            clipped_units=int(clipped),
+            loss_sum=loss_sum,
+            cut_loss_sum=cut_loss_sum,
+        )
+
     def each(self) -> tuple[Tensor | None, Tensor | None]:
         """(units,) float64 losses and norms in the order of the units; None where the order is not known."""
         if not self.in_order or not self.of_units:
@@ -180,7 +196,9 @@ class Tally:
 class StepSum:
     """The float32 sum of one step's clipped unit gradients, and its one release.
 
-    With `scaling` the sum is of stretched gradients, and what is released is shrunk back.
+    With `scaling` the sum is of stretched gradients, and what is released is shrunk back. With several `ranks` the sum
+    is over the units of all of them: each adds up a share of the tensors' elements, makes the noise of that share, and
+    gets the others'. Every one of them then holds the same release, to the last bit.
     """
 
     def __init__(
@@ -189,8 +207,10 @@ class StepSum:
         plan: PrivacyPlan,
         noise: NoiseSource | None,
         scaling: Scaling | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.parameters = tuple(parameters)
+        self._ranks = ranks
         self.tally = Tally(loss_bound=plan.loss_bound)
         self._plan = plan
         self._noise = noise
@@ -215,11 +235,17 @@ class StepSum:
             else held
             for parameter, held in zip(self.parameters, self._sums, strict=True)
         ]
-        scales = self._scaling.scales if self._scaling is not None else {}
+        ranks, scales = self._ranks, self._scaling.scales if self._scaling is not None else {}
+        cut = shares([total.numel() for total in totals], ranks.size)
+        ranks.sum_parts(totals, cut)
+        if self._noise is None or noise_std == 0:
+            look = None
+        else:
+            look = self._watch.before(totals, ranks, cut[ranks.rank])
+            add_in_parts(self._noise, totals, cut[ranks.rank], noise_std, step=step)
+        ranks.gather_parts(totals, cut)
         seen = released = None
-        if self._noise is not None and noise_std > 0:
-            look = self._watch.before(totals)
-            self._add_noise(self._noise, totals, noise_std, step)
+        if look is not None:
             seen = self._watch.after(totals, look, noise_std)
             divisor = float(self._plan.expected_units)
             released = released_sample(self.parameters, totals, look, scales=scales, divisor=divisor)
@@ -227,10 +253,10 @@ class StepSum:
             if parameter in scales:
                 scales[parameter].shrink(total)
             parameter.grad = total.div_(self._plan.expected_units).to(parameter.dtype)
-        tally, self.tally = self.tally, Tally(loss_bound=self._plan.loss_bound)
+        unit_losses, unit_norms = self.tally.each()
+        tally, self.tally = self.tally.over(ranks), Tally(loss_bound=self._plan.loss_bound)
         loss_noise_std = 0.0 if self._noise is None else self._plan.loss_noise_std
         self._sums = [None] * len(self.parameters)
-        unit_losses, unit_norms = tally.each()
         return StepRecord(
             step=step,
             clip_norm=self._plan.clip_norm,
@@ -255,12 +281,7 @@ class StepSum:
         if self._noise is None or std == 0:
             return None
         total = torch.tensor([tally.cut_loss_sum], dtype=torch.float32)
-        self._noise.add(total, std, step=step, index=len(self.parameters))  # a stream of its own, after the tensors'
-        return float(total) / self._plan.expected_units
-
-    def _add_noise(self, noise: NoiseSource, totals: Sequence[Tensor], std: float, step: int) -> None:
-        """A thread a core: a tensor's noise has a stream of its own, so the order does not matter."""
-        largest_first = sorted(range(len(totals)), key=lambda index: -totals[index].numel())
-        with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as threads:
-            for _ in threads.map(lambda index: noise.add(totals[index], std, step=step, index=index), largest_first):
-                pass  # an error in a thread is raised here
+        if self._ranks.first:  # a stream of its own, after the tensors'
+            self._noise.add(total, std, step=step, index=len(self.parameters))
+        (noised,) = struct.unpack("<d", self._ranks.from_first(struct.pack("<d", float(total))))
+        return float(noised) / self._plan.expected_units

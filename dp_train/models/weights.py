@@ -95,7 +95,7 @@ def names_of_change(after: Marks, start: frozenset[str]) -> list[str]:
 
 
 def declare_origin(model: nn.Module) -> None:
-    """Declare that the weights as they are now were learnt from nobody's data but what is recorded of them.
+    """Declare that the weights as they are now were learnt from no person's data but what is recorded of them.
 
     `build_model` says so of fresh weights, and `runs` of published ones. Say it of weights that you initialised, or
     loaded from a place that you trust; a run on any other weights says "start weights of unknown origin" beside its ε.

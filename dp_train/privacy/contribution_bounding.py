@@ -1,4 +1,4 @@
-"""Which examples are kept so that nobody owns more than k of them (docs/privacy.md, One plan).
+"""Choose examples so that no person owns more than k of them (docs/privacy.md, One plan).
 
 Reference: Ganesh et al. 2025, "It's My Data Too: Private ML for Datasets with Multi-User Training Examples"
 (arXiv 2503.03622), whose greedy contribution bounding is the baseline here.
@@ -36,7 +36,7 @@ def in_public_order(examples: Iterable[Example]) -> list[Example]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounded:
-    """Examples of which nobody owns too many.
+    """Examples of which no person owns too many.
 
     Attributes:
       examples: what is kept, by id.
@@ -162,6 +162,11 @@ class Ownership:
         """How many people own something."""
         return len(self._numbers)
 
+    @property
+    def rows_per_person(self) -> NDArray[np.int64]:
+        """(people,) how many examples each owns, alone or with others."""
+        return np.bincount(np.frombuffer(self._owners, dtype=np.int32), minlength=self.num_people).astype(np.int64)
+
     def people(self, examples: NDArray[np.int64]) -> frozenset[str]:
         """Who owns one of those examples, at least."""
         chosen = np.zeros(len(self), dtype=bool)
@@ -178,7 +183,7 @@ class Ownership:
         max_contributions: int = 1,
         rows_per_unit: int = 1,
     ) -> Selected:
-        """Units of which nobody owns too many, as `build_units` says.
+        """Units of which no person owns too many, as `build_units` says.
 
         Args:
           ids: reads the public ids in the order of arrival.

@@ -39,8 +39,7 @@ def choices(
     Spends nothing: it reads who owns what, which the guarantee takes as fixed, and nothing that was said.
 
     Args:
-      plan: for everything but k, and for σ where `epsilon` is None; noise that is correlated over steps stays at k=1
-        and is independent above, where one person's examples would take several turns.
+      plan: for everything but k, and for σ where `epsilon` is None; see `PrivacyPlan.with_contributions`.
       epsilon: what each plan is calibrated to.
     """
     seen = list(examples.places())  # once: a pass reads the corpus anew
@@ -58,7 +57,7 @@ def choices(
             selection = selection_report(seen, [example for unit in rows for example in unit])
         else:
             selection = selection_report(seen, seen)
-        at = plan.replace(max_contributions=k, bands=plan.bands if k == 1 else 1)
+        at = plan.with_contributions(k)
         if plan.private and epsilon is not None:
             at = at.calibrate(epsilon=epsilon)
         kept = selection.examples_kept / (at.calibrated_noise_multiplier if at.private else 1.0)

@@ -25,26 +25,25 @@ def planned_draw(plan: PrivacyPlan, step: int, num_units: int, seed: bytes) -> f
     Args:
       num_units, seed: private, as in `sampling.PoissonSampler.draw`; so is the answer.
     """
-    units = range(num_units) if plan.bands == 1 else _turn(plan.bands, step, num_units, seed)
-    rate = plan.bands * plan.sample_rate
+    law = plan.mechanism.draw_law
+    units = range(num_units) if law.groups == 1 else _turn(law.groups, step, num_units, seed)
     drawn: list[int] = []
-    if rate >= 1:
+    if law.rate >= 1:
         drawn = list(units)
     else:
         position = -1
         for exponential in _exponentials(seed, step):
-            gap = exponential / -math.log1p(-rate)
+            gap = exponential / -math.log1p(-law.rate)
             if gap < num_units and abs(gap - round(gap)) < _TIE:
                 return None
             position += int(min(gap, num_units)) + 1
             if position >= len(units):
                 break
             drawn.append(units[position])
-    cap = plan.max_batch_units
-    if cap is not None and len(drawn) > cap:
+    if law.cap is not None and len(drawn) > law.cap:
         places = _words(seed, step, b"left out", len(drawn))
         order = sorted(range(len(drawn)), key=lambda index: (places[index], index))
-        drawn = [drawn[index] for index in order[:cap]]
+        drawn = [drawn[index] for index in order[: law.cap]]
     return frozenset(drawn)
 
 

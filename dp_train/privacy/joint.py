@@ -23,7 +23,7 @@ _SLACK = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """What one run on the people in question spent, or why nobody can say.
+    """What one run on the people in question spent, or why that is unknown.
 
     Attributes:
       event: JSON of the `DpEvent` of the steps that are charged; None where there is none.
@@ -57,7 +57,7 @@ class Spent:
         """What a run of a plan spent.
 
         Args:
-          steps: that are charged; None where it failed and nobody knows how far it came.
+          steps: that are charged; None where it failed at an unknown step.
           withheld: whether its own ε is.
         """
         event, why = None, ""
@@ -114,7 +114,8 @@ class JointClaim:
         per = "" if self.unit is Unit.USER else " per example"
         return (
             f"these {self.runs} runs together: ε={rounded_up(self.epsilon)}{per} at δ={self.delta:g} (composed, as "
-            "they were declared), which is what stands behind a model that is chosen among them"
+            "they were declared), which is what stands behind a model that is chosen among them; what other runs on "
+            "these people add, dp-train ledger show says"
         )
 
 

@@ -1,4 +1,4 @@
-"""As many groups as possible such that nobody is in more than k of them: b-matching in a hypergraph.
+"""Choose as many groups as possible such that no person is in more than k of them: b-matching in a hypergraph.
 
 The groups are lists of numbers: no word can reach this file, which is what the privacy argument of
 `selection.bounded_contributions` rests on.
@@ -44,11 +44,11 @@ class Matching:
 
 
 def most_within(groups: Sequence[Sequence[int]], k: int) -> Matching:
-    """A large set of groups in which nobody is in more than `k`.
+    """Return a large set of groups in which no person is in more than `k`.
 
-    Guarantee: a function of `groups` and `k` alone; nobody is in more than `k` kept groups; no further group could be
-    added; never fewer than the greedy selection "fewest people first, ties by index", which is given where nothing is
-    larger; `upper_bound` is at least the size of every selection.
+    Guarantee: a function of `groups` and `k` alone; no person is in more than `k` kept groups; no further group could
+    be added; never fewer than the greedy selection "fewest people first, ties by index", which is given where nothing
+    is larger; `upper_bound` is at least the size of every selection.
 
     Time: seconds for 10⁵ groups of 5·10⁴ people.
 

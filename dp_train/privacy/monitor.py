@@ -182,6 +182,11 @@ class RunMonitor:
         if reason not in self._departures:
             self._departures.append(reason)
 
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """The reasons so far, of public facts alone."""
+        return tuple(self._departures)
+
     def begin_with(self, unnoised: str) -> None:
         """Note the digest of what no noise reaches, as a run starts; when it resumes, compare it.
 

@@ -16,8 +16,10 @@ from dp_train.privacy import accounting
 from dp_train.privacy.calibration import least_noise
 from dp_train.privacy.mechanisms.banded import Banded
 from dp_train.privacy.mechanisms.base import Mechanism
+from dp_train.privacy.mechanisms.epochs import Epochs
 from dp_train.privacy.mechanisms.multi_owner import MultiOwner
 from dp_train.privacy.mechanisms.poisson import Poisson
+from dp_train.privacy.mechanisms.shuffled import Shuffled
 from dp_train.privacy.mechanisms.truncated import Truncated
 from dp_train.privacy.relations import NeighboringRelation, Unit
 
@@ -42,6 +44,8 @@ class PrivacyPlan:
       rows_per_unit: G, how many rows one person contributes, where examples have one owner.
       bands: b, over how many steps noise is correlated (`privacy.correlation`); 1 is independent noise. Units are
         dealt into b groups that take turns, each sampled at b·q ≤ 1, so that a step still expects q of all units.
+      epoch_steps: n, where every unit enters exactly once in n steps, and no coin is thrown; q is then 1 ÷ n. None for
+        sampling. It goes with any number of bands.
       max_batch_units: a cap on the units of a step, for speed; a step that draws more leaves out some at random. None
         for no cap. What it costs depends on how many people there can be at most: `population`, declared and public.
       population: see `max_batch_units`; None without a cap.
@@ -50,6 +54,7 @@ class PrivacyPlan:
         units that were drawn anyway, so a step with both is a release at noise multiplier σ ÷ √(1 + 1/r²).
       loss_bound: L, to which a unit's loss is cut.
       delta: δ, in [1e-11, 1).
+      shuffled: whether units come in shuffled passes of `expected_units`; without privacy alone, for it has no event.
     """
 
     sample_rate: float
@@ -62,10 +67,12 @@ class PrivacyPlan:
     max_contributions: int = 1
     rows_per_unit: int = 1
     bands: int = 1
+    epoch_steps: int | None = None
     max_batch_units: int | None = None
     population: int | None = None
     loss_noise_ratio: float | None = None
     loss_bound: float = 10.0
+    shuffled: bool = False
 
     def __post_init__(self) -> None:
         def check(ok: bool, name: str, expected: str) -> None:
@@ -83,6 +90,10 @@ class PrivacyPlan:
         check(self.max_contributions >= 1, "max_contributions", "at least 1")
         check(self.rows_per_unit >= 1, "rows_per_unit", "at least 1")
         check(self.bands >= 1, "bands", f"1 to steps={self.steps}")
+        epoch = self.epoch_steps
+        check(epoch is None or epoch >= 1, "epoch_steps", "at least 1, or None for sampling")
+        once = epoch is None or math.isclose(self.sample_rate * epoch, 1, rel_tol=1e-6)
+        check(once, "sample_rate", f"1 ÷ epoch_steps={epoch}, for every unit enters once an epoch")
         check(
             (self.max_batch_units is None) == (self.population is None),
             "population",
@@ -91,6 +102,7 @@ class PrivacyPlan:
         ratio = self.loss_noise_ratio
         check(ratio is None or 0 < ratio < math.inf, "loss_noise_ratio", "a number > 0, or None for no curve")
         check(0 < self.loss_bound < math.inf, "loss_bound", "a number > 0")
+        check(not self.shuffled or not self.private, "shuffled", "False: what has an ε is sampled by coins")
         _ = self.mechanism  # refuses what it cannot do
 
     @property
@@ -109,25 +121,30 @@ class PrivacyPlan:
     def mechanism(self) -> Mechanism:
         """How the plan draws and adds noise: the one value that answers for it, wherever anybody asks.
 
-        | bands | max_batch_units | k, of a person | mechanism |
-        |---|---|---|---|
-        | 1 | None | 1 | `Poisson` |
-        | 1 | None | > 1 | `MultiOwner` |
-        | 1 | a number | 1 | `Truncated` |
-        | > 1 | None | 1 | `Banded` |
+        | bands | epoch_steps | max_batch_units | k, of a person | mechanism |
+        |---|---|---|---|---|
+        | 1 | None | None | 1 | `Poisson` |
+        | 1 | None | None | > 1 | `MultiOwner` |
+        | 1 | None | a number | 1 | `Truncated` |
+        | > 1 | None | None | 1 | `Banded` |
+        | any | a number | None | 1 | `Epochs` |
 
         Any other row is refused: no event is known for it. A released training curve (`loss_noise_ratio`) goes with
         every row: a step then releases gradients and losses at once, at noise multiplier σ ÷ √(1 + 1/r²). A unit adds
         a gradient of norm C at most, under noise of std σC, and a loss of L at most, under independent noise of std
         rσL, by one coin; in units of their noise they are one vector of norm at most √(1/σ² + 1/(rσ)²). Under
-        correlated noise the loss is one more column of the matrix whose rows are the steps.
+        correlated noise the loss is one more column of the matrix whose rows are the steps. `shuffled`, without
+        privacy, is `Shuffled`.
         """
+        if self.shuffled:
+            return Shuffled(batch_units=self.expected_units)
         contributions = self.max_contributions if self.unit is Unit.USER else 1
         asked = [
             name
             for name, special in (
                 ("max_batch_units", self.max_batch_units is not None),
-                ("bands", self.bands > 1),
+                ("epoch_steps", self.epoch_steps is not None),
+                ("bands", self.bands > 1 and self.epoch_steps is None),
                 ("max_contributions", contributions > 1),
             )
             if special
@@ -146,6 +163,8 @@ class PrivacyPlan:
                 max_batch_units=self.max_batch_units,
                 population=self.population,
             )
+        if self.epoch_steps is not None:
+            return Epochs(noise_multiplier=noise, epoch_steps=self.epoch_steps, bands=self.bands, steps=self.steps)
         if self.bands > 1:
             return Banded(sample_rate=rate, noise_multiplier=noise, bands=self.bands, steps=self.steps)
         if contributions > 1:
@@ -161,9 +180,14 @@ class PrivacyPlan:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
-    def without_privacy(self) -> PrivacyPlan:
-        """The same sampling and steps with no clipping and no noise: the baseline."""
-        return self.replace(clip_norm=math.inf, noise_multiplier=0.0, loss_noise_ratio=None)
+    def with_contributions(self, bound: int) -> PrivacyPlan:
+        """The plan with k = `bound`; above 1, where no event of both is known, without correlated noise and cap."""
+        plain: dict[str, Any] = {} if bound == 1 else dict.fromkeys(("epoch_steps", *_CAP)) | {"bands": 1}
+        return self.replace(max_contributions=bound, **plain)
+
+    def without_privacy(self, *, shuffled: bool = False) -> PrivacyPlan:
+        """The same steps with no clipping and no noise: the baseline, by the same sampling or in shuffled passes."""
+        return self.replace(clip_norm=math.inf, noise_multiplier=0.0, loss_noise_ratio=None, shuffled=shuffled)
 
     @property
     def _noise_of_all_releases(self) -> float:
@@ -228,7 +252,12 @@ class PrivacyPlan:
         values["unit"] = self.unit.value
         values["neighboring_relation"] = self.neighboring_relation.value
         values["clip_norm"] = None if math.isinf(self.clip_norm) else self.clip_norm
-        for names, absent in (_CAP, self.max_batch_units is None), (_CURVE, self.loss_noise_ratio is None):
+        for names, absent in (
+            (_CAP, self.max_batch_units is None),
+            (_CURVE, self.loss_noise_ratio is None),
+            (("epoch_steps",), self.epoch_steps is None),
+            (("shuffled",), not self.shuffled),
+        ):
             for name in names if absent else ():  # a plan without them has the digest that it always had
                 del values[name]
         return values

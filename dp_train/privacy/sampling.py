@@ -21,6 +21,21 @@ FALSE_ALARM = 1e-9
 """Probability with which a correct run is taken for a wrong one by `is_poisson`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawLaw:
+    """What a draw is, in public numbers; checks that share no code with a sampler go by them.
+
+    Attributes:
+      rate: with which a unit enters in its turn.
+      groups: into how many groups units are dealt, which take turns; 1 where it is everyone's turn.
+      cap: most units of a step; None for no cap.
+    """
+
+    rate: float
+    groups: int = 1
+    cap: int | None = None
+
+
 class Sampler(Protocol):
     """Draws the units of a step.
 
@@ -116,7 +131,7 @@ class CyclicPoissonSampler:
 
     def members(self, step: int, num_units: int, seed: bytes) -> NDArray[np.int64]:
         """Sorted indices of the units whose turn it is at `step`. As private as a draw. O(n)."""
-        return _dealt(seed, num_units, self.groups)[step % self.groups]
+        return dealt(seed, num_units, self.groups)[step % self.groups]
 
     def draw(self, step: int, num_units: int, seed: bytes) -> NDArray[np.int64]:
         """Sorted indices of the units that enter `step`; may be empty. Arguments as of `PoissonSampler.draw`."""
@@ -156,9 +171,41 @@ class TruncatedPoissonSampler:
         return kept
 
 
+@dataclass(frozen=True, slots=True)
+class ShuffledSampler:
+    """Takes every unit once a pass, `batch_units` at a time, in a new order each pass.
+
+    What is left of a pass is dropped. A draw is a pure function of (seed, step, number of units). Nothing accounts for
+    it: it is for runs without privacy alone.
+    """
+
+    batch_units: int
+    name: ClassVar[str] = "shuffled"
+    described: ClassVar[str] = "shuffled passes"
+
+    def draw(self, step: int, num_units: int, seed: bytes) -> NDArray[np.int64]:
+        """Sorted indices of the units that enter `step`: all of them where there are fewer than a batch."""
+        if num_units <= self.batch_units:
+            return np.arange(num_units, dtype=np.int64)
+        this_pass, place = divmod(step, num_units // self.batch_units)
+        order = _shuffled(seed, num_units, this_pass)
+        drawn: NDArray[np.int64] = np.sort(order[place * self.batch_units : (place + 1) * self.batch_units])
+        return drawn
+
+
 @lru_cache(maxsize=2)
-def _dealt(seed: bytes, num_units: int, groups: int) -> tuple[NDArray[np.int64], ...]:
-    """The units of each group. The remainder of 64 random bits by `groups` is fair up to groups ÷ 2⁶⁴."""
+def _shuffled(seed: bytes, num_units: int, this_pass: int) -> NDArray[np.int64]:
+    """The order of a pass: that of 64 random bits a unit."""
+    places = np.random.Philox(key=_key(seed, this_pass, b"passes")).random_raw(num_units)
+    return np.argsort(places, kind="stable")
+
+
+@lru_cache(maxsize=2)
+def dealt(seed: bytes, num_units: int, groups: int) -> tuple[NDArray[np.int64], ...]:
+    """Deal units into groups, by a fair die a unit; sorted indices of each. As private as a draw.
+
+    The remainder of 64 random bits by `groups` is fair up to groups ÷ 2⁶⁴.
+    """
     digest = hashlib.blake2b(key=seed, person=b"groups", digest_size=16).digest()
     raw = np.random.Philox(key=int.from_bytes(digest, "big")).random_raw(num_units)
     turn = np.asarray(raw, dtype=np.uint64) % np.uint64(groups)

@@ -184,14 +184,22 @@ class UnitTables:
 class TokenTable:
     """Rows of a table by number, read from the map when they are asked for."""
 
-    def __init__(self, path: Path, cohort: str) -> None:
+    def __init__(self, source: Path | bytes, cohort: str) -> None:
+        """Open a file of rows, or take its contents, as another process of a run gets them."""
         import pyarrow as pa
 
         self.cohort = cohort
-        self._reader = pa.ipc.open_file(pa.memory_map(str(path), "r"))
+        self._source = source
+        opened = pa.py_buffer(source) if isinstance(source, bytes) else pa.memory_map(str(source), "r")
+        self._reader = pa.ipc.open_file(opened)
         self._batches: dict[int, tuple[NDArray[Any], ...]] = {}
         batches = range(self._reader.num_record_batches)
         self._length = sum(int(self._reader.get_batch(number).num_rows) for number in batches)
+
+    def __reduce__(self) -> tuple[type[TokenTable], tuple[bytes, str]]:
+        """Give the rows themselves to another process: it may have no such disk, and reads no file without the gate."""
+        held = self._source if isinstance(self._source, bytes) else self._source.read_bytes()
+        return TokenTable, (held, self.cohort)
 
     def __len__(self) -> int:
         return self._length

@@ -119,7 +119,7 @@ class Units(Sequence[tuple[Example, ...]]):
 
     With tables (`privacy.tables`) the examples lie tokenised on disk: `tokens` reads them, and indexing is refused.
 
-    Guarantee: every example came through the consent gate, nobody owns rows of more than `max_contributions` units
+    Guarantee: every example came through the consent gate, no person owns rows of more than `max_contributions` units
     (without limit for `Unit.EXAMPLE`), and the order depends on public ids alone.
 
     Attributes:

@@ -115,7 +115,8 @@ def audit(
         trainer, company = subject.make(parts.plan), subject.public.whole
         sent = canaries_of(parts.plan, canaries)
         shadow = white_box(trainer, company, canaries=sent, confidence=SHOWN, seed=seed)
-        reads = "every noised sum" if parts.plan.bands == 1 else "every noised sum, and whose turn each step is"
+        turns = parts.plan.mechanism.draw_law.groups > 1
+        reads = "every noised sum, and whose turn each step is" if turns else "every noised sum"
         attacks.append(Attack.of("white box", shadow, parts.plan, white_box_bounds, reads=reads))
 
     if level is not Level.CONFORMANCE:

@@ -20,8 +20,9 @@ from dp_train.privacy.relations import Unit
 from dp_train.privacy.units import Units, build_units
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.load import load
-from dp_train.runs.prepare import Parts, make_model
+from dp_train.runs.prepare import Parts
 from dp_train.runs.project import key_path
+from dp_train.runs.starting import make_model
 from dp_train.tasks.base import Sample
 from dp_train.tasks.chat_compose import ChatCompose
 from dp_train.tasks.sequences import IGNORE

@@ -16,12 +16,14 @@ from dp_train.audit.subject import MakeTrainer, Neighbours, Subject
 from dp_train.consent.events import Purpose
 from dp_train.consent.gate import ConsentedCorpus, gate
 from dp_train.conversations import Conversation, Corpus, Turn
-from dp_train.corpora.spec import PRIVATE, PUBLIC, TrainOn
+from dp_train.corpora.files import PRIVATE, PUBLIC
+from dp_train.corpora.spec import TrainOn
 from dp_train.errors import DataError
 from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units, build_units
 from dp_train.runs.populations import anonymizer_of, directory_of, policy_of, snapshot_of
-from dp_train.runs.prepare import Parts, make_model, make_scaling, make_trainer
+from dp_train.runs.prepare import Parts, make_scaling, make_trainer
+from dp_train.runs.starting import make_model
 from dp_train.training.callbacks import Callback
 from dp_train.training.trainer import Trainer
 

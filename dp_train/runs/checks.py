@@ -27,7 +27,7 @@ from torch import nn
 
 from dp_train.consent.gate import ConsentedCorpus
 from dp_train.consent.principals import PrincipalKey
-from dp_train.conversations import Example
+from dp_train.conversations import ConversationKind, Example
 from dp_train.corpora.spec import TrainOn
 from dp_train.errors import BudgetError, CheckpointError, ConfigError, DataError, ModelError, PlanError
 from dp_train.models.export import Export, has_adapters
@@ -37,10 +37,11 @@ from dp_train.privacy.plan import PrivacyPlan
 from dp_train.privacy.units import Units
 from dp_train.runs.load import PROBE, ship
 from dp_train.runs.names import DeviceName, StartMode, TrackerName
-from dp_train.runs.prepare import RunData, choose_trainable, first_model, model_spec
+from dp_train.runs.prepare import RunData, model_spec, published_start
 from dp_train.runs.processes import refuse_several_processes
 from dp_train.runs.recipe import Recipe
 from dp_train.runs.reservation import left_after
+from dp_train.runs.starting import choose_trainable, first_model
 from dp_train.tasks.base import Row, Task
 from dp_train.tasks.sequences import IGNORE, evaluating
 
@@ -116,14 +117,14 @@ def _device(recipe: Recipe) -> None:
 
 def _paths(recipe: Recipe) -> None:
     corpus, consent = recipe.corpus, recipe.consent
-    files = {
-        "corpus.private": corpus.private if corpus.train_on is TrainOn.PRIVATE else None,
-        "corpus.public": corpus.public,
-        "corpus.evaluation": corpus.evaluation,
-        "consent.events": consent.events,
-        "consent.directory": consent.directory,
-    }
-    for key, name in files.items():
+    files = [
+        *(("corpus.private" if name == corpus.private else "corpus.more", name) for name in corpus.learnt),
+        ("corpus.public", corpus.public),
+        ("corpus.evaluation", corpus.evaluation),
+        ("consent.events", consent.events),
+        ("consent.directory", consent.directory),
+    ]
+    for key, name in files:
         if name is not None and not os.access(name, os.R_OK):
             trouble = "Permission denied" if Path(name).exists() else "No such file or directory"
             raise DataError(f"{key}: {Path(name).name}: {trouble}; expected a file that can be read")
@@ -138,6 +139,8 @@ def _keys(recipe: Recipe) -> None:
 
 def _model(recipe: Recipe) -> str:
     spec = model_spec(recipe)
+    if recipe.start.mode is StartMode.PUBLISHED:
+        published_start(recipe)
     if isinstance(spec, Pretrained):
         load_pretrained_tokenizer(spec.source)
     return f"{spec.architecture.value}, {spec.layers} layers of width {spec.width}"
@@ -176,9 +179,8 @@ def _examples(parts: Asked) -> None:
     """Hold that something is left of each population that the run needs, and else name the filter that left nothing."""
     recipe, data = parts.recipe, parts.data
     gated = data.populations
-    public_needed = (
-        recipe.start.mode is StartMode.PUBLIC or recipe.engine.scaling > 0 or not recipe.model.builder().pretrained
-    )
+    learns_words = not recipe.model.builder().pretrained and recipe.start.mode is not StartMode.PUBLISHED
+    public_needed = recipe.start.mode is StartMode.PUBLIC or recipe.engine.scaling > 0 or learns_words
     learnt = "corpus.private" if recipe.corpus.train_on is TrainOn.PRIVATE else "corpus.public, the half to train on"
     _left(recipe, learnt, gated.private, data.units)
     if public_needed:
@@ -200,8 +202,8 @@ def _left(recipe: Recipe, role: str, gated: ConsentedCorpus, kept: Units | Seque
             f"in it for {gated.purpose.value}, under the key that they were written with"
         )
     if not isinstance(kept, Units) or not kept.selection.examples_seen:
-        task = recipe.task.name
-        needs = "meetings with a summary" if task == "meeting_summary" else "messages in threads"
+        task, kinds = recipe.task.name, recipe.task.spec().kinds
+        needs = "meetings with a summary" if ConversationKind.MEETING in kinds else "messages in threads"
         raise DataError(f"{role}: what passes the gate holds no example of task={task}; expected {needs}")
     raise DataError(
         f"{role}: no example is left by the bound on contributions; raise privacy.max_contributions, or give examples "

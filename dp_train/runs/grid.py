@@ -1,10 +1,10 @@
-"""The trials of a trade-off: each ε of a grid, and no privacy, on the same people, whole grids repeated."""
+"""The trials of a trade-off: each ε of a grid, and both baselines, on the same people, whole grids repeated."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
 
-from dp_train.runs.names import PrivacyMode
+from dp_train.runs.baselines import as_best, as_none, at_epsilon
 from dp_train.runs.plan import make_plan
 from dp_train.runs.recipe import Recipe
 from dp_train.runs.study import Trial
@@ -13,33 +13,37 @@ from dp_train.runs.study import Trial
 def tradeoff_trials(recipe: Recipe, *, overrides: tuple[str, ...] = ()) -> list[Trial]:
     """The runs of `recipe.tradeoff`, priced, in the order in which they are made: one whole grid, then its repetition.
 
+    A baseline is run at each rate that it may take: which of them it is, tuning people choose.
+
     Raises:
       ConfigError, PlanError: one of them is impossible.
     """
+    task = recipe.task.name
+    return [
+        Trial(
+            name=f"{task} {name}-trial-{repeat}",
+            folder=f"{task}/{name}-trial-{repeat}",
+            recipe=changed,
+            plan=make_plan(changed),
+            overrides=overrides,
+        )
+        for repeat in range(recipe.tradeoff.repeats)
+        for name, changed in _points(recipe)
+    ]
+
+
+def _points(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
     asked = recipe.tradeoff
-    points: list[float | None] = [*sorted(asked.epsilons), *([None] if asked.non_private else [])]
-    trials = []
-    for repeat in range(asked.repeats):
-        for epsilon in points:
-            changed = at(recipe, epsilon)
-            name = f"{'no-privacy' if epsilon is None else f'epsilon-{epsilon:g}'}-trial-{repeat}"
-            task = recipe.task.name
-            trials.append(
-                Trial(
-                    name=f"{task} {name}",
-                    folder=f"{task}/{name}",
-                    recipe=changed,
-                    plan=make_plan(changed),
-                    overrides=overrides,
-                )
-            )
-    return trials
+    for epsilon in sorted(asked.epsilons):
+        yield f"epsilon-{epsilon:g}", at_epsilon(recipe, epsilon)
+    if not asked.non_private:
+        return
+    if not asked.none.learning_rates:
+        yield "no-privacy", as_none(recipe)
+    for rate in sorted(asked.none.learning_rates):
+        yield f"no-privacy-rate-{rate:g}", as_none(recipe, rate)
+    for rate in sorted(asked.best.learning_rates):
+        yield f"best-rate-{rate:g}", as_best(recipe, rate)
 
 
-def at(recipe: Recipe, epsilon: float | None) -> Recipe:
-    """The recipe with another ε, or without privacy."""
-    mode = PrivacyMode.NONE if epsilon is None else PrivacyMode.DP
-    return replace(recipe, privacy=replace(recipe.privacy, mode=mode, epsilon=epsilon, noise_multiplier=None))
-
-
-__all__ = ["at", "tradeoff_trials"]
+__all__ = ["tradeoff_trials"]

@@ -1,7 +1,7 @@
 """What there is of all runs of a project: folders, ledger lines, model versions, and who is in them.
 
 Which runs there are is read from the store: its ledger, and the rows that say where each run's folder is. What is found
-below the working folder is added. A run whose folder is nowhere is said; nobody can tell who is in it.
+below the working folder is added. A run whose folder is nowhere is said, for who is in it cannot be known.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Inventory:
         return tuple(each for each in self.runs if each.holds(pseudonym))
 
     def missing_of(self, population: str) -> tuple[MissingRun, ...]:
-        """Runs of a population in which a person of it may be, and nobody can tell."""
+        """Runs of a population in which a person of it may be, and it cannot be known."""
         return tuple(each for each in self.missing if each.population == population)
 
     def line(self, folder: RunFolder) -> Line | None:
@@ -308,7 +308,7 @@ def refuse_if_someone_left(folder: RunFolder, config: Recipe) -> None:
     refuse_other_store(folder, config)
     if manifest.erased or gone_by_store(manifest, store_url(config), PrincipalKey.load(key_path(config.consent.key))):
         raise ConsentError(
-            f"run {folder.path}: somebody whose data is in it does not agree to {manifest.purpose.value} any more "
+            f"run {folder.path}: a person whose data is in it does not agree to {manifest.purpose.value} any more "
             f"(withdrawn, expired or erased), so it may not go on; dp-train train --from-run {folder.path} starts one "
             "without them"
         )

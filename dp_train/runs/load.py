@@ -40,7 +40,7 @@ PROBE = tuple(
         ("Kim: zinc, wax and glass", "the harbour was closed because of fog"),
     )
 )
-"""Rows on which models are compared. Nobody wrote them."""
+"""Rows on which models are compared. No person wrote them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ class StartMode(Word):
 
     AUTO = "auto"
     PUBLIC = "public"
+    PUBLISHED = "published"
     NONE = "none"
 
 
@@ -25,6 +26,15 @@ class NoiseSourceName(Word):
 
     SEEDED = "seeded"
     SECURE = "secure"
+
+
+class TuneOn(Word):
+    """Whose texts settings are chosen on: people of the evaluation population who are not reported (`split`), published
+    text (`public`), or the very people who are reported (`reported`)."""
+
+    SPLIT = "split"
+    PUBLIC = "public"
+    REPORTED = "reported"
 
 
 class TrackerName(Word):

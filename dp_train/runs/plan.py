@@ -22,7 +22,7 @@ def make_plan(config: Recipe) -> PrivacyPlan:
     rate = {"sample_rate": trainer.rate, "population": trainer.population if trainer.max_batch_units else None}
     plan = PrivacyPlan(**{**same, **rate})
     if privacy.mode is PrivacyMode.NONE:
-        return plan.without_privacy()
+        return plan.without_privacy(shuffled=trainer.shuffle)
     return plan if privacy.epsilon is None else plan.calibrate(epsilon=privacy.epsilon)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -27,7 +27,8 @@ from dp_train.consent.withdrawal import withdrawals
 from dp_train.conversations import Conversation, Corpus
 from dp_train.corpora.adapters.benchmark import RULES as BENCHMARK_RULES
 from dp_train.corpora.adapters.benchmark import BenchmarkCorpus
-from dp_train.corpora.spec import EVALUATION, PRIVATE, PUBLIC, TrainOn
+from dp_train.corpora.files import EVALUATION, PRIVATE, PUBLIC
+from dp_train.corpora.spec import TrainOn
 from dp_train.corpora.synthetic import HISTORY_END, SyntheticCorpus
 from dp_train.corpora.synthetic import RULES as SYNTHETIC_RULES
 from dp_train.errors import ConfigError, ConsentError
@@ -72,16 +73,8 @@ def populations(config: Recipe, moment: ConsentSnapshot | None = None) -> Popula
     Raises:
       DataError, ConsentError: a file cannot be read, or a key is missing.
     """
-    corpora = _corpora(config)
     decided = moment or snapshot(config)
-    anonymizer, directory = anonymizer_of(config), directory_of(config)
-
-    def consented(name: str, purpose: Purpose, part: int | None = None) -> ConsentedCorpus:
-        corpus = corpora[name] if part is None else _Part(corpora[name], part)
-        return gate(corpus, snapshot_of(config, name, decided), policy_of(config, purpose), directory=directory).redact(
-            anonymizer
-        )
-
+    consented = _gate_of(config, decided)
     if config.corpus.train_on is TrainOn.PUBLIC:
         learnt, public = (consented(PUBLIC, Purpose.PUBLISH, part) for part in (0, 1))
     else:
@@ -89,9 +82,34 @@ def populations(config: Recipe, moment: ConsentSnapshot | None = None) -> Popula
     return Populations(
         private=learnt,
         public=public,
-        evaluation=consented(EVALUATION, Purpose.PUBLISH) if EVALUATION in corpora else None,
+        evaluation=consented(EVALUATION, Purpose.PUBLISH) if EVALUATION in _corpora(config) else None,
         decided=decided,
     )
+
+
+def published_text(config: Recipe) -> tuple[ConsentedCorpus, ConsentedCorpus | None]:
+    """Gate and anonymise the published text, all of it, and what is scored on; nothing private is opened.
+
+    Raises:
+      DataError, ConsentError: a file cannot be read, or a key is missing.
+    """
+    config = replace(config, corpus=replace(config.corpus, train_on=TrainOn.PUBLIC))
+    consented = _gate_of(config, snapshot(config))
+    scored = consented(EVALUATION, Purpose.PUBLISH) if EVALUATION in _corpora(config) else None
+    return consented(PUBLIC, Purpose.PUBLISH), scored
+
+
+def _gate_of(config: Recipe, decided: ConsentSnapshot) -> Callable[..., ConsentedCorpus]:
+    """Return what gates and anonymises a population, by name and purpose, or one half of it."""
+    corpora, anonymizer, directory = _corpora(config), anonymizer_of(config), directory_of(config)
+
+    def consented(name: str, purpose: Purpose, part: int | None = None) -> ConsentedCorpus:
+        corpus = corpora[name] if part is None else _Part(corpora[name], part)
+        return gate(corpus, snapshot_of(config, name, decided), policy_of(config, purpose), directory=directory).redact(
+            anonymizer
+        )
+
+    return consented
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +195,8 @@ def asked(config: Recipe) -> Iterator[tuple[Corpus, ConsentPolicy]]:
 
 def policy_of(config: Recipe, purpose: Purpose) -> ConsentPolicy:
     """How the gate treats conversations for a purpose."""
-    return ConsentPolicy(purpose=purpose, max_removed_share=config.consent.max_removed_share)
+    share, own_words = config.consent.max_removed_share, config.task.own_words
+    return ConsentPolicy(purpose=purpose, max_removed_share=share, own_words=own_words)
 
 
 def in_store(config: Recipe, corpus: Corpus) -> bool:
@@ -346,8 +365,19 @@ def principal_key(config: Recipe) -> PrincipalKey:
       ConsentError: it is missing, and the store holds runs on people that a key named.
     """
     path = key_path(config.consent.key)
-    if config.consent.events is None and not path.exists():
-        if places(store_url(config)):
+    if config.consent.events is None:
+        return made_key(path, store_url(config))
+    return PrincipalKey.load(path)
+
+
+def made_key(path: Path, url: str) -> PrincipalKey:
+    """The key in a file; a new one where there is no file, and the store at `url` holds no run on people.
+
+    Raises:
+      ConsentError: it is missing and there is such a run, or the file is no key. ConfigError: it cannot be written.
+    """
+    if not path.exists():
+        if places(url):
             raise ConsentError(
                 f"principal key {path}: is missing, and the store holds runs on people whom a key named; restore it, "
                 f"name it as consent.key, or make another on purpose: dp-train consent key {path}"

@@ -2,8 +2,7 @@
 
 1. corpora and consent → gated, anonymised populations (`people.py`);
 2. a tokenizer from the public one, a task, the units to train on;
-3. a model at its public starting point (the plan is `plan.make_plan`);
-4. optimizer, seeds, schedule: what a trainer takes.
+3. optimizer, seeds, schedule: what a trainer takes (the plan is `plan.make_plan`, the model `starting.make_model`).
 
 Each step is a function of the configuration and of the step before, and can be called alone. Nothing
 here decides about privacy: the gate, the units and the plan do.
@@ -13,15 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from dp_train.consent.gate import ConsentedCorpus, GateReport
 from dp_train.consent.registry import ConsentSnapshot
@@ -30,14 +28,13 @@ from dp_train.engines.allocator import keep_freed_memory
 from dp_train.engines.noise import NoiseKind
 from dp_train.engines.scaling import FactoredScaling, Scaling
 from dp_train.errors import ConfigError, DataError, ModelError
-from dp_train.models.pretrained import Pretrained
-from dp_train.models.spec import SEED, Architecture, ModelFacts
+from dp_train.models.published import Published, find_published
+from dp_train.models.spec import Architecture, ModelFacts
 from dp_train.models.tokenizer import public_texts, tokenizer_digest
-from dp_train.models.trainable import Lora, select_trainable
-from dp_train.models.weights import declare_origin
 from dp_train.privacy.plan import PrivacyPlan, Unit
 from dp_train.privacy.tables import UnitTables
 from dp_train.privacy.units import Units, build_units
+from dp_train.runs.evaluation import evaluation_examples
 from dp_train.runs.names import DeviceName, NoiseSourceName, PrecisionName, PrivacyMode, StartMode
 from dp_train.runs.plan import make_plan
 from dp_train.runs.populations import Populations, populations, refuse_the_past
@@ -51,9 +48,7 @@ from dp_train.training.callbacks import Callback
 from dp_train.training.checkpoint import CheckpointFolder
 from dp_train.training.method import Execution, Method
 from dp_train.training.optimizer_spec import OptimizerConfig
-from dp_train.training.optimizers import OptimizerFactory, Schedule, adamw, linear
-from dp_train.training.phases import read_phases
-from dp_train.training.pretrain import StartingPoint, starting_point
+from dp_train.training.optimizers import OptimizerFactory, Schedule
 from dp_train.training.public_moments import public_moments
 from dp_train.training.seeds import Seeds
 from dp_train.training.trainer import Trainer
@@ -62,7 +57,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunData:
     """All that trials of one experiment share: they differ in privacy and seeds alone."""
 
@@ -70,8 +65,18 @@ class RunData:
     tokenizer: PreTrainedTokenizerFast
     task: Task
     units: Units
-    public_units: Units
     evaluation: Sequence[Example]
+    """Of people who are reported."""
+    tuning: Sequence[Example]
+    """Of people on whom settings are chosen; the same as `evaluation` where the recipe says so."""
+
+    published: Callable[[], Units]
+    """Reads the published text, an example a unit, when it is first called."""
+
+    @property
+    def public_units(self) -> Units:
+        """Published text, an example a unit."""
+        return self.published()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +113,21 @@ def prepare(recipe: Recipe, *, snapshot: ConsentSnapshot | None = None) -> Parts
 
 
 def make_tokenizer(config: Recipe, public: ConsentedCorpus) -> PreTrainedTokenizerFast:
-    """The pretrained model's own, or one learnt from the public population alone."""
+    """The pretrained model's or published starting point's own, or one learnt from the public population alone."""
+    if config.start.mode is StartMode.PUBLISHED:
+        return published_start(config).tokenizer()
     return config.model.builder().tokenizer(public_texts(public))
+
+
+def published_start(config: Recipe) -> Published:
+    """The starting point that the recipe names, or the package's own for its task.
+
+    Raises:
+      ModelError: there is none, or it is of another task or model.
+    """
+    found = find_published(config.start.name or config.task.name)
+    found.check(config.task, config.model)
+    return found
 
 
 def make_task(config: TaskConfig, architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> Task:
@@ -145,15 +163,17 @@ def material(config: Recipe, *, moment: ConsentSnapshot | None = None) -> RunDat
         rows_per_unit=privacy.rows_per_unit,
         tables=unit_tables(config, task, tokenizer),
     )
-    evaluation = evaluation_examples(config, task, gated)
-    _expect_apart(units.people, evaluation)
+    published = cache(lambda: build_units(task.examples(gated.public), unit=Unit.EXAMPLE))
+    scored = evaluation_examples(config, task, gated.evaluation, public=published)
+    _expect_apart(units.people, (*scored.reported, *scored.tuning))
     return RunData(
         populations=gated,
         tokenizer=tokenizer,
         task=task,
         units=units,
-        public_units=build_units(task.examples(gated.public), unit=Unit.EXAMPLE),
-        evaluation=evaluation,
+        published=published,
+        evaluation=scored.reported,
+        tuning=scored.tuning,
     )
 
 
@@ -174,18 +194,11 @@ def unit_tables(config: Recipe, task: Task, tokenizer: PreTrainedTokenizerFast) 
     return UnitTables(config.corpus.tables, encode=task.encode, facts=facts)
 
 
-def evaluation_examples(config: Recipe, task: Task, gated: Populations) -> tuple[Example, ...]:
-    """The first examples of the evaluation population; none where there is no file of it."""
-    if gated.evaluation is None:
-        return ()
-    return tuple(islice(task.examples(gated.evaluation), config.evaluation.examples))
-
-
 def _expect_apart(people: frozenset[str], evaluation: Sequence[Example]) -> None:
-    """Hold that nobody is scored who is trained on: scores leave, and no ε covers them."""
+    """Raise DataError if a person is scored who is trained on: scores leave, and no ε covers them."""
     if any(not people.isdisjoint(example.owners) for example in evaluation):
         raise DataError(
-            "evaluation: somebody in it is trained on, too; expected other people, for no ε covers what scores tell; "
+            "evaluation: a person in it is trained on, too; expected other people, for no ε covers what scores tell; "
             "take them out of corpus.evaluation"
         )
 
@@ -197,82 +210,6 @@ def model_spec(config: Recipe) -> ModelFacts:
       ModelError: there is no such pretrained model, or it has fewer positions than the task needs.
     """
     return config.model.builder().facts(config.task.max_length)
-
-
-def first_model(config: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """The model before anything is trained: fresh weights, or the pretrained ones."""
-    facts = model_spec(config)
-    model = config.model.builder().build(facts, tokenizer)
-    if isinstance(facts, Pretrained):
-        read_phases(model, Path(facts.source))  # of a run of ours it knows people, and what was spent on them
-    if config.model.published or not isinstance(facts, Pretrained):
-        declare_origin(model)
-    return model
-
-
-def make_model(
-    config: Recipe, material: RunData, *, callbacks: Sequence[Callback] = ()
-) -> tuple[PreTrainedModel, StartingPoint | None]:
-    """A model at the public starting point, which is trained where the cache has none.
-
-    The starting point trains every parameter; what the private run trains is chosen after it.
-    """
-    model = first_model(config, material.tokenizer)
-    nn.Module.to(model, config.trainer.device.value)  # in place; transformers' own `to` has lost its signature
-    start = None
-    if config.start.mode is StartMode.PUBLIC:
-        start = starting_point(
-            material.task,
-            model,
-            material.public_units,
-            start_plan(config, material.public_units),
-            optimizer=adamw(lr=config.start.learning_rate),
-            schedule=linear(warmup=config.start.warmup),
-            cache=Path(config.start.cache),
-            facts={
-                "model": model_spec(config).describe(),
-                "tokenizer": tokenizer_digest(material.tokenizer),
-                "learning_rate": config.start.learning_rate,
-                "warmup": config.start.warmup,
-                "seed": SEED,
-            },
-            callbacks=callbacks,
-            microbatch_rows=config.trainer.microbatch_rows,
-            packing=_packing(config, model, material.task, Packing.ACROSS_UNITS),  # published text is not clipped
-            microbatch_tokens=config.trainer.microbatch_tokens,
-        )
-    choose_trainable(config, model)
-    return model, start
-
-
-def choose_trainable(config: Recipe, model: PreTrainedModel) -> None:
-    """Freeze what the run does not train, in place."""
-    chosen, lora = config.model, config.model.lora
-    select_trainable(
-        model,
-        chosen.trainable,
-        layers=chosen.last_layers,
-        lora=Lora(
-            rank=lora.rank,
-            alpha=lora.alpha,
-            dropout=lora.dropout,
-            targets=tuple(lora.targets),
-            freeze_a=lora.freeze_a,
-        ),
-        freeze_embeddings=chosen.freeze_embeddings,
-        freeze_layers=chosen.freeze_layers,
-    )
-
-
-def start_plan(config: Recipe, public: Units) -> PrivacyPlan:
-    """Sampling of the starting point. Its text is published, so the rate may follow from its size."""
-    return PrivacyPlan(
-        sample_rate=min(1.0, config.start.expected_units / len(public)),
-        expected_units=config.start.expected_units,
-        steps=config.start.steps,
-        delta=1e-5,
-        unit=Unit.EXAMPLE,
-    )
 
 
 def make_optimizer(config: OptimizerConfig, plan: PrivacyPlan) -> OptimizerFactory:
@@ -310,11 +247,12 @@ def make_trainer(
         method=Method(
             engine=config.engine.engine(),
             clipping=config.engine.clipping,
-            packing=_packing(config, model, task, Packing.WITHIN_UNITS),
+            packing=packing_of(config, model, task, Packing.ACROSS_UNITS if trainer.shuffle else Packing.WITHIN_UNITS),
             schedule=make_schedule(config.optimizer),
             average=trainer.average,
             scaling=scaling,
             autocast=torch.bfloat16 if trainer.precision is PrecisionName.BFLOAT16 else None,
+            by_token=trainer.shuffle,
             noise=NoiseKind.SECURE if trainer.noise is NoiseSourceName.SECURE else NoiseKind.SEEDED,
             recipe=gradient_digest(config),
             trial=trial,
@@ -353,7 +291,7 @@ def gradient_digest(config: Recipe) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _packing(config: Recipe, model: PreTrainedModel, task: Task, packing: Packing) -> Packing:
+def packing_of(config: Recipe, model: PreTrainedModel, task: Task, packing: Packing) -> Packing:
     """Return `packing` if the recipe asks for it, or leaves it open and model and task can; else `Packing.NONE`."""
     wanted = config.trainer.pack
     if wanted is None:

@@ -41,7 +41,7 @@ def refuse_second_store(config: Recipe) -> None:
       StoreError: there are such runs, or the files of the recipe lie in a project that has a store.
     """
     consent, corpus = config.consent, config.corpus
-    refuse_new_store(store_url(config), consent.key, consent.events, corpus.private)
+    refuse_new_store(store_url(config), consent.key, consent.events, corpus.private, *corpus.more)
 
 
 def refuse_new_store(url: str, *files: str | None) -> None:

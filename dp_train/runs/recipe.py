@@ -1,9 +1,9 @@
 """A recipe: what may be written in `conf/`, in `experiments/` and on the command line.
 
 Each room owns the words of its part (`tasks.spec`, `corpora.spec`, `models.spec`, `engines.spec`,
-`training.optimizer_spec`); `recipe_data` and `recipe_learning` hold those of consent, privacy and training; here they
-become a run. Unknown keys and wrong types fail when Hydra composes; impossible values fail here, when the composed
-tree becomes these objects. They stop at the door: nothing below `runs/` takes a whole one.
+`training.optimizer_spec`); `recipe_data`, `recipe_learning` and `recipe_study` hold those of consent, privacy, training
+and comparison; here they become a run. Unknown keys and wrong types fail when Hydra composes; impossible values fail
+here, when the composed tree becomes these objects. They stop at the door: nothing below `runs/` takes a whole one.
 
 Nothing changes a recipe once it was made (`settled`); OmegaConf could not fill in frozen classes.
 Enums are written in lower case (`unit: user`) and read in any.
@@ -11,7 +11,6 @@ Enums are written in lower case (`unit: user`) and read in any.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,35 +22,16 @@ from dp_train.corpora.spec import CorpusConfig, TrainOn
 from dp_train.engines.spec import EngineConfig
 from dp_train.errors import ConfigError
 from dp_train.expect import expect
+from dp_train.models.published import carried
 from dp_train.models.spec import ModelConfig
 from dp_train.privacy.plan import Unit
-from dp_train.runs.names import StartMode, TrackerName
+from dp_train.runs.names import PrivacyMode, StartMode, TrackerName, TuneOn
 from dp_train.runs.recipe_data import AnonymizeConfig, ConsentConfig
 from dp_train.runs.recipe_learning import PrivacyConfig, StartConfig, TrainerConfig
+from dp_train.runs.recipe_study import EvaluationConfig, StudyConfig, TradeoffConfig
 from dp_train.settled import settled
 from dp_train.tasks.spec import TaskConfig
 from dp_train.training.optimizer_spec import OptimizerConfig
-
-
-@settled
-@dataclass(kw_only=True)
-class EvaluationConfig:
-    """Scores and samples, from the evaluation population alone."""
-
-    examples: int = 200
-    """Most examples that are scored."""
-    curve_examples: int = 32
-    """Of these, how many are scored while a run trains, for its curve; 0 for no curve."""
-    samples: int = 2
-    """How many generated texts are shown beside their references."""
-    overlap_examples: int = 32
-    """How many generated texts are compared with the training text, for a private statistic; 0 for none."""
-
-    def __post_init__(self) -> None:
-        expect(self, "evaluation.curve_examples", self.curve_examples >= 0, "at least 0")
-        expect(self, "evaluation.examples", self.examples >= 1, "at least 1")
-        expect(self, "evaluation.samples", self.samples >= 0, "at least 0")
-        expect(self, "evaluation.overlap_examples", self.overlap_examples >= 0, "at least 0")
 
 
 @settled
@@ -76,42 +56,6 @@ class StoreConfig:
 
     url: str | None = None
     """sqlite:///PATH or postgresql://…; null means DP_TRAIN_STORE, else dp_train.db of the working folder."""
-
-
-@settled
-@dataclass(kw_only=True)
-class TradeoffConfig:
-    """What `dp-train tradeoff` runs: each ε, `repeats` times with fresh seeds, and the baselines."""
-
-    epsilons: list[float] = field(default_factory=lambda: [1.0, 8.0])
-    """Each ε that is trained at."""
-    repeats: int = 1
-    """How many runs there are at each ε, with fresh seeds."""
-    non_private: bool = True
-    """Whether the same run without privacy is among them."""
-
-    def __post_init__(self) -> None:
-        expect(self, "tradeoff.epsilons", len(self.epsilons) > 0, "at least one ε, such as [1,8]")
-        expect(self, "tradeoff.epsilons", all(0 < e < math.inf for e in self.epsilons), "numbers > 0")
-        expect(
-            self,
-            "tradeoff.epsilons",
-            len(set(self.epsilons)) == len(self.epsilons),
-            "each ε once; tradeoff.repeats repeats them",
-        )
-        expect(self, "tradeoff.repeats", self.repeats >= 1, "at least 1")
-
-
-@settled
-@dataclass(kw_only=True)
-class StudyConfig:
-    """How the trials of a sweep or trade-off run."""
-
-    workers: int | None = None
-    """How many trials run at once, each in a process of its own; null means as many as fit cores and memory."""
-
-    def __post_init__(self) -> None:
-        expect(self, "study.workers", self.workers is None or self.workers >= 1, "at least 1, or null")
 
 
 @settled
@@ -170,11 +114,26 @@ class Recipe:
                 self.privacy.unit is Unit.EXAMPLE,
                 "example with corpus=crd3: about eight people own nearly all of it, so nothing holds per person",
             )
+        plain = self.privacy.mode is PrivacyMode.NONE
+        coins = "false with privacy: the ε is that of people who are drawn by coins"
+        expect(self.trainer, "trainer.shuffle", plain or not self.trainer.shuffle, coins)
+        learnt = self.corpus.train_on is TrainOn.PUBLIC and self.evaluation.tune_on is TuneOn.PUBLIC
+        apart = "split or reported with corpus.train_on=public, which learns from published text"
+        expect(self.evaluation, "evaluation.tune_on", not learnt, apart)
         if self.start.mode is StartMode.AUTO:
-            mode = StartMode.NONE if self.model.builder().pretrained else StartMode.PUBLIC
-            self.start = replace(self.start, mode=mode)
+            self.start = replace(self.start, mode=self._start())
+        if self.start.mode is StartMode.PUBLISHED:
+            scratch = self.model.source == "scratch"
+            expect(self.start, "start.mode", scratch, "auto, public or none: model=pretrained is a start already")
         if self.corpus.train_on is TrainOn.PUBLIC:
             self.ledger = False  # no budget is touched
+
+    def _start(self) -> StartMode:
+        """What `start=auto` chooses: nothing for a pretrained model, what the package carries, else to train one."""
+        if self.model.builder().pretrained:
+            return StartMode.NONE
+        scratch = self.model.source == "scratch"
+        return StartMode.PUBLISHED if scratch and carried(self.task, self.model) else StartMode.PUBLIC
 
 
 def recipe_of(values: Mapping[str, Any]) -> Recipe:

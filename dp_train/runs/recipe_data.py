@@ -59,7 +59,8 @@ class ConsentConfig:
     known_at: str | None = None
     """Leaves out what was recorded later, ISO 8601 with an offset; null leaves nothing out."""
     max_removed_share: float = 0.5
-    """A conversation of which the gate would remove more is left out whole."""
+    """A conversation of which the gate would remove more is left out whole, unless rows hold their author's words alone
+    (chat compose with task.context=own); so is what one person said of it, if more of that names or repeats others."""
     material_versions: dict[str, int] = field(default_factory=dict)
     """Notice → version of its last material change: who agreed to an older one has to agree anew."""
     store: bool = False

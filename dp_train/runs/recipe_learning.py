@@ -14,13 +14,17 @@ from dp_train.settled import settled
 @settled
 @dataclass(kw_only=True)
 class StartConfig:
-    """The public starting point: a non-private run on published text, made once and kept in `cache`.
+    """The public starting point: a non-private run on published text, made once and kept in `cache`, or by others.
 
-    `auto` means `none` for a pretrained model, which is one, and `public` for one from scratch.
+    `auto` means `none` for a pretrained model, which is one. For one from scratch it means `published` where the
+    package carries a starting point for this task and model, and else `public`.
     """
 
     mode: StartMode
-    """`public` trains a starting point on published text, `none` trains none; `auto` chooses by the model."""
+    """`public` trains a starting point on published text, `published` loads one that was trained so before, `none` has
+    none; `auto` chooses by task and model."""
+    name: str | None = None
+    """Of `published`: a folder that `dp-train pretrain --to` wrote; null is the package's own for the task."""
     steps: int = 100
     """Steps of the starting point."""
     expected_units: int = 32
@@ -33,6 +37,8 @@ class StartConfig:
     """Folder of starting points, which runs of equal settings share."""
 
     def __post_init__(self) -> None:
+        named = self.name is None or self.mode is StartMode.PUBLISHED
+        expect(self, "start.name", named, "null; start=published takes a starting point by its name")
         expect(self, "start.steps", self.steps >= 1, "at least 1; start=none trains no starting point")
         expect(self, "start.expected_units", self.expected_units >= 1, "at least 1")
         expect(self, "start.learning_rate", self.learning_rate > 0, "a rate > 0")
@@ -62,6 +68,9 @@ class PrivacyConfig:
     """G, how many rows of one person make a unit; they share one clip."""
     bands: int = 1
     """Over how many steps the noise is correlated, see `privacy.correlation`; 1 is independent noise."""
+    epoch_steps: int | None = None
+    """n lets everyone enter exactly once in n steps, in place of sampling, so that ε rests on no secret draw; then q is
+    1 ÷ n. Dearer than sampling at small ε; with `bands` up to n cheaper where ε is near 8. null samples."""
     loss_noise_ratio: float | None = None
     """r releases a noisy training loss each step, as a part of the plan and its ε, with r times as much noise as
     gradients have: r=10 asks for 0.5 % more noise on them. null releases none."""
@@ -99,6 +108,8 @@ class PrivacyConfig:
         expect(self, "privacy.max_contributions", self.max_contributions >= 1, "at least 1")
         expect(self, "privacy.rows_per_unit", self.rows_per_unit >= 1, "at least 1")
         expect(self, "privacy.bands", self.bands >= 1, "at least 1, which is independent noise")
+        epoch = self.epoch_steps
+        expect(self, "privacy.epoch_steps", epoch is None or epoch >= 1, "at least 1, or null for sampling")
         ratio = self.loss_noise_ratio
         expect(self, "privacy.loss_noise_ratio", ratio is None or 0 < ratio < math.inf, "a number > 0, or null")
         expect(self, "privacy.loss_bound", 0 < self.loss_bound < math.inf, "a number > 0")
@@ -121,6 +132,9 @@ class TrainerConfig:
     """A cap on the people of a step (truncated Poisson sampling), for speed; null for none. With it there may be no
     more people than `population`. A cap at the mean plus four standard deviations costs next to nothing. No Rényi
     filter knows it: with a budget, such a run is admitted first, or with others."""
+    shuffle: bool = False
+    """Without privacy alone: whether units come in shuffled passes, `expected_units` at a time, and not by coins, and
+    each token counts alike, not each unit."""
     microbatch_rows: int = 64
     """Rows of a forward pass where rows are not packed; bounds memory. Sums are rounded otherwise,
     and with dropout other masks are drawn: it is then a part of what the run is, and cannot change on resume."""

@@ -9,14 +9,16 @@ from typing import Any
 
 from dp_train.privacy.monitor import EpsilonClaim
 from dp_train.privacy.plan import PrivacyPlan
+from dp_train.runs.baselines import Baseline, baseline_of, rate_of
 from dp_train.runs.folder import RunFolder
-from dp_train.runs.names import PrivacyMode
 from dp_train.runs.recipe import Recipe
 from dp_train.tasks.base import Sample
 from dp_train.tasks.metrics import TriggerPoint
 from dp_train.training.callbacks import Result, RunStatus
 
 RESULT = "result.json"
+TUNING = "tuning_"
+"""Before the name of a score: it is of the people on whom settings are chosen, and none to report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +68,11 @@ class RunResult:
 def label(config: Recipe) -> str:
     """What a run is called, such as "chat_compose ε=8"."""
     privacy = config.privacy
-    if privacy.mode is PrivacyMode.NONE:
-        how = "without privacy"
+    baseline = baseline_of(config)
+    if baseline is not None:
+        asked = config.tradeoff.none if baseline is Baseline.NONE else config.tradeoff.best
+        several = len(asked.learning_rates) > 1
+        how = f"{baseline.title}, rate {rate_of(config):g}" if several else baseline.title
     elif privacy.epsilon is not None:
         how = f"ε={privacy.epsilon:g}"
     else:
@@ -76,7 +81,13 @@ def label(config: Recipe) -> str:
 
 
 def result_values(
-    outcome: RunResult, *, metric: str, consent_root: str, starting_point: str | None, tracked: str | None
+    outcome: RunResult,
+    *,
+    metric: str,
+    higher_is_better: bool,
+    consent_root: str,
+    starting_point: str | None,
+    tracked: str | None,
 ) -> dict[str, Any]:
     """`result.json`: public values alone."""
     claim, epsilon = outcome.result.epsilon, outcome.epsilon
@@ -100,6 +111,7 @@ def result_values(
         "consent_root": consent_root,
         "starting_point": starting_point,
         "metric": metric,
+        "higher_is_better": higher_is_better,
         "scores": dict(outcome.scores),
         "trigger_curve": [asdict(point) for point in outcome.curve],
         "mlflow_run_id": tracked,
@@ -147,4 +159,4 @@ def finished_before(config: Recipe, plan: PrivacyPlan, folder: RunFolder) -> Run
     )
 
 
-__all__ = ["RESULT", "RunResult", "Scored", "TrialOf", "finished_before", "label", "result_values"]
+__all__ = ["RESULT", "TUNING", "RunResult", "Scored", "TrialOf", "finished_before", "label", "result_values"]

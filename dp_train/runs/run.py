@@ -25,12 +25,13 @@ from dp_train.privacy.plan import PrivacyPlan
 from dp_train.runs.consent_recheck import note_consent, refuse_if_changed
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.names import NoiseSourceName
-from dp_train.runs.prepare import Parts, make_model, make_scaling, make_seeds, make_trainer, model_spec
+from dp_train.runs.prepare import Parts, make_scaling, make_seeds, make_trainer, model_spec
 from dp_train.runs.processes import refuse_several_processes, signals_held
 from dp_train.runs.recipe import recipe_values
 from dp_train.runs.reservation import reserved
 from dp_train.runs.result import RESULT, RunResult, Scored, TrialOf, label, result_values
 from dp_train.runs.scoring import export, score
+from dp_train.runs.starting import make_model
 from dp_train.runs.tracker import Record, Tracker
 from dp_train.tasks.metrics import Scores
 from dp_train.tracking.card import CardFacts, write_card
@@ -131,7 +132,8 @@ def run(
                 scored = Scored()
                 if result.status is RunStatus.FINISHED:
                     # What is scored is what was loaded from the exported folder, not what was trained.
-                    scored = score(parts, export(parts, model, folder, identity=result.identity), folder)
+                    shipped = export(parts, model, folder, identity=result.identity)
+                    scored = score(parts, shipped, folder, tune=trial_of.trials > 1)
                 outcome = RunResult(
                     label=name,
                     config=parts.recipe,
@@ -220,12 +222,15 @@ def _write(parts: Parts, outcome: RunResult, scored: Scored, facts: CardFacts, r
     values = result_values(
         outcome,
         metric=parts.data.task.metric,
+        higher_is_better=parts.data.task.higher_is_better,
         consent_root=parts.data.units.consent_root,
         starting_point=facts.starting_point,
         tracked=None if record is None else record.identifier,
     )
     if record is not None:
         record.log_scores(scored.scores)
+        if outcome.result.status is RunStatus.FINISHED:
+            record.log_model(parts.recipe, scored.scores)
         record.log_samples(scored.samples)
         record.log_files(*card)
         if scored.private and parts.recipe.tracking.log_private_statistics:

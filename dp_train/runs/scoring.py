@@ -9,10 +9,10 @@ from dp_train.consent.manifest import PRIVATE
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.load import ship
 from dp_train.runs.prepare import Parts, RunData
-from dp_train.runs.result import Scored
+from dp_train.runs.result import TUNING, Scored
 from dp_train.tasks.base import Sample
 from dp_train.tasks.chat_compose import ChatCompose
-from dp_train.tasks.metrics import TriggerPoint
+from dp_train.tasks.metrics import Scores, TriggerPoint
 from dp_train.tasks.verbatim import verbatim_overlap
 
 if TYPE_CHECKING:
@@ -27,8 +27,12 @@ def export(parts: Parts, model: PreTrainedModel, folder: RunFolder, *, identity:
     return ship(parts.recipe, model, parts.data.task, parts.data.tokenizer, folder.model, identity=identity)
 
 
-def score(parts: Parts, model: PreTrainedModel, folder: RunFolder) -> Scored:
-    """Score a model on the evaluation population; nothing where there is none."""
+def score(parts: Parts, model: PreTrainedModel, folder: RunFolder, *, tune: bool = False) -> Scored:
+    """Score a model on the evaluation population; nothing where there is none.
+
+    Args:
+      tune: whether the primary score on the tuning people is wanted as well: something is chosen by it.
+    """
     data, evaluation = parts.data, parts.recipe.evaluation
     if not data.evaluation:
         return Scored()
@@ -37,6 +41,9 @@ def score(parts: Parts, model: PreTrainedModel, folder: RunFolder) -> Scored:
         scores, curve = data.task.scores_and_curve(model, data.evaluation)
     else:
         scores = data.task.evaluate(model, data.evaluation)
+    if tune and data.tuning:
+        chosen = data.task.evaluate(model, data.tuning, scores=Scores.PRIMARY)[data.task.metric]
+        scores = {**scores, f"{TUNING}{data.task.metric}": chosen}
     generated = data.task.samples(model, data.evaluation, max(evaluation.samples, evaluation.overlap_examples))
     return Scored(
         scores=scores,

@@ -41,6 +41,10 @@ class Record(Protocol):
 
     def log_scores(self, scores: Mapping[str, float]) -> None: ...
 
+    def log_model(self, recipe: Recipe, scores: Mapping[str, float]) -> None:
+        """The finished model, whose weights stay in the run's folder."""
+        ...
+
     def log_samples(self, samples: Sequence[Sample]) -> None: ...
 
     def log_files(self, *paths: Path) -> None: ...
@@ -78,6 +82,9 @@ class MlflowRecord:
 
     def log_scores(self, scores: Mapping[str, float]) -> None:
         self.run.log_scores(scores)
+
+    def log_model(self, recipe: Recipe, scores: Mapping[str, float]) -> None:
+        self.run.log_model(recipe.task.name, _parameters(recipe), scores)
 
     def log_samples(self, samples: Sequence[Sample]) -> None:
         self.run.log_samples(samples)
@@ -118,6 +125,8 @@ class MlflowTracker:
             if not opened.described:
                 run.log_provenance(recipe_values(recipe), overrides)
                 run.log_params(_parameters(recipe))
+                units = parts.data.units
+                run.log_dataset(recipe.corpus.source, consent_root=units.consent_root, purpose=units.purpose.value)
                 if recipe.corpus.research_only:
                     run.set_tags({"dp_train.research_only": WARNING})
                 _describe(folder)

@@ -2,7 +2,7 @@
 
 1. `check`: every trial's data is prepared, once for all that need the same; its plan is priced already;
 2. `run_study`: all are reserved together; then each is a run like any other, of the people who agree as of now;
-3. on every way out lines that nobody began are released, and what a lost process left open is closed.
+3. on every way out lines that no trial began are released, and what a lost process left open is closed.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def _needs(recipe: Recipe) -> tuple[Any, ...]:
     return (
         *(recipe.task, recipe.corpus, recipe.consent, recipe.anonymize, recipe.model, recipe.evaluation),
         *(recipe.store, recipe.trainer.device, recipe.trainer.threads, bounds),
+        *(recipe.start.mode, recipe.start.name),  # a published one brings its tokenizer
     )
 
 
@@ -145,6 +146,7 @@ def run_study(
     parent_id: str | None = None,
     workers: int = 1,
     launch: Launch | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> dict[str, RunResult]:
     """Run every trial that has not finished, and give the results of all that have, by their folders.
 
@@ -154,6 +156,7 @@ def run_study(
     Args:
       workers: how many run at once, each in a process of its own if more than one.
       launch: runs them in its stead.
+      meanwhile: called once: while they run, where they run side by side, else before the first.
 
     Raises:
       BudgetError: together they would pass the budget; none has run.
@@ -161,7 +164,9 @@ def run_study(
       SystemExit, KeyboardInterrupt: a signal ended it; trials that began are closed and may be resumed.
     """
     with study.folder.held():
-        return _run_study(study, shared, reporter, parent_id=parent_id, workers=workers, launch=launch)
+        return _run_study(
+            study, shared, reporter, parent_id=parent_id, workers=workers, launch=launch, meanwhile=meanwhile
+        )
 
 
 def _run_study(
@@ -172,6 +177,7 @@ def _run_study(
     parent_id: str | None,
     workers: int,
     launch: Launch | None,
+    meanwhile: Callable[[], None],
 ) -> dict[str, RunResult]:
     done = {trial.folder: found for trial in study.trials if (found := study.finished(trial)) is not None}
     todo = [trial for trial in study.trials if trial.folder not in done]
@@ -190,12 +196,15 @@ def _run_study(
         for trial in todo
     ]
     try:
+        beside = launch is None and workers > 1 and len(jobs) > 1
+        if not beside:
+            meanwhile()
         if launch is not None:
             for trial in todo:
                 study.note(trial, State.RUNNING)
             launch(todo)
-        elif workers > 1 and len(jobs) > 1:
-            done |= _side_by_side(study, jobs, min(workers, len(jobs)), reporter)
+        elif beside:
+            done |= _side_by_side(study, jobs, min(workers, len(jobs)), reporter, meanwhile)
         else:
             done |= _one_by_one(study, jobs, shared, reporter)
     finally:
@@ -219,7 +228,9 @@ def _one_by_one(study: Study, jobs: Sequence[Job], shared: SharedData, reporter:
     return done
 
 
-def _side_by_side(study: Study, jobs: Sequence[Job], workers: int, reporter: Reporter) -> dict[str, RunResult]:
+def _side_by_side(
+    study: Study, jobs: Sequence[Job], workers: int, reporter: Reporter, meanwhile: Callable[[], None]
+) -> dict[str, RunResult]:
     done = {}
     reporter.say(f"{len(jobs)} trials, {workers} at a time")
 
@@ -227,7 +238,10 @@ def _side_by_side(study: Study, jobs: Sequence[Job], workers: int, reporter: Rep
         study.note(job.trial, State.RUNNING)
         reporter.say(f"{job.trial.name}: begins")
 
-    with closing(side_by_side(jobs, work, workers=workers, begins=begins)) as ends:
+    def alike(job: Job) -> object:
+        return _needs(job.trial.recipe)
+
+    with closing(side_by_side(jobs, work, workers=workers, begins=begins, alike=alike, meanwhile=meanwhile)) as ends:
         for job, found in ends:
             if isinstance(found, RunResult):
                 if _ended(study, job, found, reporter):
@@ -277,7 +291,7 @@ def _ended(study: Study, job: Job, result: RunResult, reporter: Reporter) -> boo
 def _close(study: Study, trial: Trial) -> None:
     """Close what a trial left open whose process is gone, and write down how it ended.
 
-    Its line is charged in full: nobody knows how far it came. Resuming it opens the line again and spends it once.
+    Its line is charged in full: how far it came is unknown. Resuming it opens the line again and spends it once.
     """
     state, _ = study.state_of(trial)
     folder = study.folder_of(trial)

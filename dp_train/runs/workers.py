@@ -72,6 +72,8 @@ def side_by_side(
     *,
     workers: int,
     begins: Callable[[JobT], None] = lambda job: None,
+    alike: Callable[[JobT], object] = lambda job: None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[JobT, DoneT | WorkerLost]]:
     """Each job with what `work` gave of it, in the order in which they end; `WorkerLost` where the process died.
 
@@ -80,14 +82,21 @@ def side_by_side(
     Args:
       work: a function of a module, as a fresh process imports it; `jobs` and what it returns are pickled.
       begins: called here before a job is given to a worker.
+      alike: jobs of which this is equal go to the same worker where they can, for it has prepared what they need.
+      meanwhile: called here, once, while the first workers are at their jobs.
     """
-    waiting = list(reversed(jobs))
+    waiting = list(jobs)
     running: list[_Worker[JobT]] = []
+    met = False
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                running.append(_start(work))
-                _give(running[-1], waiting.pop(), begins)
+                worker = _start(work)
+                _give(worker, _next(waiting, worker, running, alike), begins)
+                running.append(worker)
+            if not met:
+                meanwhile()
+                met = True
             ready = wait([worker.pipe for worker in running])
             for worker in [worker for worker in running if worker.pipe in ready]:
                 job = worker.job
@@ -100,7 +109,7 @@ def side_by_side(
                     running.remove(worker)
                 else:
                     if waiting:
-                        _give(worker, waiting.pop(), begins)
+                        _give(worker, _next(waiting, worker, running, alike), begins)
                     else:
                         worker.pipe.close()  # it ends
                         worker.process.join()
@@ -125,6 +134,18 @@ def _start(work: Callable[[Any], Any]) -> _Worker[Any]:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)
     theirs.close()
     return _Worker(process, ours)
+
+
+def _next(
+    waiting: list[JobT], worker: _Worker[JobT], running: Sequence[_Worker[JobT]], alike: Callable[[JobT], object]
+) -> JobT:
+    """Take out the next job for a worker: one like its last, else one that no other worker is at the like of."""
+    last = [] if worker.job is None else [alike(worker.job)]
+    elsewhere = [alike(other.job) for other in running if other is not worker and other.job is not None]
+    kinds = [alike(job) for job in waiting]
+    like = [number for number, kind in enumerate(kinds) if kind in last]
+    free = [number for number, kind in enumerate(kinds) if kind not in elsewhere]
+    return waiting.pop((like or free or [0])[0])
 
 
 def _give(worker: _Worker[JobT], job: JobT, begins: Callable[[JobT], None]) -> None:
@@ -159,7 +180,7 @@ def _loop(pipe: Connection, work: Callable[[Any], Any]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Wait until the parent is gone, and end as at its signal: nobody would take the result, or end this process."""
+    """Wait until the parent is gone, and end as at its signal: no process would take the result, or end this one."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -25,6 +25,8 @@ from dp_train.tasks.metrics import (
     Prediction,
     Scores,
     TriggerPoint,
+    degenerate_shares,
+    place_counts,
     suggestion_scores,
     trigger_curve,
     word_perplexity,
@@ -119,13 +121,15 @@ class ChatCompose(SequenceTask):
     ) -> tuple[dict[str, float], tuple[TriggerPoint, ...]]:
         """All scores of `evaluate`, and what suggestions are worth however many are shown (`trigger_curve`).
 
-        `perplexity_low` and `perplexity_high` are a 95 % interval over the `people` who wrote the messages.
+        `perplexity_low` and `perplexity_high`, and so of `top1` and `keystroke_savings`, are a 95 % interval over the
+        `people` who wrote the messages; `empty`, `one_word` and `repeating` are shares of continuations that are none.
         """
         drafts = [self._draft(example) for example in examples]
-        predictions = self.suggester.predict(model, places(drafts, limit=self.max_places))
-        scores = suggestion_scores(predictions, trigger_rate=self.trigger_rate)
+        where = places(drafts, limit=self.max_places)
+        predictions = self.suggester.predict(model, where)
         primary = self._sure(self._nats(model, drafts), drafts, examples)
-        return {**primary, **scores}, trigger_curve(predictions)
+        owners = _owners_of(where, drafts, examples)
+        return {**primary, **self._suggested(predictions, owners)}, trigger_curve(predictions)
 
     def baselines(self, examples: Sequence[Example], *, public: Sequence[Example]) -> dict[str, dict[str, float]]:
         """Scores of word unigrams and trigrams, counted in the messages of `public`, at the same places.
@@ -142,7 +146,7 @@ class ChatCompose(SequenceTask):
             predictions = [_predict(model, place) for place in where]
             values[name] = {
                 **self._sure(nats, drafts, examples),
-                **suggestion_scores(predictions, trigger_rate=self.trigger_rate),
+                **self._suggested(predictions, _owners_of(where, drafts, examples)),
             }
         return values
 
@@ -186,6 +190,21 @@ class ChatCompose(SequenceTask):
             f"{self.metric}_low": ends.low,
             f"{self.metric}_high": ends.high,
             "people": float(count_people(examples)),
+        }
+
+    def _suggested(self, predictions: Sequence[Prediction], owners: Sequence[frozenset[str]]) -> dict[str, float]:
+        """What suggestions are worth, intervals over people, and shares of continuations that are no text."""
+        found = suggestion_scores(predictions, trigger_rate=self.trigger_rate)
+        counts = place_counts(predictions, trigger_rate=self.trigger_rate)
+        top = interval_over_people([float(one.right) for one in counts], [1.0] * len(counts), owners)
+        saved = interval_over_people([one.saved for one in counts], [one.letters for one in counts], owners)
+        return {
+            **found,
+            "top1_low": top.low,
+            "top1_high": top.high,
+            "keystroke_savings_low": saved.low,
+            "keystroke_savings_high": saved.high,
+            **degenerate_shares([" ".join(prediction.continuation) for prediction in predictions]),
         }
 
     def _nats(self, model: nn.Module, drafts: Sequence[Draft]) -> list[float]:
@@ -240,6 +259,12 @@ class ChatCompose(SequenceTask):
                 word += 1
             spelled[word].append(token)
         return [tuple(ids) for ids in spelled]
+
+
+def _owners_of(where: Sequence[Place], drafts: Sequence[Draft], examples: Sequence[Example]) -> list[frozenset[str]]:
+    """Whose message each place is in."""
+    owners = {id(draft): example.owners for draft, example in zip(drafts, examples, strict=True)}
+    return [owners[id(place.draft)] for place in where]
 
 
 def _perplexity(nats: float, drafts: Sequence[Draft]) -> float:

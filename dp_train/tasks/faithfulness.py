@@ -18,6 +18,7 @@ _SURROGATE = re.compile(r"\[P\d+\]")
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,:]\d+)*")
 _THOUSANDS = re.compile(r",(?=\d{3}(?!\d))")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n")
+_ONE = re.compile(r"\bone\b", re.IGNORECASE)
 _LETTERS = 4
 _SPELLED_TEXT = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
@@ -26,20 +27,32 @@ _SPELLED_TEXT = """
 _SPELLED = {word: str(value) for value, word in enumerate(_SPELLED_TEXT.split())}
 
 
-def faithfulness(outputs: Sequence[str], sources: Sequence[str]) -> dict[str, float]:
+def faithfulness(
+    outputs: Sequence[str], sources: Sequence[str], references: Sequence[str] | None = None
+) -> dict[str, float]:
     """`novel_ngrams`, `speaker_precision`, `attribution_precision`, `number_precision`, of all outputs together.
 
-    A score of which nothing could be counted is left out.
+    With references also `speaker_recall` and `number_recall`: what share of the people and numbers of a reference its
+    output has; a summary that says nothing has full precision and no recall. A score of which nothing could be counted
+    is left out.
 
     Args:
       outputs: summaries. sources: their transcripts, one "name: text" line a turn.
     """
     check_pairs(outputs, sources)
-    return {
+    found = {
         **novel_ngrams(outputs, sources),
         **_share("speaker_precision", speakers_right(outputs, sources)),
         **_share("attribution_precision", attributions_right(outputs, sources)),
         **_share("number_precision", numbers_right(outputs, sources)),
+    }
+    if references is None:
+        return found
+    check_pairs(outputs, references)
+    return {
+        **found,
+        **_share("speaker_recall", speakers_found(outputs, sources, references)),
+        **_share("number_recall", numbers_found(outputs, references)),
     }
 
 
@@ -75,6 +88,31 @@ def speakers_right(outputs: Sequence[str], sources: Sequence[str]) -> list[bool]
     ]
 
 
+def speakers_found(outputs: Sequence[str], sources: Sequence[str], references: Sequence[str]) -> list[bool]:
+    """For each different person that a reference names, whether its output names that person.
+
+    Names are known as `speakers_right` knows them.
+    """
+    known = sorted({name for source in sources for name in _turns(source)}, key=len, reverse=True)
+    found = []
+    for output, reference in zip(outputs, references, strict=True):
+        there = set(_mentions(output, known))
+        found += [name in there for name in dict.fromkeys(_mentions(reference, known))]
+    return found
+
+
+def numbers_found(outputs: Sequence[str], references: Sequence[str]) -> list[bool]:
+    """For each different number of a reference, whether its output has it; in digits, or (to twenty) as a word.
+
+    "one" as a word is no number of a reference: it is seldom meant so.
+    """
+    found = []
+    for output, reference in zip(outputs, references, strict=True):
+        there = _all_numbers(output)
+        found += [number in there for number in _all_numbers(_ONE.sub("", reference))]
+    return found
+
+
 def attributions_right(outputs: Sequence[str], sources: Sequence[str]) -> list[bool]:
     """For each sentence that names one speaker and can be decided, whether nobody else said more of it.
 
@@ -108,7 +146,7 @@ def numbers_right(outputs: Sequence[str], sources: Sequence[str]) -> list[bool]:
     """
     found = []
     for output, source in zip(outputs, sources, strict=True):
-        there = {*_numbers(source), *(_SPELLED[word] for word in _words(source) if word in _SPELLED)}
+        there = _all_numbers(source)
         found += [number in there for number in _numbers(output)]
     return found
 
@@ -127,6 +165,12 @@ def _ngrams(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
 
 def _numbers(text: str) -> list[str]:
     return _NUMBER.findall(_THOUSANDS.sub("", text))
+
+
+def _all_numbers(text: str) -> dict[str, None]:
+    """Different numbers, in digits and as words of numbers to twenty."""
+    spelled = (_SPELLED[word] for word in _words(text) if word in _SPELLED)
+    return dict.fromkeys((*_numbers(text), *spelled))
 
 
 def _turns(source: str) -> dict[str, set[str]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from dp_train.consent.events import Purpose
 from dp_train.consent.gate import ConsentedCorpus, ConsentedExamples
-from dp_train.conversations import Example
+from dp_train.conversations import Conversation, Example
 from dp_train.errors import ConfigError
 from dp_train.models.build import Architecture
 from dp_train.models.tokenizer import SUMMARY
@@ -39,12 +39,13 @@ class MeetingSummary(SequenceTask):
     Args:
       max_length: most tokens of transcript and summary together (of each, for an encoder–decoder).
       max_new_tokens: longest summary that is generated; the room that is kept for it.
+      name, examples: of a task whose targets are something else about meetings; a target tells what anyone said.
+      baseline_turns: how many turns the rules that models are compared with take for a summary.
 
     Raises:
       ConfigError: the lengths leave no room for a transcript.
     """
 
-    name = "meeting_summary"
     purpose = Purpose.TRAIN_MEETING_SUMMARY
     metric = "rougeL"
     higher_is_better = True
@@ -56,13 +57,19 @@ class MeetingSummary(SequenceTask):
         *,
         max_length: int = 384,
         max_new_tokens: int = 64,
+        name: str = "meeting_summary",
+        examples: Callable[[Conversation], Iterable[Example]] = meeting_examples,
+        baseline_turns: int = 3,
     ) -> None:
+        self.name = name
+        self._examples = examples
+        self._baseline_turns = baseline_turns
         if max_new_tokens < 1:
-            raise ConfigError(f"meeting_summary: max_new_tokens={max_new_tokens}; expected at least 1")
+            raise ConfigError(f"{name}: max_new_tokens={max_new_tokens}; expected at least 1")
         self._target_room = 0 if architecture is Architecture.ENCODER_DECODER else max_new_tokens
         if max_length - self._target_room < _MIN_ROOM:
             raise ConfigError(
-                f"meeting_summary: max_length={max_length} with max_new_tokens={max_new_tokens} leaves no room for a "
+                f"{name}: max_length={max_length} with max_new_tokens={max_new_tokens} leaves no room for a "
                 "transcript; raise max_length"
             )
         self.max_length = max_length
@@ -71,7 +78,7 @@ class MeetingSummary(SequenceTask):
 
     def examples(self, corpus: ConsentedCorpus) -> ConsentedExamples:
         """One example a meeting that has a summary; each belongs to all who are in the meeting."""
-        return corpus.examples(meeting_examples)
+        return corpus.examples(self._examples)
 
     def encode(self, example: Example) -> Row:
         """Summary whole, transcript cut in the middle.
@@ -92,8 +99,8 @@ class MeetingSummary(SequenceTask):
     ) -> dict[str, float]:
         """ROUGE and `faithfulness` of greedy summaries, and `loss`: nats per token of the references.
 
-        `rougeL_low` and `rougeL_high` are a 95 % interval over the `people` whose meetings were scored
-        (`tasks.intervals`); `empty`, `one_word` and `repeating` are shares of outputs that are no summary.
+        `rougeL_low` and `rougeL_high`, and so of each ROUGE, are a 95 % interval over the `people` whose meetings were
+        scored (`tasks.intervals`); `empty`, `one_word` and `repeating` are shares of outputs that are no summary.
 
         Cost: one pass over the prompts and at most `max_new_tokens` steps, 64 meetings at a time.
         """
@@ -106,14 +113,17 @@ class MeetingSummary(SequenceTask):
         }
 
     def baselines(self, examples: Sequence[Example], *, public: Sequence[Example] = ()) -> dict[str, dict[str, float]]:
-        """Scores of the first three and of the three longest turns, by the same measures.
+        """Scores of the first turns and of the longest ones, by the same measures.
 
         Args:
           public: not used here; other tasks count words in it.
         """
+        count = self._baseline_turns
         return {
-            name: self._scores([choose(example.prompt.split("\n")) for example in examples], examples)
-            for name, choose in (("lead_3", lead), ("longest_3", longest))
+            f"{name}_{count}": self._scores(
+                [choose(example.prompt.split("\n"), count) for example in examples], examples
+            )
+            for name, choose in (("lead", lead), ("longest", longest))
         }
 
     def samples(self, model: nn.Module, examples: Sequence[Example], count: int) -> list[Sample]:
@@ -129,17 +139,18 @@ class MeetingSummary(SequenceTask):
         return [self._sequences.decode(one.ids).strip() for one in generated]
 
     def _scores(self, outputs: Sequence[str], examples: Sequence[Example]) -> dict[str, float]:
-        each = rouge_each(outputs, [example.target for example in examples])
-        ends = interval_over_people(
-            [found[self.metric] for found in each], [1.0] * len(each), [example.owners for example in examples]
-        )
+        references = [example.target for example in examples]
+        each, owners = rouge_each(outputs, references), [example.owners for example in examples]
+        found: dict[str, float] = {}
+        for name in NAMES:
+            values = [scores[name] for scores in each]
+            ends = interval_over_people(values, [1.0] * len(values), owners)
+            found |= {name: sum(values) / len(values), f"{name}_low": ends.low, f"{name}_high": ends.high}
         return {
-            **{name: sum(found[name] for found in each) / len(each) for name in NAMES},
-            f"{self.metric}_low": ends.low,
-            f"{self.metric}_high": ends.high,
+            **found,
             "people": float(count_people(examples)),
             **degenerate_shares(outputs),
-            **faithfulness(outputs, [example.prompt for example in examples]),
+            **faithfulness(outputs, [example.prompt for example in examples], references),
         }
 
     def _prompt(self, transcript: str, room: int) -> list[int]:

@@ -110,6 +110,28 @@ def suggestion_scores(predictions: Sequence[Prediction], *, trigger_rate: float)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceCount:
+    """What one place adds to `suggestion_scores`: whether its first suggestion is right, letters saved, and letters."""
+
+    right: bool
+    saved: int
+    letters: int
+
+
+def place_counts(predictions: Sequence[Prediction], *, trigger_rate: float) -> list[PlaceCount]:
+    """What each place adds, so that `top1` is the mean of `right`, and `keystroke_savings` Σ saved ÷ Σ letters."""
+    shown = set(_surest_first(predictions)[: round(trigger_rate * len(predictions))])
+    return [
+        PlaceCount(
+            right=_hit(one, 1),
+            saved=max(0, len(bare(one.expected[0])) - 1) if index in shown and _hit(one, 1) else 0,
+            letters=len(one.expected[0]) + 1,
+        )
+        for index, one in enumerate(predictions)
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerPoint:
     """What comes of showing a suggestion wherever its confidence is at least `threshold`; shares of all places.
 

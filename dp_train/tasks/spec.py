@@ -47,6 +47,8 @@ class TaskSpec(Protocol):
     kinds: ClassVar[Sequence[ConversationKind]]
     """The conversations that it learns from; a corpus may leave out all others."""
 
+    # A task may also say `use`, in one sentence: what a model of it is for, in an entry for a registry of deployments.
+
     def examples(self, conversation: Conversation) -> Iterable[Example]:
         """The examples of one conversation, each with everyone whose words are in it as its owner."""
         ...
@@ -62,6 +64,7 @@ TASKS: Register[type[TaskSpec]] = Register(
     {
         "meeting_summary": "dp_train.tasks.spec:MeetingSummarySpec",
         "chat_compose": "dp_train.tasks.spec:ChatComposeSpec",
+        "meeting_headline": "dp_train.tasks.meeting_headline:MeetingHeadlineSpec",
     },
     needs=("purpose", "metric", "kinds", "examples", "build"),
 )
@@ -103,6 +106,11 @@ class TaskConfig:
             wanted = ", ".join(known.name for known in TRAINING)
             raise ConfigError(f"config: task={self.name}: purpose={purpose}; expected one of {wanted}")
 
+    @property
+    def own_words(self) -> bool:
+        """Whether a row holds its author's words alone; a task from outside says so by an attribute of that name."""
+        return bool(getattr(self.spec(), "own_words", False))
+
     def spec(self) -> TaskSpec:
         """The chosen task with its numbers.
 
@@ -118,6 +126,7 @@ class MeetingSummarySpec:
 
     purpose: ClassVar[Purpose] = Purpose.TRAIN_MEETING_SUMMARY
     metric: ClassVar[str] = "rougeL"
+    use: ClassVar[str] = "To write summaries of meetings."
     kinds: ClassVar[Sequence[ConversationKind]] = (ConversationKind.MEETING,)
 
     max_length: int
@@ -138,6 +147,7 @@ class ChatComposeSpec:
 
     purpose: ClassVar[Purpose] = Purpose.TRAIN_CHAT_COMPOSE
     metric: ClassVar[str] = "perplexity"
+    use: ClassVar[str] = "To suggest the next words while a message is written."
     kinds: ClassVar[Sequence[ConversationKind]] = (ConversationKind.THREAD,)
 
     max_length: int
@@ -145,6 +155,10 @@ class ChatComposeSpec:
     context_turns: int
     trigger_rate: float
     suggestion_places: int
+
+    @property
+    def own_words(self) -> bool:
+        return self.context is ContextKind.OWN
 
     def examples(self, conversation: Conversation) -> Iterable[Example]:
         of = messages_of_author if self.context is ContextKind.OWN else messages_of_thread

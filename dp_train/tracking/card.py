@@ -19,6 +19,7 @@ from dp_train.errors import TrackingError
 from dp_train.privacy.monitor import EpsilonClaim
 from dp_train.privacy.plan import NeighboringRelation, PrivacyPlan, Unit
 from dp_train.tracking.guarantee import Curve, draw_guarantee
+from dp_train.tracking.plain_words import in_plain_words
 from dp_train.tracking.recompute import EARLIER, number, plan_section
 
 _SAME = 1e-9
@@ -39,6 +40,7 @@ NO_AUDIT = "an audit: no empirical lower bound and no conformance test was run w
 """Stands on a card until `dp-train audit` has put its section there."""
 
 AUDIT_PICTURE = "audit.png"
+_PLAIN = "in plain words"
 
 Document = Mapping[str, Any]
 
@@ -114,6 +116,13 @@ def card_document(facts: CardFacts) -> Document:
             "model": facts.model,
             "engine": facts.engine,
         },
+        _PLAIN: in_plain_words(
+            claim,
+            purpose=facts.purpose,
+            as_of=facts.consent_as_of,
+            anonymized=facts.anonymized,
+            research_only=facts.research_only,
+        ),
         "claim": _claim(claim),
         "setting": {
             "trust model": "central: who trains sees the consented text; the ε protects against who gets the model",
@@ -158,10 +167,12 @@ def card_markdown(document: Document) -> str:
     lines = [f"# Privacy card: {document['run']['name']}", "", f"**{document['claim']['statement']}**", ""]
     if "research only" in document["consent"]:
         lines += [f"**{document['consent']['research only']}**", ""]
+    if document.get(_PLAIN):  # a card of an earlier version has none
+        lines += [*(f"- {sentence}" for sentence in document[_PLAIN]), ""]
     if document["guarantee as a curve"]:
         lines += ["![δ against ε, and what an attacker can reach](card.png)", ""]
     for title, section in document.items():
-        if not section:
+        if not section or title == _PLAIN:
             continue
         lines += [f"## {title[0].upper()}{title[1:]}", ""]
         if title == "audit":

@@ -13,12 +13,10 @@ from typing import Any
 import yaml
 
 from dp_train.errors import EpsilonWithheld
+from dp_train.tasks.spec import TASKS
 from dp_train.tracking.card import Document
 
-_INTENDED_USE = {
-    "meeting_summary": "To write summaries of meetings.",
-    "chat_compose": "To suggest the next words while a message is written.",
-}
+_TO_FILL_IN = "TO FILL IN"
 
 
 def deployment_entry(card: Document) -> dict[str, Any]:
@@ -41,12 +39,12 @@ def deployment_entry(card: Document) -> dict[str, Any]:
         "deployment": {
             "product": {
                 "name": card["run"]["name"],
-                "data_curators": ["TO FILL IN"],
-                "intended_use": _INTENDED_USE.get(task, "TO FILL IN"),
+                "data_curators": [_TO_FILL_IN],
+                "intended_use": _intended_use(task),
                 "data_product_type": "Machine learning model",
-                "data_product_region": "TO FILL IN",
+                "data_product_region": _TO_FILL_IN,
                 "description": f"{card['run']['model']}, trained for {task} on conversations whose people agreed to it",
-                "publication_date": "TO FILL IN",
+                "publication_date": _TO_FILL_IN,
                 "data_product_sector": "Technology",
             },
             "dp_flavor": {
@@ -75,7 +73,7 @@ def deployment_entry(card: Document) -> dict[str, Any]:
                 "post_processing": "Scores and samples are of people outside training.",
                 "composition": _lines(
                     [
-                        f"{plan['steps run']} Poisson-sampled Gaussian releases, rate {plan['sample_rate']}, "
+                        f"{plan['steps run']} Gaussian releases, rate {plan['sample_rate']}, "
                         f"noise multiplier {plan['noise_multiplier']}, clip norm {plan['clip_norm']}",
                         *(f"{name}: {value}" for name, value in card["accounting"].items()),
                         *_ledger(card["ledger"]),
@@ -89,17 +87,23 @@ def deployment_entry(card: Document) -> dict[str, Any]:
                 "mechanisms": _lines(
                     [f"DP-SGD, clipped sums by engine {card['run']['engine']}", setting["noise"], setting["seeds"]]
                 ),
-                "justification": "TO FILL IN",
+                "justification": _TO_FILL_IN,
             },
             "resources": {"sources": _lines([f"{name}: {value}" for name, value in card["code"].items()])},
         },
-        "registry_authors": ["TO FILL IN"],
+        "registry_authors": [_TO_FILL_IN],
     }
 
 
 def deployment_yaml(card: Document) -> str:
     """The entry as the registry's YAML."""
     return yaml.safe_dump(deployment_entry(card), sort_keys=False, allow_unicode=True, width=110)
+
+
+def _intended_use(task: str) -> str:
+    """What a built-in task says of its models."""
+    found = getattr(TASKS.find(task), "use", _TO_FILL_IN) if TASKS.is_builtin(task) else _TO_FILL_IN
+    return str(found)
 
 
 def _ledger(section: Any) -> list[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito: told apart with every common colour blindness; line styles tell them apart in grey too.
-_PRIVATE, _OPEN, _START, _BASELINE = "#0072B2", "#D55E00", "#333333", "#8A8A8A"
+_PRIVATE, _OPEN, _BEST, _START, _BASELINE = "#0072B2", "#D55E00", "#009E73", "#333333", "#8A8A8A"
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.labelsize": 9,
@@ -35,13 +35,20 @@ _PER = {Unit.USER: "per person", Unit.EXAMPLE: "per example"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontierPoint:
-    """The final score of one run. `epsilon` None is the run without privacy; `trial` numbers repetitions from 0."""
+    """The final score of one run; `trial` numbers repetitions from 0.
+
+    `epsilon` None is a baseline without privacy: the same loop, or with `best` what the same text gives without bounds.
+    `low` and `high` are the ends of the score's interval over people; None where it has none.
+    """
 
     task: str
     metric: str
     epsilon: float | None
     score: float
     trial: int = 0
+    best: bool = False
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +63,7 @@ class FrontierPanel:
       starting_point: score before training. start: what that is called.
       agreed: whoever is scored agreed to publication; not so in a public benchmark.
       baselines: name → score of methods that learn nothing.
+      people: how many are scored. doubted: that a baseline without privacy may be weaker than it need be.
     """
 
     task: str
@@ -68,46 +76,59 @@ class FrontierPanel:
     start: str = "public start"
     agreed: bool = True
     baselines: Mapping[str, float] = field(default_factory=dict)
+    people: int | None = None
+    doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontierRow:
-    """The trials at one ε: a row of the table, a mark of the figure."""
+    """The trials at one ε, or of one baseline: a row of the table, a mark of the figure.
+
+    `interval` is the one over people of the trial whose score is the median, or next below it.
+    """
 
     epsilon: float | None
     median: float
     lowest: float
     highest: float
     trials: int
+    best: bool = False
+    interval: tuple[float, float] | None = None
 
 
 def frontier_rows(points: Sequence[FrontierPoint]) -> tuple[FrontierRow, ...]:
-    """Trials gathered by ε, rising, without privacy last.
+    """Trials gathered by ε, rising, without privacy after them, `best` last.
 
     >>> [row.median for row in frontier_rows([FrontierPoint(task="t", metric="m", epsilon=1.0, score=0.25)])]
     [0.25]
     """
-    scores: dict[float | None, list[float]] = {}
+    gathered: dict[tuple[float, bool], list[FrontierPoint]] = {}
     for point in points:
-        scores.setdefault(point.epsilon, []).append(point.score)
-    order = sorted(scores, key=lambda epsilon: math.inf if epsilon is None else epsilon)
-    return tuple(
-        FrontierRow(
-            epsilon=epsilon,
-            median=median(scores[epsilon]),
-            lowest=min(scores[epsilon]),
-            highest=max(scores[epsilon]),
-            trials=len(scores[epsilon]),
-        )
-        for epsilon in order
+        epsilon = math.inf if point.epsilon is None else point.epsilon
+        gathered.setdefault((epsilon, point.best), []).append(point)
+    return tuple(_row(gathered[key]) for key in sorted(gathered))
+
+
+def _row(points: Sequence[FrontierPoint]) -> FrontierRow:
+    ranked = sorted(points, key=lambda point: point.score)
+    middle = ranked[(len(ranked) - 1) // 2]
+    return FrontierRow(
+        epsilon=middle.epsilon,
+        median=median(point.score for point in ranked),
+        lowest=ranked[0].score,
+        highest=ranked[-1].score,
+        trials=len(ranked),
+        best=middle.best,
+        interval=None if middle.low is None or middle.high is None else (middle.low, middle.high),
     )
 
 
 def draw_frontier(panels: Sequence[FrontierPanel], path: Path) -> tuple[Path, Path]:
     """Draw the panels side by side and write ``<path>.png`` and ``<path>.svg``.
 
-    ε is on a logarithmic axis; without privacy is at ∞, behind a break, and a dashed line; the starting point is
-    dotted; faint marks are trials, joined by their spread, strong marks their median.
+    ε is on a logarithmic axis; the baselines without privacy are at ∞, behind a break, and dashed lines; the starting
+    point is dotted; faint marks are trials, joined by their spread, strong marks their median, thin bars with ends the
+    interval over people.
 
     Raises:
       TrackingError: nothing to draw, panels with different units of privacy, or the folder cannot be written.
@@ -144,7 +165,7 @@ def _draw_panel(axes: Axes, panel: FrontierPanel) -> None:
 
     rows = frontier_rows(panel.points)
     private = [(row.epsilon, row) for row in rows if row.epsilon is not None]
-    without = next((row for row in rows if row.epsilon is None), None)
+    without = [row for row in rows if row.epsilon is None]
     epsilons = [epsilon for epsilon, _ in private] or [1.0]
     low, high = min(epsilons), max(epsilons)
     room = max(high / low, 2.0) ** 0.22
@@ -161,15 +182,20 @@ def _draw_panel(axes: Axes, panel: FrontierPanel) -> None:
         axes.axhline(panel.starting_point, color=_START, linewidth=1.3, linestyle=":", zorder=2)
         lines.append((panel.starting_point, panel.start, _START))
     for point in panel.points:
-        x, color = (infinity, _OPEN) if point.epsilon is None else (point.epsilon, _PRIVATE)
+        x, color = (infinity, _BEST if point.best else _OPEN) if point.epsilon is None else (point.epsilon, _PRIVATE)
         axes.plot(x, point.score, "o", color=color, alpha=0.35, markersize=4.5, markeredgewidth=0, zorder=3)
     for row in rows:
-        x, color = (infinity, _OPEN) if row.epsilon is None else (row.epsilon, _PRIVATE)
+        x, color = (infinity, _BEST if row.best else _OPEN) if row.epsilon is None else (row.epsilon, _PRIVATE)
         axes.vlines(x, row.lowest, row.highest, color=color, alpha=0.35, linewidth=2.5, zorder=3)
-    if without is not None:
-        axes.axhline(without.median, color=_OPEN, linewidth=1.3, linestyle="--", zorder=2)
-        axes.plot(infinity, without.median, "D", color=_OPEN, markersize=6, zorder=4)
-        lines.append((without.median, "without privacy", _OPEN))
+        if row.interval is not None:
+            ends = [[row.median - min(row.interval[0], row.median)], [max(row.interval[1], row.median) - row.median]]
+            axes.errorbar(x, row.median, yerr=ends, fmt="none", ecolor=color, elinewidth=0.8, capsize=3, zorder=3)
+    for row in without:
+        color, style, mark = (_BEST, (0, (5, 1)), "s") if row.best else (_OPEN, "--", "D")
+        axes.axhline(row.median, color=color, linewidth=1.3, linestyle=style, zorder=2)
+        axes.plot(infinity, row.median, mark, color=color, markersize=6, zorder=4)
+        name = ("best without bounds" if row.best else "without privacy") + (" †" if panel.doubted else "")
+        lines.append((row.median, name, color))
     if private:
         axes.plot(
             epsilons,
@@ -207,7 +233,7 @@ def _draw_panel(axes: Axes, panel: FrontierPanel) -> None:
 
 def _heights(panel: FrontierPanel) -> tuple[float, float]:
     """Limits that show all runs, the start, and the baselines near them; a far baseline would flatten the curve."""
-    core = [point.score for point in panel.points]
+    core = [end for point in panel.points for end in (point.low, point.high, point.score) if end is not None]
     if panel.starting_point is not None:
         core.append(panel.starting_point)
     low, high = min(core), max(core)
@@ -290,4 +316,9 @@ def _caption(panels: Sequence[FrontierPanel]) -> str:
         " ε is per person with the meeting graph fixed." if panels[0].unit is Unit.USER else " ε is not per person."
     )
     agreed = " who agreed to publication." if all(panel.agreed for panel in panels) else "; nobody was asked."
-    return f"{what}{limits} Scores: people outside training{agreed}"
+    if any(row.interval is not None for panel in panels for row in frontier_rows(panel.points)):
+        what += " Thin bars: 95 % over the people scored."
+    doubted = " † may be weaker than it need be, see the table." if any(panel.doubted for panel in panels) else ""
+    counts = dict.fromkeys(f"{panel.people}" for panel in panels if panel.people is not None)
+    whose = f"{' and '.join(counts)} people" if counts else "people"
+    return f"{what}{limits} Scores: {whose} outside training{agreed}{doubted}"

@@ -8,6 +8,7 @@ a person took part, which pairs of error rates remain possible (Wasserman & Zhou
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,13 +42,30 @@ def tradeoff_bound(curve: Curve, false_alarms: Sequence[float]) -> list[float]:
     return least
 
 
+_TITLE_LETTERS = 110
+"""What one line of the picture's title has room for."""
+
+
+def falling(curve: Curve) -> list[tuple[float, float]]:
+    """The pairs with a finite ε, rising in ε and falling in δ: of pairs at one ε the one that says most.
+
+    >>> falling([(0.0, 0.5), (2.0, 1e-5), (0.0, 0.3), (math.inf, 1e-9)])
+    [(0.0, 0.3), (2.0, 1e-05)]
+    """
+    found: list[tuple[float, float]] = []
+    for epsilon, delta in sorted(pair for pair in curve if math.isfinite(pair[0])):
+        if not found or (epsilon > found[-1][0] and delta < found[-1][1]):
+            found.append((epsilon, delta))
+    return found
+
+
 def draw_guarantee(curve: Curve, path: Path, *, delta: float, title: str) -> Path:
     """Draw both panels into ``<path>.png``; `delta` is the δ of the claim and is marked.
 
     Raises:
       TrackingError: no pair with a finite ε, or the folder cannot be written.
     """
-    points = sorted((epsilon, found) for epsilon, found in curve if math.isfinite(epsilon))
+    points = falling(curve)
     if not points:
         raise TrackingError("figure: the guarantee has no finite ε; there is nothing to draw")
     import matplotlib as mpl
@@ -84,7 +102,7 @@ def draw_guarantee(curve: Curve, path: Path, *, delta: float, title: str) -> Pat
         right.set_ylim(0, 1)
         right.grid(color="#E6E6E6", linewidth=0.7)
         right.legend(frameon=False, fontsize=8)
-        figure.suptitle(title, fontsize=9, x=0.01, ha="left")
+        figure.suptitle(textwrap.fill(title, width=_TITLE_LETTERS), fontsize=9, x=0.01, ha="left")
         written = path.with_name(f"{path.name}.png")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

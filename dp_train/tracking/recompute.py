@@ -81,6 +81,11 @@ def ledger_section(book: Book, reservation: str) -> dict[str, Any]:
         if of_all.epsilon is not None and of_all.unit is Unit.USER
         else _joint(of_all),
         "δ of all runs": stands.delta,
+        **(
+            {"why that is more": "the procedure is a part of all runs, and the sum of all is bounded as stated below"}
+            if len(stands.lines) > len(together)
+            else {}
+        ),
         "that sum is valid because": valid,
         "people": _people(book, line.population),
         "budget": f"ε={budget.epsilon:g}, δ={budget.delta:g}" if budget else "none declared",

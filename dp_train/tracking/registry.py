@@ -38,7 +38,10 @@ class ModelVersion:
 def register(
     store: TrackingStore, run_id: str, folder: Path, *, name: str, alias: str | None, tags: Mapping[str, str]
 ) -> ModelVersion:
-    """Register an exported model as a new version, from a copy among the artifacts of its run.
+    """Register an exported model as a version, from a copy among the artifacts of its run.
+
+    Guarantee: a line of the ledger has at most one version under a name. Registered again, it keeps its number, takes
+    today's tags, and the alias if one is named.
 
     Raises:
       TrackingError: the store cannot be written, or knows no such run.
@@ -58,13 +61,20 @@ def register(
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        mlflow.log_artifacts(run_id, str(folder), ARTIFACT)
-        made = mlflow.create_model_version(
-            name, source=f"{run.info.artifact_uri}/{ARTIFACT}", run_id=run_id, tags=dict(tags)
-        )
+        earlier = versions_of_reservation(store, tags.get(RESERVATION, ""))
+        there = next((version for version in earlier if version.name == name and version.run_id == run_id), None)
+        if there is None:
+            mlflow.log_artifacts(run_id, str(folder), ARTIFACT)
+            made = mlflow.create_model_version(
+                name, source=f"{run.info.artifact_uri}/{ARTIFACT}", run_id=run_id, tags=dict(tags)
+            )
+            number = str(made.version)
+        else:
+            mark(store, there, tags)
+            number = there.version
         if alias is not None:
-            mlflow.set_registered_model_alias(name, alias, str(made.version))
-    return _version(store, name, str(made.version))
+            mlflow.set_registered_model_alias(name, alias, number)
+    return _version(store, name, number)
 
 
 def versions(store: TrackingStore, run_id: str) -> tuple[ModelVersion, ...]:

@@ -210,6 +210,42 @@ class TrackedRun:
         entry = {"path": file, "type": "table"}
         self.set_tags({_TABLES: json.dumps(known if entry in known else [*known, entry])})
 
+    def log_dataset(self, name: str, *, consent_root: str, purpose: str) -> None:
+        """What the run learns from, as an input of MLflow's own: a name, and which decisions let it in; no content."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        profile = json.dumps({"consent_root": consent_root, "purpose": purpose})
+        # Of what is in it no digest is public; MLflow takes 36 characters.
+        dataset = Dataset(name, consent_root[:36], "consent", f"consent snapshot {consent_root}", profile=profile)
+        with tracking_errors(self.uri):
+            tags = [InputTag("mlflow.data.context", "training")]
+            client(self.uri).log_inputs(self.run_id, [DatasetInput(dataset, tags)])
+
+    def log_model(self, name: str, params: Mapping[str, Value], scores: Mapping[str, float]) -> None:
+        """The finished model as an output of MLflow's own, once a run: what it is and how it scores.
+
+        Its weights stay in the run's folder, and its ε on the run, where it can be withdrawn.
+        """
+        from mlflow.entities import LoggedModelOutput, Metric
+
+        given = {key: str(value) for key, value in params.items() if value is not None}
+        with tracking_errors(self.uri):
+            there = client(self.uri).get_run(self.run_id).outputs
+            if there is not None and there.model_outputs:
+                return
+            model = client(self.uri).create_logged_model(
+                self.experiment_id, name, source_run_id=self.run_id, params=given, model_type="dp_train"
+            )
+            client(self.uri).finalize_logged_model(model.model_id, "READY")
+            client(self.uri).log_outputs(self.run_id, [LoggedModelOutput(model.model_id, 0)])
+            now = _minute()
+            of_model = [
+                Metric(f"utility/{key}", float(value), now, 0, model_id=model.model_id, run_id=self.run_id)
+                for key, value in scores.items()
+                if math.isfinite(value)
+            ]
+            client(self.uri).log_batch(self.run_id, metrics=of_model, synchronous=True)
+
     def log_files(self, *paths: Path, folder: str = "") -> None:
         """Copy public files (figure, card) into the run's artifacts."""
         with tracking_errors(self.uri):

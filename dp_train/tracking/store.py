@@ -20,6 +20,7 @@ from dp_train.tracking.connection import (
     sqlite_path,
     tracking_errors,
 )
+from dp_train.tracking.moved import follow_move
 from dp_train.tracking.run import DELTA, EPSILON, RunKind, TrackedRun
 from dp_train.tracking.view import install_view
 
@@ -77,6 +78,8 @@ class TrackingStore:
         make_ready(address, wait_seconds=wait_seconds)
         path = sqlite_path(address)
         root = None if is_server(address) else ((path.parent if path else base) / "mlartifacts").as_uri()
+        if path and root:
+            follow_move(path, root, wait_seconds=wait_seconds)
         return cls(uri=address, artifact_root=root)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -19,11 +20,12 @@ from dp_train.tracking.store import TrackingStore
 from dp_train.tracking.view import experiment_path
 
 DEFAULT_PORT = 5000
-_HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
+_EVERY = "0.0.0.0"
 _STARTS_WITHIN = 90.0
 
 
-def ui_url(experiment_id: str, *, base: str = f"http://{_HOST}:{DEFAULT_PORT}") -> str:
+def ui_url(experiment_id: str, *, base: str = f"http://{LOOPBACK}:{DEFAULT_PORT}") -> str:
     """The full address that opens the saved view "Utility vs. ε" at the first click."""
     return base.rstrip("/") + experiment_path(experiment_id)
 
@@ -77,23 +79,24 @@ class UiServer:
         self._process = None
 
 
-def start_ui(store: TrackingStore, *, port: int | None = DEFAULT_PORT) -> UiServer:
+def start_ui(store: TrackingStore, *, port: int | None = DEFAULT_PORT, host: str = LOOPBACK) -> UiServer:
     """Start the UI and wait until it answers; a store that is an MLflow server shows itself.
 
-    It listens on the loopback address alone and calls nobody.
+    It listens on the loopback address alone, unless another is given, and calls nobody. MLflow asks for no password:
+    on another address everyone who reaches the port reads and changes the store.
 
     Args:
-      port: None takes a free one.
+      port: None takes a free one. host: an address of this machine; 0.0.0.0 is all of them.
 
     Raises:
       TrackingError: the port is taken, or the server does not come up.
     """
     if is_server(store.uri):
         return UiServer(store.uri, None)
-    chosen = _free_port() if port is None else port
-    if _taken(chosen):
+    chosen = _free_port(host) if port is None else port
+    if _taken(chosen, host):
         raise TrackingError(f"ui: port {chosen} is taken; name another one: dp-train ui --port N")
-    command = [sys.executable, "-m", "mlflow", "server", "--host", _HOST, "--port", str(chosen), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(chosen), "--workers", "1"]
     environment = {
         **os.environ,
         # By the environment, not by an option: an address may hold a password, and `ps` shows options.
@@ -110,7 +113,8 @@ def start_ui(store: TrackingStore, *, port: int | None = DEFAULT_PORT) -> UiServ
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    server = UiServer(f"http://{_HOST}:{chosen}", process)
+    shown = LOOPBACK if host == _EVERY else host
+    server = UiServer(f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}", process)
     try:
         _wait_until_it_answers(server.base, process)
     except BaseException:
@@ -134,17 +138,34 @@ def _wait_until_it_answers(base: str, process: subprocess.Popen[bytes]) -> None:
     raise TrackingError(f"ui: no answer within {_STARTS_WITHIN:.0f} s; the machine may be busy, try again")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
+def _free_port(host: str) -> int:
+    with _socket(host) as probe:
+        _bind(probe, host, 0)
         return int(probe.getsockname()[1])
 
 
-def _taken(port: int) -> bool:
-    with socket.socket() as probe:
+def _taken(port: int, host: str) -> bool:
+    """Return whether another process has the port.
+
+    Raises:
+      TrackingError: this machine has no such address.
+    """
+    with _socket(host) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError:
-            return True
-    return False
+        return not _bind(probe, host, port)
+
+
+def _socket(host: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+
+
+def _bind(probe: socket.socket, host: str, port: int) -> bool:
+    try:
+        probe.bind((host, port))
+    except OSError as error:
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise TrackingError(
+                f"ui: --host {host} is no address of this machine; expected one, such as {LOOPBACK} or {_EVERY}"
+            ) from None
+        return False
+    return True

@@ -24,7 +24,7 @@ _EPSILON = "privacy/epsilon"
 _PARAMS = ("privacy.noise_multiplier", "privacy.clip_norm", "privacy.steps", "optimizer.learning_rate")
 FRONTIER_PICTURE = "frontier"
 """Key of the picture that a parent run logs; the view shows it first."""
-REFERENCES = ("without privacy", "public start", "best baseline")
+REFERENCES = ("without privacy", "best without bounds", "public start", "best baseline")
 """Horizontal lines of a frontier chart, each a metric ``frontier/<score>/<name>`` of the parent run."""
 AUDITED = "audit/epsilon_white_box"
 """What an audit says that ε is at least; drawn against the claim."""

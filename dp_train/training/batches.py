@@ -17,6 +17,7 @@ from dp_train.engines.base import MicroBatch, StepRecord
 from dp_train.privacy.units import Units
 from dp_train.tasks.base import PacksRows, Row, Task
 from dp_train.tasks.packing import row_columns, share_sequences
+from dp_train.tasks.sequences import IGNORE
 
 
 class Batches(Protocol):
@@ -26,6 +27,10 @@ class Batches(Protocol):
 
     def recount(self, record: StepRecord, draw: NDArray[np.int64]) -> StepRecord:
         """The engine's record, with units counted where it could only count sequences."""
+        ...
+
+    def cost(self, unit: int) -> int:
+        """About what a unit's gradient takes: its tokens."""
         ...
 
 
@@ -49,17 +54,29 @@ class UnitBatches(Batches):
     Args:
       units: of which a draw names some.
       rows: most rows of a microbatch, unless a single unit has more.
+      by_token: whether each label of a step counts alike, in place of each row; without privacy alone.
     """
 
-    def __init__(self, units: Sequence[Sequence[Example]], task: Task, *, rows: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        units: Sequence[Sequence[Example]],
+        task: Task,
+        *,
+        rows: int,
+        device: torch.device,
+        by_token: bool = False,
+    ) -> None:
         self._encoded = _Encoded(units, task)
         self._task = task
         self._rows = rows
         self._device = device
+        self._by_token = by_token
 
     def __call__(self, draw: NDArray[np.int64]) -> Iterator[MicroBatch]:
         drawn = [(int(index), self._encoded[int(index)]) for index in draw]
         drawn.sort(key=lambda one: _longest(one[1]), reverse=True)
+        counted = _by_token([row for _, rows in drawn for row in rows]) if self._by_token else None
+        taken = 0
         encoded = [rows for _, rows in drawn]
         start = 0
         while start < len(encoded):
@@ -70,11 +87,15 @@ class UnitBatches(Batches):
             chunk = encoded[start:stop]
             inputs = self._task.collate([row for unit in chunk for row in unit])
             names = [index for index, _ in drawn[start:stop]]
-            yield _microbatch(inputs, [len(unit) for unit in chunk], self._device, names)
-            start = stop
+            weights = None if counted is None else counted[taken : taken + rows]
+            yield _microbatch(inputs, [len(unit) for unit in chunk], self._device, names, weights)
+            start, taken = stop, taken + rows
 
     def recount(self, record: StepRecord, draw: NDArray[np.int64]) -> StepRecord:
         return record
+
+    def cost(self, unit: int) -> int:
+        return self._encoded.tokens(unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +124,7 @@ class PackedBatches(Batches):
       units: of which a draw names some.
       tokens: most columns of a microbatch, padding among them, unless a single unit has more; bounds memory.
       length: most columns of a sequence, unless a single row has more.
+      by_token: whether each label of a step counts alike, in place of each row; with `Packing.ACROSS_UNITS` alone.
     """
 
     def __init__(
@@ -114,8 +136,11 @@ class PackedBatches(Batches):
         tokens: int,
         length: int = PACKED_LENGTH,
         device: torch.device,
+        by_token: bool = False,
     ) -> None:
         assert isinstance(task, PacksRows)
+        assert packing is Packing.ACROSS_UNITS or not by_token
+        self._by_token = by_token
         self._encoded = _Encoded(units, task)
         self._task = task
         self._packing = packing
@@ -145,10 +170,13 @@ class PackedBatches(Batches):
     def recount(self, record: StepRecord, draw: NDArray[np.int64]) -> StepRecord:
         return replace(record, units=len(draw)) if self._packing is Packing.ACROSS_UNITS else record
 
+    def cost(self, unit: int) -> int:
+        return self._encoded.tokens(unit)
+
     def _pack(self, units: Sequence[tuple[Row, ...]]) -> list[_Sequence]:
         """All rows of the units; the mean of a unit's rows is what its rows count together."""
         rows = [row for unit in units for row in unit]
-        weights = [1 / len(unit) for unit in units for _ in unit]
+        weights = _by_token(rows) if self._by_token else [1 / len(unit) for unit in units for _ in unit]
         shared = share_sequences(list(map(row_columns, rows)), length=self._length) if rows else []
         scale = 1 if self._packing is Packing.ACROSS_UNITS else len(shared)  # the engine takes the mean of sequences
         return [
@@ -164,12 +192,26 @@ class PackedBatches(Batches):
 
 
 def make_batches(
-    units: Sequence[Sequence[Example]], task: Task, *, packing: Packing, rows: int, tokens: int, device: torch.device
+    units: Sequence[Sequence[Example]],
+    task: Task,
+    *,
+    packing: Packing,
+    rows: int,
+    tokens: int,
+    device: torch.device,
+    by_token: bool = False,
 ) -> Batches:
     """Make what cuts the draws of `units`; `rows` bounds microbatches that are not packed, `tokens` those that are."""
     if packing is Packing.NONE:
-        return UnitBatches(units, task, rows=rows, device=device)
-    return PackedBatches(units, task, packing=packing, tokens=tokens, device=device)
+        return UnitBatches(units, task, rows=rows, device=device, by_token=by_token)
+    return PackedBatches(units, task, packing=packing, tokens=tokens, device=device, by_token=by_token)
+
+
+def _by_token(rows: Sequence[Row]) -> list[float]:
+    """What each row's mean loss counts, so that the sum over rows ÷ rows is the mean over all their labels."""
+    counts = [sum(label != IGNORE for label in row.labels) for row in rows]
+    mean = sum(counts) / max(1, len(counts))
+    return [count / mean if mean else 0.0 for count in counts]
 
 
 class _Encoded:
@@ -187,9 +229,17 @@ class _Encoded:
             self._kept[index] = tuple(self._task.encode(example) for example in self._units[index])
         return self._kept[index]
 
+    def tokens(self, index: int) -> int:
+        """How many ids and labels a unit has."""
+        return sum(len(row.input_ids) + len(row.labels) for row in self[index])
+
 
 def _microbatch(
-    inputs: dict[str, Tensor], counts: Sequence[int], device: torch.device, names: Sequence[int]
+    inputs: dict[str, Tensor],
+    counts: Sequence[int],
+    device: torch.device,
+    names: Sequence[int],
+    weights: Sequence[float] | None = None,
 ) -> MicroBatch:
     """`counts`: rows of each unit, in order. `names`: which units they are; none where units share sequences."""
     owner = [position for position, count in enumerate(counts) for _ in range(count)]
@@ -198,6 +248,7 @@ def _microbatch(
         units=torch.tensor(owner, dtype=torch.int64, device=device),
         num_units=len(counts),
         drawn=tuple(names),
+        weights=None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device),
     )
 
 

@@ -7,6 +7,7 @@ the optimizer state are dropped and the weights stay.
 
 from __future__ import annotations
 
+import io
 import shutil
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -108,6 +109,18 @@ class CheckpointFolder:
         if not self.path.is_dir():
             return []
         return sorted(path for path in self.path.glob("step-*") if (path / _STATE).is_file())
+
+
+def to_bytes(state: TrainState) -> bytes:
+    """Return the state as another process of the same run takes it; as secret as the data."""
+    held = io.BytesIO()
+    torch.save(_to_plain(state), held)
+    return held.getvalue()
+
+
+def from_bytes(data: bytes) -> TrainState:
+    """Read what `to_bytes` wrote."""
+    return _from_plain(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
 
 
 def _to_plain(state: TrainState) -> dict[str, Any]:

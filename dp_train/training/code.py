@@ -39,7 +39,16 @@ _OF_CLASSES = frozenset(
         "_abc_impl",
     }
 )
-_TRAINING = ("batches.py", "averaging.py", "loop.py", "optimizers.py", "run_state.py", "seeds.py")
+_TRAINING = (
+    "batches.py",
+    "averaging.py",
+    "dealing.py",
+    "loop.py",
+    "opening.py",
+    "optimizers.py",
+    "run_state.py",
+    "seeds.py",
+)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _OF_OPTIMIZERS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 _DEPTH = 3

@@ -1,4 +1,4 @@
-"""Watches what enters a private run: the people that the plan's sampler draws, each whole, and nobody else."""
+"""Watch what enters a private run: the people that the plan's sampler draws, each whole, and no other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class EnteringWatch:
     """Compares what an engine was given with the draw, which is derived once more, and with the units' own rows.
 
     Guarantee: at every step as many units enter as were drawn. At the first steps and at random ones the draw is that
-    of `privacy.draw_check`, and the labels that enter are, counted by token, those of the drawn units' rows.
+    of `privacy.draw_check`, and the labels that enter are, counted by token, those of the drawn units' rows. Where the
+    units are dealt to several processes, each watches its own share of them (`training.dealing`).
 
     Args:
       units, seed: private. notice: takes each finding.
@@ -54,10 +55,10 @@ class EnteringWatch:
         if self._labels is not None and _LABELS in batch.inputs:
             self._labels.append(batch.inputs[_LABELS].detach().flatten().cpu())
 
-    def end(self, step: int, draw: NDArray[Any], counted: int) -> None:
-        """All of the step's microbatches were given; `counted` is how many units the engine says it summed."""
+    def end(self, step: int, draw: NDArray[Any], share: NDArray[Any], counted: int) -> None:
+        """All microbatches of a step's `share` were given; `counted` is how many units of `draw` engines summed."""
         self._steps += 1
-        if not self._entered == len(draw) == counted:
+        if self._entered != len(share) or counted != len(draw):
             self._notice("a step did not sum the units that were drawn")
         if self._labels is None:
             return
@@ -66,10 +67,12 @@ class EnteringWatch:
             return
         if planned != frozenset(draw.tolist()):
             self._notice("a step drew others than the planned sampler draws")
-        elif self._labels and not torch.equal(_counts(self._labels), self._own_labels(planned)):
+        elif not planned.issuperset(share.tolist()) or (
+            self._labels and not torch.equal(_counts(self._labels), self._own_labels(share.tolist()))
+        ):
             self._notice("the rows that entered a step are not those of the units that were drawn")
 
-    def _own_labels(self, drawn: frozenset[int]) -> Tensor:
+    def _own_labels(self, drawn: Sequence[int]) -> Tensor:
         inputs = (
             self._lay_out([Row(*tokens) for tokens in self._units.tokens(unit, self._task.encode)]) for unit in drawn
         )

@@ -14,14 +14,14 @@ it first: the same noise under another schedule, clipping, engine or precision w
 | start weights | all parameters and buffers |
 | engine, clipping, packing, precision, noise kind, average | the method's |
 | schedule | its values over all steps of the plan |
-| dropout | where there is any: microbatch sizes and kind of device, which lay out its masks |
+| dropout | where there is any: microbatch sizes, kind of device and number of processes, which lay out its masks |
 | optimizer | its class and plain attributes, and the hyper-parameters of each group |
 | scaling | its class and settings; start of scaling: its moments |
 | phases before | what trained the model earlier |
 | code of task, of model, of engine, of optimizer | what moves a gradient (`training.code`) |
 
-Checkpoints, callbacks and threads, and without dropout microbatch sizes and the device, are not in it: they round a
-sum, no more, which is among the floating-point limits that every claim names.
+Checkpoints, callbacks and threads, and without dropout microbatch sizes, the device and the number of processes, are
+not in it: they round a sum, no more, which is among the floating-point limits that every claim names.
 """
 
 from __future__ import annotations
@@ -71,18 +71,28 @@ class Identity:
         Raises:
           CheckpointError: they differ; says in which parts.
         """
-        names = sorted({*self.parts, *resumed.parts}.difference(_REPLACED))
-        other = [name for name in names if self.parts.get(name) != resumed.parts.get(name)]
-        other = [name for name in other if name.removeprefix(_CODE) == name or name.removeprefix(_CODE) not in other]
+        other = self.differs(resumed)
         if other:
             raise CheckpointError(
                 f"checkpoint: {path} is of a run with another {', another '.join(other)}; the same noise under both "
                 "would show what it hides; use another folder, or the settings that began the run"
             )
 
+    def differs(self, other: Identity) -> list[str]:
+        """Return the names of the parts in which two runs differ, whatever they began from."""
+        names = sorted({*self.parts, *other.parts}.difference(_REPLACED))
+        found = [name for name in names if self.parts.get(name) != other.parts.get(name)]
+        return [name for name in found if name.removeprefix(_CODE) == name or name.removeprefix(_CODE) not in found]
+
 
 def identify(
-    setup: Setup, units: Units, optimizer: torch.optim.Optimizer, *, start_weights: str, before: Sequence[Phase]
+    setup: Setup,
+    units: Units,
+    optimizer: torch.optim.Optimizer,
+    *,
+    start_weights: str,
+    before: Sequence[Phase],
+    processes: int = 1,
 ) -> Identity:
     """Name the run that `setup` is about to begin on `units`.
 
@@ -90,6 +100,7 @@ def identify(
       optimizer: as the factory made it.
       start_weights: `weights_digest` of the model.
       before: phases of the model.
+      processes: how many share its steps.
 
     Raises:
       ConfigError: the schedule gives something else than a number.
@@ -114,11 +125,12 @@ def identify(
         "engine": setup.engine.value,
         "clipping": method.clipping.value,
         "packing": method.packing.value,
+        **({"by token": True} if method.by_token else {}),
         "precision": str(method.autocast),
         "noise kind": method.noise.value,
         "average": method.average,
         "schedule": _schedule(setup),
-        "dropout": _masks(setup),
+        "dropout": _masks(setup, processes),
         "optimizer": [_class(optimizer), _settings(optimizer), [_plain(group) for group in optimizer.param_groups]],
         "scaling": None
         if setup.scaling is None
@@ -183,7 +195,7 @@ def _module_settings(module: torch.nn.Module) -> dict[str, Any]:
     return {name: one for name, one in found.items() if not name.startswith("_") and name not in _NO_SETTINGS}
 
 
-def _masks(setup: Setup) -> list[str | int] | None:
+def _masks(setup: Setup, processes: int) -> list[str | int] | None:
     """What lays out the masks of dropout, where a module says that it has any; None without.
 
     Other masks under the same noise are another gradient, and show it bare.
@@ -197,7 +209,8 @@ def _masks(setup: Setup) -> list[str | int] | None:
     if not any(isinstance(rate, int | float) and rate for rate in rates):
         return None
     execution = setup.execution
-    return [execution.microbatch_rows, execution.microbatch_tokens, setup.device.type]
+    several = [processes] if processes > 1 else []  # alone it is what it was before there could be several
+    return [execution.microbatch_rows, execution.microbatch_tokens, setup.device.type, *several]
 
 
 def _is_value(value: Any) -> bool:

@@ -4,6 +4,9 @@
 2. the engine adds clipped sums, then releases them once with noise, divided by the public `expected_units`;
 3. the optimizer steps; the monitor records what really ran; callbacks hear of it;
 4. at the end, or at a signal, the state is kept and the monitor compares with the plan.
+
+Several processes run it together, each on its share of a draw: 2. gives each of them the one release, and so they take
+the same steps. The first one alone writes, and speaks to callbacks.
 """
 
 from __future__ import annotations
@@ -22,23 +25,25 @@ from dp_train.training.signals import StopSignals
 def run_steps(state: RunState, engine: Engine, batches: Batches) -> Result:
     """Run the steps that are left, until the last one or a signal."""
     plan, execution = state.setup.plan, state.setup.execution
-    curve = _epsilon_curve(plan)
+    curve = _epsilon_curve(plan) if state.ranks.first else {}
+    stopped_by: int | None = None
     with StopSignals() as stop:
         state.begin()
-        while state.step < plan.steps and stop.received is None:
+        while state.step < plan.steps and (stopped_by := state.asked_to_stop(stop.received)) is None:
             state.charge.note_steps(state.step + 1)
             state.watch.begin()
             state.setup.model.train()  # whatever a callback left: a resumed run has to take the very same step
             with state.randomness():
                 draw = state.draw()
-                for batch in batches(draw):  # may be empty
+                share = state.share(draw, batches.cost)  # all of it, where the process is alone
+                for batch in batches(share):  # may be empty
                     engine.accumulate(batch)  # adds the clipped sums of whole units
                     state.watch.took(batch)
                 record = batches.recount(engine.release(state.step), draw)  # noise once; ÷ expected_units; → p.grad
             for observer in state.observers:
                 observer.after_release(record)
             rate = state.set_learning_rate()
-            state.watch.released(record, draw)
+            state.watch.released(record, draw, share)
             state.optimizer.step()
             state.watch.stepped()
             state.optimizer.zero_grad(set_to_none=True)
@@ -46,11 +51,13 @@ def run_steps(state: RunState, engine: Engine, batches: Batches) -> Result:
                 observer.after_update(record)
             state.record(record)
             # Before the state is kept: a step that is kept is not run, and so not heard of, again.
-            _notify_step(state, record, rate, curve.get(state.step))
+            if state.ranks.first:
+                _notify_step(state, record, rate, curve.get(state.step))
             if state.step % execution.checkpoint_every == 0:
                 state.watch.checkpoint()
+                state.agree()
                 state.save()
-    return state.end(None if stop.received is None else int(stop.received))
+    return state.end(stopped_by)
 
 
 def _notify_step(state: RunState, record: StepRecord, rate: float, epsilon: float | None) -> None:

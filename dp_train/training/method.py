@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +35,7 @@ class Method:
       scaling: public factors on gradients before the clip, undone after the noise. Ignored without privacy.
       autocast: type that layers compute in where autocast has them, e.g. `torch.bfloat16`; weights, norms, sums and
         noise stay float32, and so do scores. None computes in the weights' own type.
+      by_token: whether each label of a step counts alike, in place of each unit. Without privacy alone.
       noise: where the noise comes from. SECURE noise cannot be drawn again, so its run cannot be resumed.
       recipe: digest of what model, task and units were made from, if they were made from a recipe.
       trial: which of several otherwise equal runs this is. Under one fixed seed it separates their coins and noise.
@@ -46,6 +48,7 @@ class Method:
     average: float | None = None
     scaling: Scaling | None = None
     autocast: torch.dtype | None = None
+    by_token: bool = False
     noise: NoiseKind = NoiseKind.SEEDED
     recipe: str = ""
     trial: str = ""
@@ -75,6 +78,10 @@ class Execution:
       checkpoint: where the private state goes; without it a run cannot be resumed.
       checkpoint_every: steps between checkpoints, ≥ 1.
       callbacks: hear of start, steps and end.
+      together: whether a process that was started as one of several shares the run with the others. False trains in
+        this process alone, such as a public starting point that one of them makes.
+      wait_seconds: how long one process of a run on several waits for another before the run ends. Counts for whatever
+        the first one does alone: callbacks, checkpoints.
       self_check: try the engine on public rows of this very model before anything private is read, see
         `engines.self_check`; about ten passes of a few short rows, and no bit changes. Ignored without privacy.
     """
@@ -84,6 +91,8 @@ class Execution:
     checkpoint: CheckpointFolder | None = None
     checkpoint_every: int = 50
     callbacks: Sequence[Callback] = ()
+    together: bool = True
+    wait_seconds: float = 1800.0
     self_check: bool = True
 
     def __post_init__(self) -> None:
@@ -91,6 +100,8 @@ class Execution:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise ConfigError(f"trainer: {name}={value!r}; expected a whole number, at least 1")
+        if not isinstance(self.wait_seconds, int | float) or not 0 < self.wait_seconds < math.inf:
+            raise ConfigError(f"trainer: wait_seconds={self.wait_seconds!r}; expected a number of seconds, above 0")
         object.__setattr__(self, "callbacks", check_callbacks(self.callbacks))
 
 
@@ -126,6 +137,11 @@ class Setup:
             raise PlanError(
                 f"trainer: bands={law.bands} and noise={self.method.noise.value}; correlated noise is made from "
                 "seeds, so that a resumed run can make it again; use seeded noise, or set bands=1"
+            )
+        if self.method.by_token and (self.plan.private or self.method.packing is Packing.WITHIN_UNITS):
+            raise PlanError(
+                "trainer: by_token=True; expected False with privacy, where each unit counts alike, and within_units; "
+                "a unit that writes more would count more"
             )
         if self.method.packing is not Packing.NONE:
             self._check_packing()

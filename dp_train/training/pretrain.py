@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from dp_train.privacy.units import Units
 from dp_train.tasks.base import Task
 from dp_train.training.batches import Packing
 from dp_train.training.callbacks import Callback, RunStatus
+from dp_train.training.checkpoint import CheckpointFolder
 from dp_train.training.method import Execution, Method
 from dp_train.training.optimizers import OptimizerFactory, Schedule, constant
 from dp_train.training.phases import phases_of, record_phases
@@ -58,6 +60,7 @@ def starting_point(
     microbatch_rows: int = 64,
     packing: Packing = Packing.NONE,
     microbatch_tokens: int = 4096,
+    resumable: bool = False,
 ) -> StartingPoint:
     """Train `model` in place on public `units`, or load what an equal call has made before.
 
@@ -66,6 +69,8 @@ def starting_point(
       cache: folder of starting points, one sub-folder a digest.
       facts: public facts that decide the result beside units, plan and the model's weights: its kind, tokenizer,
         optimizer.
+      resumable: keep a checkpoint beside the cache's folder, so that an equal call goes on from there. Of one process
+        at a time.
 
     Raises:
       ConsentError: the units are not published text.
@@ -90,19 +95,28 @@ def starting_point(
         if has_known_origin(first):
             declare_names(learnt)
         return StartingPoint(path=folder, digest=digest, cached=True)
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
     result = Trainer(
         model,
         task,
         plan,
         optimizer=optimizer,
         method=Method(schedule=schedule, packing=packing),
-        execution=Execution(callbacks=callbacks, microbatch_rows=microbatch_rows, microbatch_tokens=microbatch_tokens),
+        execution=Execution(
+            callbacks=callbacks,
+            microbatch_rows=microbatch_rows,
+            microbatch_tokens=microbatch_tokens,
+            checkpoint=CheckpointFolder(unfinished) if resumable else None,
+            checkpoint_every=200,
+            together=False,
+        ),
     ).fit(units, seeds=Seeds.fixed_for_test(0))
     if result.stopped_by is not None:
         signal.raise_signal(result.stopped_by)  # what the caller does with a signal is the caller's
     if result.status is not RunStatus.FINISHED:
         raise CheckpointError(f"starting point: stopped at step {result.steps} of {plan.steps}; run it again")
     _store(model, folder, described)
+    shutil.rmtree(unfinished, ignore_errors=True)
     return StartingPoint(path=folder, digest=digest, cached=False)
 
 

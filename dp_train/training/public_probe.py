@@ -1,4 +1,4 @@
-"""Try the engine on rows that nobody wrote, before anything private is read."""
+"""Try the engine on made-up rows, before anything private is read."""
 
 from __future__ import annotations
 

@@ -5,44 +5,38 @@ from __future__ import annotations
 import hashlib
 import resource
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import astuple, dataclass, field, fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import astuple, dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dp_train.consent.events import Purpose
 from dp_train.engines.base import Engine, StepRecord
 from dp_train.engines.build import build_engine, build_noise
-from dp_train.engines.noise import NoiseKind
-from dp_train.errors import CheckpointError
+from dp_train.engines.leaving import tensor_digest
+from dp_train.engines.ranks import ALONE, Ranks
+from dp_train.errors import ModelError, ProcessesError
 from dp_train.models.weights import (
     declare_names,
-    has_known_origin,
     mark_tensors,
-    names_of,
     names_of_change,
-    weights_digest,
 )
-from dp_train.privacy.monitor import RunMonitor
+from dp_train.privacy.monitor import EpsilonClaim, RunMonitor
 from dp_train.privacy.sampling import Sampler
 from dp_train.privacy.units import Units
 from dp_train.training.averaging import WeightAverage
 from dp_train.training.callbacks import Result, RunStart, RunStatus, StepEnd
 from dp_train.training.charge import Charge
 from dp_train.training.checkpoint import TrainState
-from dp_train.training.identity import Identity, identify
+from dp_train.training.dealing import own_share
+from dp_train.training.identity import Identity
 from dp_train.training.method import Setup
 from dp_train.training.observers import Averaged, Observer, Scaled
-from dp_train.training.phases import Phase, as_phase, compose_claims, phases_of, record_phases
-from dp_train.training.public_probe import try_engine
+from dp_train.training.phases import Phase, as_phase, compose_claims, record_phases
 from dp_train.training.seeds import Seeds
-from dp_train.training.twin import twin_of
 from dp_train.training.watch import RunWatch
-
-_STEP = [one.name for one in fields(StepEnd)]
 
 
 @dataclass(kw_only=True)
@@ -59,6 +53,7 @@ class RunState:
       tried: whether its engine was tried on the model before it took a step, in this process or an earlier one.
       observers: called in order, after the release and after the optimizer's step.
       history: what callbacks heard of each step.
+      ranks: the processes that share its steps; the first one alone writes and pays.
       watch: looks at what enters and what leaves, from outside the engine; there once `build_engine` was called.
     """
 
@@ -84,6 +79,7 @@ class RunState:
     tried: bool = False
     observers: list[Observer] = field(default_factory=list)
     history: list[StepEnd] = field(default_factory=list)
+    ranks: Ranks = ALONE
 
     watch: RunWatch = field(init=False)
 
@@ -120,6 +116,7 @@ class RunState:
             units=self.units,
             seed=self.streams.sampling,
             monitor=self.monitor,
+            ranks=self.ranks,
         )
         return build_engine(
             setup.engine,
@@ -130,6 +127,7 @@ class RunState:
             optimizer=self.optimizer,
             clipping=setup.method.clipping,
             scaling=setup.scaling,
+            ranks=self.ranks,
         )
 
     def describe(self) -> RunStart:
@@ -153,15 +151,26 @@ class RunState:
         if self.step == 0:
             self.save()
         self.charge.begin(resumed=self.resumed, identity=self.name, before=self.before)
+        self.ranks.most(0)  # the first process is here: so none draws a coin before
+
+    def asked_to_stop(self, received: int | None) -> int | None:
+        """Return the signal that ends the run before the next step, whichever process received it."""
+        return self.ranks.most(int(received or 0)) or None
 
     def draw(self) -> NDArray[np.int64]:
         """The units of the step in hand."""
         return self.sampler.draw(self.step, len(self.units), self.coins)
 
+    def share(self, draw: NDArray[np.int64], cost: Callable[[int], int]) -> NDArray[np.int64]:
+        """What of the draw this process sums."""
+        return own_share(self.step, draw, cost, self.ranks)
+
     @contextmanager
     def randomness(self) -> Iterator[None]:
         """Dropout and the like draw from the step's own stream, so that a resumed step repeats itself."""
         message = self.step.to_bytes(8, "big")
+        if self.ranks.size > 1:  # masks of two processes have nothing in common
+            message += self.ranks.rank.to_bytes(8, "big")
         seed = hashlib.blake2b(message, key=self.coins, person=b"dropout", digest_size=8).digest()
         with torch.random.fork_rng():
             torch.manual_seed(int.from_bytes(seed, "big") >> 1)
@@ -191,6 +200,25 @@ class RunState:
         )
         self.step += 1
 
+    def agree(self) -> None:
+        """Give each process what any of them found, and hold that their weights are the same.
+
+        Raises:
+          ModelError: they are not: a process computed something else from the same releases.
+        """
+        if self.ranks.size == 1:
+            return
+        digests = [tensor_digest(parameter) for parameter in self.setup.trainable()]
+        found = self.ranks.each((self.monitor.departures, digests))
+        for departures, _ in found:
+            for reason in departures:
+                self.monitor.depart(reason)
+        if any(other != digests for _, other in found):
+            raise ModelError(
+                "processes: their weights differ after the same steps; expected one kind of machine and one version of "
+                "each library; resume with such"
+            )
+
     @contextmanager
     def shown(self) -> Iterator[None]:
         """The model holds inside what the run would leave now: the average, where there is one."""
@@ -200,6 +228,7 @@ class RunState:
     def end(self, stopped_by: int | None) -> Result:
         """Look at everything once more, leave the average in the model, keep the state, and say how the run ended."""
         self.watch.finish()
+        self.agree()
         self.finished = self.step == self.setup.plan.steps
         if self.finished and self.average is not None:
             self.average.write()
@@ -213,16 +242,11 @@ class RunState:
 
         plan = self.setup.plan
         claim = self.monitor.claim(len(self.units))
-        doubt = disagreement(opinions(plan)) if claim.spent is not None else None
+        asked = claim.spent is not None and self.ranks.first  # the others take the first one's result
+        doubt = disagreement(opinions(plan)) if asked else None
         if doubt is not None:
             claim = replace(claim, spent=None, withheld=(doubt,))
-        phases = self.before
-        if self.population and self.step > 0:
-            phases = (*self.before, as_phase(plan, claim, self.population, self.name))
-        changed = names_of_change(mark_tensors(self.setup.model, trained_only=True), self.start_names)
-        record_phases(changed, phases)
-        if self.known_start:
-            declare_names(changed)
+        changed = self.remember(claim)
         claim = compose_claims(claim, plan, self.before, self.charge.populations or {self.population})
         self.charge.note_end(changed, withheld=bool(claim.withheld))
         execution = self.setup.execution
@@ -244,127 +268,54 @@ class RunState:
             history=tuple(self.history),
         )
 
+    def remember(self, claim: EpsilonClaim) -> list[str]:
+        """Note in this process what the run's weights have learnt, and return the names of the tensors that changed."""
+        phases = self.before
+        if self.population and self.step > 0:
+            phases = (*self.before, as_phase(self.setup.plan, claim, self.population, self.name))
+        changed = names_of_change(mark_tensors(self.setup.model, trained_only=True), self.start_names)
+        record_phases(changed, phases)
+        if self.known_start:
+            declare_names(changed)
+        return changed
+
+    def of_all(self, result: Result) -> Result:
+        """Return the first process' result in every process, which then remember it as their own."""
+        if self.ranks.first:
+            with suppress(ProcessesError):  # its own run has ended in order, whatever became of the others by now
+                self.ranks.each(result)
+            return result
+        common: Result = self.ranks.each(None)[0]
+        self.remember(common.epsilon)
+        return common
+
     def save(self) -> None:
         """Write the state; a finished run's holds no seed."""
-        if self.setup.execution.checkpoint is None:
-            return
+        if self.setup.execution.checkpoint is not None and self.ranks.first:
+            self.setup.execution.checkpoint.save(self.state())
+
+    def state(self) -> TrainState:
+        """Everything that the run goes on from; as secret as the data."""
         scaling, finished = self.setup.scaling, self.finished
-        self.setup.execution.checkpoint.save(
-            TrainState(
-                step=self.step,
-                identity=dict(self.identity.parts),
-                name=self.name,
-                model=self.setup.model.state_dict(),
-                optimizer=None if finished else self.optimizer.state_dict(),
-                monitor=self.monitor.state_dict(),
-                seeds=None if finished else self.seeds,
-                seconds=self.seconds,
-                seed_is_fixed=self.seed_is_fixed,
-                before=[earlier.values() for earlier in self.before],
-                start_marks=sorted(self.start_names),
-                known_start=self.known_start,
-                tried=self.tried,
-                history=[astuple(step) for step in self.history],
-                finished=finished,
-                average=None if finished or self.average is None else self.average.state_dict(),
-                scaling=None if finished or scaling is None else scaling.state_dict(),
-            )
+        return TrainState(
+            step=self.step,
+            identity=dict(self.identity.parts),
+            name=self.name,
+            model=self.setup.model.state_dict(),
+            optimizer=None if finished else self.optimizer.state_dict(),
+            monitor=self.monitor.state_dict(),
+            seeds=None if finished else self.seeds,
+            seconds=self.seconds,
+            seed_is_fixed=self.seed_is_fixed,
+            before=[earlier.values() for earlier in self.before],
+            start_marks=sorted(self.start_names),
+            known_start=self.known_start,
+            tried=self.tried,
+            history=[astuple(step) for step in self.history],
+            finished=finished,
+            average=None if finished or self.average is None else self.average.state_dict(),
+            scaling=None if finished or scaling is None else scaling.state_dict(),
         )
-
-
-def open_run(setup: Setup, units: Units, charge: Charge, seeds: Seeds | None) -> RunState:
-    """Begin a run of `setup`, or take up the one that its checkpoint holds; nothing private is read yet.
-
-    Raises:
-      CheckpointError: the checkpoint is of another run, or its noise cannot be drawn again.
-      ModelError: nothing is trainable, or the engine gets the model wrong.
-      PlanError: the task tokenises a text by other texts than that one.
-    """
-    trainable = setup.trainable()
-    units.check_encoding(setup.task.encode)
-    twin = twin_of(setup, units)
-    saved = setup.execution.checkpoint.load() if setup.execution.checkpoint else None
-    start_weights = ""
-    if saved is None:
-        marks, lines = mark_tensors(setup.model), charge.lines()
-        start_weights = weights_digest(marks)
-        before = phases_of(marks, lines)
-        start_names = names_of(marks)
-        elsewhere = frozenset(name for line in lines for name in line.end.weights)
-        known_start = has_known_origin(marks, elsewhere=elsewhere)
-    else:
-        before = tuple(map(Phase.of, saved.before))
-        start_names, known_start = frozenset(saved.start_marks), saved.known_start
-    optimizer = setup.make_optimizer(trainable)
-    identity = identify(setup, units, optimizer, start_weights=start_weights, before=before)
-    average = None if setup.method.average is None else WeightAverage(trainable, decay=setup.method.average)
-    monitor = RunMonitor(setup.plan)
-    if saved is None:
-        seeds = seeds or Seeds.fresh()
-        name, seed_is_fixed = seeds.streams(identity.digest).public_name, seeds.fixed
-    else:
-        assert setup.execution.checkpoint is not None
-        resumed = Identity(saved.identity)
-        identity.expect(resumed, setup.execution.checkpoint.path)
-        _refuse_second_noise(setup, saved)
-        identity, seeds, name, seed_is_fixed = resumed, saved.seeds, saved.name, saved.seed_is_fixed
-        _restore(setup, saved, optimizer, average, monitor)
-    state = RunState(
-        setup=setup,
-        twin=twin,
-        units=units,
-        charge=charge,
-        identity=identity,
-        seeds=seeds,
-        name=name,
-        seed_is_fixed=seed_is_fixed,
-        before=before,
-        start_names=start_names,
-        known_start=known_start,
-        # What is published belongs to no budget: a starting point made from it is no phase.
-        population="" if units.purpose is Purpose.PUBLISH else units.population,
-        monitor=monitor,
-        optimizer=optimizer,
-        average=average,
-        step=0 if saved is None else saved.step,
-        seconds_before=0.0 if saved is None else saved.seconds,
-        resumed=saved is not None,
-        finished=saved is not None and saved.finished,
-        tried=saved is not None and saved.tried,
-        history=[] if saved is None else [StepEnd(**dict(zip(_STEP, values, strict=True))) for values in saved.history],
-    )
-    charge.note_steps(state.step)
-    if setup.execution.self_check and setup.plan.private and not state.finished:
-        try_engine(setup)
-        state.tried = True
-    return state
-
-
-def _refuse_second_noise(setup: Setup, saved: TrainState) -> None:
-    assert setup.execution.checkpoint is not None
-    if setup.method.noise is NoiseKind.SECURE and not saved.finished:
-        raise CheckpointError(
-            f"checkpoint: {setup.execution.checkpoint.path} is of a run whose noise cannot be drawn again "
-            "(trainer.noise=secure), and steps after it may have shown theirs; start a new run: what this one reserved "
-            "stays spent"
-        )
-
-
-def _restore(
-    setup: Setup,
-    saved: TrainState,
-    optimizer: torch.optim.Optimizer,
-    average: WeightAverage | None,
-    monitor: RunMonitor,
-) -> None:
-    setup.model.load_state_dict(saved.model)
-    monitor.load_state_dict(saved.monitor)
-    if saved.optimizer is not None:
-        optimizer.load_state_dict(saved.optimizer)
-    if average is not None and saved.average is not None:
-        average.load_state_dict(saved.average)
-    if setup.scaling is not None and saved.scaling is not None:
-        setup.scaling.load_state_dict(saved.scaling)
 
 
 def peak_rss_bytes() -> int:
@@ -372,4 +323,4 @@ def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-__all__ = ["Observer", "RunState", "open_run", "peak_rss_bytes"]
+__all__ = ["Observer", "RunState", "peak_rss_bytes"]

@@ -21,7 +21,7 @@ class Streams:
 
     Attributes:
       sampling: of coins, and of dropout. noise: of the noise. public_name: what the run may be called in public: the
-        identity under the nonce, so that nobody can test a guess at the units that went into it.
+        identity under the nonce, so that no reader can test a guess at the units that went into it.
     """
 
     sampling: bytes = field(repr=False)

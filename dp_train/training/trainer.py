@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from torch import nn
 
 from dp_train.consent.events import Purpose
 from dp_train.consent.gate import ConsentedExamples
+from dp_train.engines.ranks import ALONE, Ranks, joined
 from dp_train.errors import BudgetError, ConfigError, ConsentError, PrivacyError
 from dp_train.privacy.ledger.ledger import Reservation
 from dp_train.privacy.plan import PrivacyPlan
@@ -20,8 +22,9 @@ from dp_train.training.callbacks import Result, RunStatus, notify_end, notify_st
 from dp_train.training.charge import Charge
 from dp_train.training.loop import run_steps
 from dp_train.training.method import Execution, Method, Setup
+from dp_train.training.opening import open_run
 from dp_train.training.optimizers import OptimizerFactory
-from dp_train.training.run_state import RunState, open_run
+from dp_train.training.run_state import RunState
 from dp_train.training.saving import save_trained
 from dp_train.training.seeds import Seeds
 
@@ -92,10 +95,16 @@ class Trainer:
         declared before, so the ε is that of the whole plan. Calling `fit` again with the same checkpoint folder goes
         on from there, at no extra cost; on CPU the parameters are those of a run left alone, bit for bit.
 
+        In a process that torchrun started as one of several, or that is in a group of torch.distributed, all of them
+        together are one run, and each calls `fit`: they share every step, take the first one's start, seeds and
+        checkpoint, end with the same weights and result, and draw the same coins and noise whatever their number. The
+        first one's callbacks are called, and no other's (docs/devices.md).
+
         Args:
           units: from `build_units`.
           reservation: of this plan, for `units.population`, from `Ledger.reserve`. It is settled on every way out that
-            a process survives. Without it the claim says that the run is in no ledger.
+            a process survives. Without it the claim says that the run is in no ledger. Of several processes the first
+            one alone reserves.
           seeds: `Seeds.fresh()` unless given; for one run. A checkpoint's seeds come first.
 
         Raises:
@@ -104,19 +113,22 @@ class Trainer:
           PlanError: the units were bounded otherwise than the private plan says, or share sequences under one.
           PrivacyError: the seeds were used before.
           CheckpointError: the folder holds another run, which is said part by part, or cannot be written.
+          ProcessesError: another process of the run is gone, does not answer, or has another run to train.
           ModelError: nothing to train, a layer that the engine cannot clip or gets wrong, or rows that cannot share a
             sequence.
         """
         self._check_kinds(units, reservation, seeds)
         if reservation is not None:
             reservation.check(self.plan, units.population)
-        charge = Charge(reservation)
-        with charge.closed():
-            self._check(units)
-            state = open_run(self.setup, units, charge, seeds)
-            result = state.result(RunStatus.FINISHED) if state.finished else self._run(state)
-        charge.settle(result.steps, finished=result.status is RunStatus.FINISHED)
-        return result
+        execution = self.setup.execution
+        with joined(wait_seconds=execution.wait_seconds) if execution.together else nullcontext(ALONE) as ranks:
+            charge = Charge(_of_first(reservation, ranks))
+            with charge.closed():
+                self._check(units)
+                state = open_run(self.setup, units, charge, seeds, ranks)
+                result = state.result(RunStatus.FINISHED) if state.finished else self._run(state)
+            charge.settle(result.steps, finished=result.status is RunStatus.FINISHED)
+            return state.of_all(result)
 
     def evaluate(self, examples: ConsentedExamples, *, scores: Scores = Scores.ALL) -> dict[str, float]:
         """Return the task's scores of the model as it is, on people who agreed to publication.
@@ -167,7 +179,7 @@ class Trainer:
         return save_trained(self.model, self.task, Path(folder))
 
     def _run(self, state: RunState) -> Result:
-        setup, callbacks = self.setup, self.setup.execution.callbacks
+        setup, callbacks = self.setup, self.setup.execution.callbacks if state.ranks.first else ()
         batches = make_batches(
             state.units,
             setup.task,
@@ -175,6 +187,7 @@ class Trainer:
             rows=setup.execution.microbatch_rows,
             tokens=setup.execution.microbatch_tokens,
             device=setup.device,
+            by_token=setup.method.by_token,
         )
         engine = state.build_engine()
         try:
@@ -193,6 +206,8 @@ class Trainer:
 
     def _tell_end(self, state: RunState, result: Result) -> Result:
         """Tell callbacks how the run ended, and return that: without a claim, if one of them changed the weights."""
+        if not state.ranks.first:
+            return result
         found = state.watch.findings
         with state.watch.held(whole=True, frozen=True):
             notify_end(self.setup.execution.callbacks, result, self.setup.model)
@@ -222,6 +237,16 @@ class Trainer:
             units.check(setup.plan)
         if setup.method.packing is not Packing.NONE and isinstance(setup.task, PacksRows):
             setup.task.check_packing(setup.model)
+
+
+def _of_first(reservation: Reservation | None, ranks: Ranks) -> Reservation | None:
+    """Return the reservation, of which a run has one whatever its processes."""
+    if reservation is not None and not ranks.first:
+        raise BudgetError(
+            f"trainer: process {ranks.rank} has a reservation of its own; expected one for the run; reserve in process "
+            "0 alone, and close the others'"
+        )
+    return reservation
 
 
 __all__ = ["Trainer"]

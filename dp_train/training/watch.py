@@ -2,13 +2,15 @@
 
     watch.begin()                          a step begins
     watch.took(batch)                      for each microbatch that the engine accumulates
-    watch.released(record, draw)           before the optimizer steps
+    watch.released(record, draw, share)    before the optimizer steps
     watch.stepped()                        after it did
     with watch.held(whole=…):              around what is called from outside: it may look, and change nothing
     watch.checkpoint() · watch.finish()    now and then, and before anything is done to the last weights
     watch.detach()                         on every way out
 
-What it finds withholds the claim. Without privacy there is nothing to claim, and it looks at nothing.
+What it finds withholds the claim. Without privacy there is nothing to claim, and it looks at nothing. Where several
+processes share the steps, each watches the units that entered it and its own model; the noise and the release are
+watched whole in every one, and what any of them finds withholds the claim of all (`RunState.agree`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from dp_train.engines.base import MicroBatch, StepRecord
 from dp_train.engines.company_watch import CompanyWatch
 from dp_train.engines.leaving import HeldWeights, LeavingWatch, StillSettings, StillTensors, look_closely
 from dp_train.engines.noise import NoiseSource
+from dp_train.engines.ranks import ALONE, Ranks
 from dp_train.engines.reference import Reference
 from dp_train.engines.units import trainable_parameters
 from dp_train.privacy.monitor import RunMonitor
@@ -41,7 +44,7 @@ class RunWatch:
       optimizer: as it starts or resumes, with its base rates. schedule: evaluated for all steps here and now.
       seed: of the sampling stream; private.
       twin: the run's setup with a copy of its task that has seen none of its texts.
-      setup: the run's own.
+      setup: the run's own. ranks: the processes that share its steps.
 
     Attributes:
       findings: how many there were.
@@ -56,6 +59,7 @@ class RunWatch:
         units: Units,
         seed: bytes,
         monitor: RunMonitor,
+        ranks: Ranks = ALONE,
     ) -> None:
         plan, model, schedule = setup.plan, setup.model, setup.method.schedule
         self._active, self._monitor = plan.private, monitor
@@ -68,6 +72,7 @@ class RunWatch:
             rates=[schedule(step, plan.steps) for step in range(plan.steps)],
             releases_curve=plan.loss_noise_ratio is not None,
             notice=self._note,
+            ranks=ranks,
         )
         self._model = model
         self._still, self._settings = StillTensors(model, self._note), StillSettings(model, self._note)
@@ -105,10 +110,10 @@ class RunWatch:
             self._entering.took(batch)
             self._company.took(batch)
 
-    def released(self, record: StepRecord, draw: NDArray[Any]) -> None:
-        """The engine released the sum of `draw`; the optimizer has not stepped yet."""
+    def released(self, record: StepRecord, draw: NDArray[Any], share: NDArray[Any]) -> None:
+        """The engine released the sum of `draw`, of which `share` was its own; the optimizer has not stepped yet."""
         if self._active:
-            self._entering.end(record.step, draw, record.units)
+            self._entering.end(record.step, draw, share, record.units)
             self._company.released(record)
             self._leaving.released(record)
 

@@ -187,8 +187,13 @@ class _Expired(Exception):
 
 
 def _sends_gpc(request: Request) -> bool:
-    """Whether a request carries the Global Privacy Control signal (W3C: the header has the value 1)."""
-    return any(value.strip() == "1" for value in request.headers.getlist("sec-gpc"))
+    """Whether a request carries the Global Privacy Control signal (W3C: the header has the value 1).
+
+    A no that is written in another way stays one: proxies join two headers ("1, 1"), others add parameters. Only an
+    empty value, and one that says that there is no signal, is none.
+    """
+    said = [each.partition(";")[0].strip() for each in ",".join(request.headers.getlist("sec-gpc")).split(",")]
+    return any(each.strip("\"'?").lower() not in ("", "0", "false") for each in said)
 
 
 def _answer_errors(app: FastAPI) -> None:

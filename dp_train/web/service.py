@@ -9,10 +9,11 @@ from threading import Lock
 from typing import Any
 
 from dp_train.consent.events import Purpose
-from dp_train.consent.imports import Imported, import_rows, parsed_line
+from dp_train.consent.imports import Imported, import_rows
 from dp_train.consent.notices import text_of
 from dp_train.consent.policy import WithdrawalPolicy
 from dp_train.consent.principals import PrincipalKey
+from dp_train.consent.row_files import parsed_line
 from dp_train.consent.rows import read_row
 from dp_train.consent.signing import SigningKey
 from dp_train.consent.store import ConsentStore

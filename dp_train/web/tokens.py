@@ -5,7 +5,7 @@
     text = signer.sign(Kind.LINK, pseudonym, until)
     signer.read(Kind.LINK, text, now)              # the pseudonym and when it ends, or None
 
-Guarantee: without the token nobody makes a text that `read` accepts, and a text of one kind is none of another. A new
+Guarantee: without the token no one makes a text that `read` accepts, and a text of one kind is none of another. A new
 token ends every link and session. A link opens one session; a process that starts anew forgets which were used, and
 their time still ends.
 """

@@ -28,8 +28,9 @@ import transformers
 from dp_train.cli.load_config import compose
 from dp_train.cli.plan import make_plan
 from dp_train.privacy.plan import PrivacyPlan, Unit
-from dp_train.runs.prepare import make_model, make_scaling, make_seeds, make_trainer, material, prepare_machine
+from dp_train.runs.prepare import make_scaling, make_seeds, make_trainer, material, prepare_machine
 from dp_train.runs.recipe import Recipe
+from dp_train.runs.starting import make_model
 from dp_train.tasks.metrics import Scores
 
 SCRIPT = Path(__file__).with_name("opacus_script.py")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -13,10 +15,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from slow_way import every_word_may_be_a_name, slow_patterns
 
-from dp_train.anonymize import labels, patterns
+from dp_train.anonymize import labels, links, patterns
 from dp_train.anonymize.labels import Place
 from dp_train.anonymize.patterns import find_patterns
-from dp_train.consent.name_letters import WORD, fold, words
+from dp_train.consent.name_letters import WORD, fold, plain, words
 from dp_train.consent.names import NameIndex
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -37,6 +39,7 @@ HEADS_TEXT = """
 HEADS = HEADS_TEXT.split()
 SIGNS = [*" .,:;-_/\\@=#+()[]{}<>\"'|?!%&*~`\n\t\u00a0\u3000–°º、“”„’\u200b\u0301\x1f\0¤", "://", "::", "  ", "-----"]
 ODD = [*"ſKİı²³①٣४５éÉßẞøñäÖÅבกあ漢한Жжα"]
+OF_LINKS = [*'@ <|",)-+._aé1ſİ', "http", "git+ssh", "://", "//", ":", "x.com", "www", "a" * 21, "ftp://"]
 NAMES = ["Anna-Lena van der Berg", "Bob O'Brien", "jane_roe42", "Will May", "Theo Ring", "2pac", "Zdeněk Kubiec"]
 OTHER_NAMES = ["Анна Петрова", "דנה כהן", "محمد علي", "कमला देव", "小明", "김민준", "José Ñandú", "Finn Ødegård"]
 
@@ -85,28 +88,74 @@ def test_names_found_fast_are_those_found_slowly(text: str, roster: list[str]) -
         assert (index.find(text), index.occurs_in(text), index.people_in(text)) == fast
 
 
+def test_a_text_is_plain_only_where_each_sign_stands_between_words() -> None:
+    for point in range(128, sys.maxunicode + 1):
+        sign = chr(point)
+        if plain(f"a {sign}") == "a ?":
+            assert not re.match(r"[\w\s]", sign)
+            assert WORD.findall(f"a{sign}b") == ["a", "b"]
+        else:
+            assert plain(f"a {sign}") == f"a {sign}"
+
+
+def test_every_label_may_stand_in_a_text_that_holds_it() -> None:
+    entries = [label for label in chain(*labels._BY_BEGIN.values(), labels._WITHIN) if not label.word.isascii()]
+    assert [label.word for label in entries if not label.table.may_stand(f"my {label.word}: 1")] == []
+
+
+@given(text=st.lists(st.sampled_from(OF_LINKS), max_size=9).map("".join))
+@settings(max_examples=500, deadline=None)
+def test_links_are_found_before_their_colon_as_by_a_search_of_the_whole_text(text: str) -> None:
+    if "www." not in text.lower():
+        assert [m.span() for m in links._with_scheme(text)] == [m.span() for m in links._URL.finditer(text)]
+
+
 @given(text=st.text(st.characters(max_codepoint=127), max_size=60))
 def test_words_of_ascii_are_what_the_rule_for_all_scripts_gives(text: str) -> None:
     assert list(words(text)) == [fold(word) for word in WORD.findall(text)]
 
 
-def test_plain_chat_is_searched_by_no_recogniser(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def kinds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Sequence[patterns._Kind]], None]]:
+    """Puts other kinds in place of those that are looked for."""
+
+    def put(kinds: Sequence[patterns._Kind]) -> None:
+        patterns._kinds.cache_clear()
+        monkeypatch.setattr(patterns, "_KINDS", tuple(kinds))
+
+    yield put
+    patterns._kinds.cache_clear()
+
+
+Put = Callable[[Sequence[patterns._Kind]], None]
+
+
+def test_plain_chat_is_searched_by_no_recogniser(kinds: Put) -> None:
     def never(text: str) -> list[Place]:
         raise AssertionError("searched")
 
-    silent = tuple(replace(kind, find=never) for kind in patterns._KINDS)
-    monkeypatch.setattr(patterns, "_KINDS", silent)
-    monkeypatch.setattr(patterns, "_WITHOUT_DIGITS", silent)
+    kinds([replace(kind, find=never) for kind in patterns._KINDS])
     for text in ("thanks, I'll have a look later :)", "@bob did you see it? the code looks fine"):
         assert find_patterns(text) == []
 
 
 @pytest.mark.parametrize("number", range(len(patterns._KINDS)), ids=lambda n: patterns._KINDS[n].find.__name__)
-def test_a_kind_that_is_wrongly_passed_over_would_be_seen(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = list(patterns._KINDS)
-    kinds[number] = replace(kinds[number], may_find=lambda seen, taken: False)
-    monkeypatch.setattr(patterns, "_KINDS", tuple(kinds))
-    monkeypatch.setattr(patterns, "_WITHOUT_DIGITS", tuple(kind for kind in kinds if kind.digits == 0))
+def test_a_kind_that_is_wrongly_passed_over_would_be_seen(number: int, kinds: Put) -> None:
+    changed = list(patterns._KINDS)
+    changed[number] = replace(changed[number], may_find=lambda seen, taken: False)
+    kinds(changed)
+    known = [*WRITTEN, *LABELLED, *EXAMPLES]
+    assert any(find_patterns(text) != slow_patterns(text) for text in known)
+
+
+ASKING = [number for number, kind in enumerate(patterns._KINDS) if kind.asks > 0]
+
+
+@pytest.mark.parametrize("number", ASKING, ids=lambda n: patterns._KINDS[n].find.__name__)
+def test_a_sign_that_is_wrongly_asked_for_would_be_seen(number: int, kinds: Put) -> None:
+    changed = list(patterns._KINDS)
+    changed[number] = replace(changed[number], asks=0)
+    kinds(changed)
     known = [*WRITTEN, *LABELLED, *EXAMPLES]
     assert any(find_patterns(text) != slow_patterns(text) for text in known)
 

@@ -48,7 +48,7 @@ def test_one_band_is_independent_noise() -> None:
     assert banded_scores(seen, noise_multiplier=0.7, sample_rate=0.1, bands=1) == pytest.approx(one)
 
 
-@pytest.mark.parametrize("changes", [{}, {"bands": 4}, {"max_contributions": 3}])
+@pytest.mark.parametrize("changes", [{}, {"bands": 4}, {"max_contributions": 3}, {"epoch_steps": 10, "bands": 16}])
 def test_scores_are_likelihood_ratios_of_what_is_simulated(changes: dict[str, int]) -> None:
     # E[e^score | out] = 1 and E[e^−score | in] = 1 for a likelihood ratio, and for nothing else that separates.
     plan, m = PLAN.replace(noise_multiplier=2.0, **changes), 200_000

@@ -27,6 +27,7 @@ SMALL = (
     "evaluation.curve_examples=1",
     "evaluation.samples=1",
     "tradeoff.epsilons=[2,8]",
+    "tradeoff.best.learning_rates=[1e-3]",
     "study.workers=1",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from dp_train.runs.grid import tradeoff_trials
 from dp_train.runs.recipe import recipe_values
 from dp_train.runs.study import Kind, Study
 
-POINTS = ("epsilon-2-trial-0", "epsilon-8-trial-0", "no-privacy-trial-0")
+POINTS = ("epsilon-2-trial-0", "epsilon-8-trial-0", "no-privacy-trial-0", "best-rate-0.001-trial-0")
 
 
 def test_a_tradeoff_that_was_interrupted_goes_on_with_what_is_left(
@@ -36,7 +37,7 @@ def test_a_tradeoff_that_was_interrupted_goes_on_with_what_is_left(
     assert ended.code == 130
     path = next(folder.glob("runs/*/*/study.json")).parent
     states = [row["state"] for row in json.loads((path / "study.json").read_text())["trials"]]
-    assert states == ["finished", "killed", "planned"]
+    assert states == ["finished", "killed", "planned", "planned"]
     assert f"go on with: dp-train tradeoff --resume {path.relative_to(folder)}" in ended.out
     first = path / "chat_compose" / POINTS[0] / "result.json"
     before = (first.read_bytes(), first.stat().st_mtime_ns)
@@ -49,14 +50,23 @@ def test_a_tradeoff_that_was_interrupted_goes_on_with_what_is_left(
     assert all((path / "chat_compose" / name / "card.md").exists() for name in POINTS)
     # Each run has one line, and each was charged once.
     ledger = Ledger.open(f"sqlite:///{folder}/dp_train.db")
-    assert [line.state.value for line in ledger.book().lines.values()] == ["committed"] * 3
+    assert [line.state.value for line in ledger.book().lines.values()] == ["committed"] * 4
     ledger.close()
 
     table = (path / "frontier.md").read_text().splitlines()
-    assert table[0] == "    dp-train tradeoff " + " ".join(SMALL).replace(
-        "tradeoff.epsilons=[2,8]", "'tradeoff.epsilons=[2,8]'"
-    )
+    assert table[0] == "    " + shlex.join(["dp-train", "tradeoff", *SMALL])
     assert sum(line.startswith("| chat_compose | private | ") for line in table) == 2
+    # One rate, and no study before: the table says that it is not known to be tuned.
+    assert sum(line.startswith("| chat_compose | without privacy † | ") for line in table) == 1
+    assert sum(line.startswith("| chat_compose | best without bounds † | ") for line in table) == 1
+    assert any(line.startswith("- † chat_compose best without bounds: rate 0.001, 12 steps; DOUBT:") for line in table)
+    # Every card of the study says what both baselines gave.
+    for name in POINTS:
+        card = json.loads((path / "chat_compose" / name / "card.json").read_text())
+        assert {"without privacy", "best without bounds"} <= card["compared with"].keys()
+        assert "perplexity" in card["compared with"]["best without bounds"]
+    shipped = json.loads((path / "chat_compose" / POINTS[0] / "result.json").read_text())["scores"]
+    assert shipped["tuning_perplexity"] != shipped["perplexity"]
     assert any("| person |" in line for line in table)
     assert table[-1] == "![utility against ε](frontier.png)"
     assert (path / "suggestions.png").stat().st_size > 0

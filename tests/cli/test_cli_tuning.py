@@ -47,6 +47,9 @@ def test_tuning_is_one_word(cli: Run, folder: Path, task: str) -> None:
     ended = cli("plan", f"experiments={task}/tune_public", *small, "--json")
     assert ended.code == 0, ended.err
     assert json.loads(ended.out)["ledger"] == {"in_ledger": False, "epsilon_spent": 0.0}
+    # What is lost on the way is for the eyes of whoever asks, and in nothing that is kept.
+    assert "what becomes of consented words" in ended.err
+    assert ("privacy.rows_per_unit=" if task == "compose" else "privacy.max_contributions=") in ended.err
 
 
 def test_nobody_is_scored_who_is_trained_on() -> None:

@@ -32,7 +32,9 @@ def test_a_resumed_study_still_says_that_a_seed_was_chosen_and_what_came_before(
     ended = Result(status=RunStatus.FINISHED, steps=4, epsilon=claim, seconds=1.0, checkpoint=None)
     folder, config = RunFolder(tmp_path), cast("Any", SimpleNamespace(task=SimpleNamespace(name="letters")))
     outcome = RunResult(label="run", config=config, plan=PLAN, result=ended, scores={}, samples=(), folder=folder)
-    values = result_values(outcome, metric="loss", consent_root="ab", starting_point=None, tracked=None)
+    values = result_values(
+        outcome, metric="loss", higher_is_better=False, consent_root="ab", starting_point=None, tracked=None
+    )
     folder.write_json(RESULT, values)
     again = finished_before(config, PLAN, folder)
     assert again is not None

@@ -157,6 +157,7 @@ def test_trials_side_by_side_give_bit_for_bit_what_they_give_one_after_the_other
         ended = cli("train", "-m", *words, f"study.workers={workers}", f"hydra.sweep.dir=multirun/day/{workers}")
         assert ended.code == 0, ended.err
         assert "these 2 runs together: ε=" in ended.out  # which trial it is separates their coins
+        assert "chosen by the tuning people (evaluation.tune_on=split): trial " in ended.out
     for trial in ("0", "1"):
         one, two = (CheckpointFolder(folder / f"multirun/day/{w}/{trial}/checkpoint").load() for w in (1, 2))
         assert one is not None

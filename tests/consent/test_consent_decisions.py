@@ -175,12 +175,17 @@ def test_an_organisation_without_a_record_denies() -> None:
         event(None, REFUSED),
         event(None, purpose=frozenset({SUMMARY})),
         event(None, expires_at=day(60)),
-        event(None, when=60),
         event(None, when=4000, recorded_time=day(1)),
     ],
 )
 def test_an_organisation_can_deny_what_a_person_granted(company: Any) -> None:
     assert reason(event("ann"), company=company) is Reason.ORGANISATION_DENIES
+
+
+@pytest.mark.parametrize("company", [event(None, when=60), event(None, when=0, data_to=day(40))])
+def test_an_organisations_grant_that_does_not_reach_the_data_is_reported_as_that(company: Any) -> None:
+    assert reason(event("ann"), company=company) is Reason.ORGANISATION_OUTSIDE_DATA_WINDOW
+    assert reason(event("ann", REFUSED), company=company) is Reason.REFUSED
 
 
 def test_an_organisation_cannot_grant_for_a_person() -> None:

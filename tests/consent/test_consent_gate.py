@@ -119,8 +119,8 @@ def test_the_report_counts_reasons_and_never_names_people() -> None:
     assert (report.conversations_seen, report.conversations_kept) == (2, 2)
     assert (report.turns_seen, report.turns_removed) == (7, 2)
     assert report.denials == {Reason.NO_RECORD: 1}
-    assert report.rows()[-1] == ("denied: no_record", 1)
-    assert [count for _, count in report.rows()] == [2, 2, 7, 2, 1]
+    assert report.rows()[-2:] == [("removed for: no_record", 2), ("denied: no_record", 1)]
+    assert [count for _, count in report.rows()] == [2, 2, 7, 2, 2, 1]
     assert not {"ann", "bob", "cy", "Cole"} & set(str(report).replace("'", " ").split())
     with pytest.raises(TypeError):
         report.denials[Reason.REFUSED] = 1  # type: ignore[index]

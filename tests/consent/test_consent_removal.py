@@ -1,17 +1,18 @@
 """Decision 7 of docs/consent.md for chat: what of a thread stays when somebody did not agree. Cy never agrees."""
 
+import dataclasses
 import itertools
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from records import COMPOSE, Listed, meeting, says, snapshot, thread
+from records import COMPOSE, SUMMARY, Listed, meeting, says, snapshot, thread
 
 from dp_train.consent.decisions import Reason
 from dp_train.consent.events import Purpose
 from dp_train.consent.gate import ConsentPolicy, GateReport, gate
-from dp_train.conversations import Conversation, Example, Turn
+from dp_train.conversations import Conversation, ConversationKind, Example, Turn
 
 AGREED = snapshot(agreeing=["ann", "bob"])
 
@@ -263,3 +264,34 @@ def test_every_subset_of_people_keeps_exactly_its_turns() -> None:
             )
             people = {turn.person_id for passed in corpus.conversations() for turn in passed.turns}
             assert people == set(agreeing)
+
+
+@given(_threads(), st.sampled_from((0.0, 0.3, 0.5, 1.0)), st.sampled_from((COMPOSE, SUMMARY)), st.booleans())
+def test_the_reasons_add_up_to_the_turns_that_did_not_come_out(
+    planted: tuple[Conversation, set[str]], share: float, purpose: Purpose, own_words: bool
+) -> None:
+    conversation, _ = planted
+    policy = ConsentPolicy(purpose=purpose, max_removed_share=share, own_words=own_words)
+    for given_ in (conversation, dataclasses.replace(conversation, kind=ConversationKind.MEETING, summary="Said.")):
+        corpus = gate(Listed(given_, given_), AGREED, policy)
+        came_out = sum(bool(turn.text) for passed in corpus.conversations() for turn in passed.turns)
+        report = corpus.report
+        assert sum(report.removed.values()) == report.turns_removed == 2 * len(given_.turns) - came_out
+        # Whoever agreed is removed for another's sake alone, and whoever did not for their own answer.
+        own = sum(turn.person_id == "cy" for turn in given_.turns)
+        others = {Reason.OTHER_PERSON_DENIES, Reason.TOO_MUCH_REMOVED}
+        assert sum(count for reason, count in report.removed.items() if reason not in others) == 2 * own
+
+
+def test_rows_of_their_authors_words_alone_lose_no_thread_to_what_others_took_away() -> None:
+    talk = thread(*(says("cy", f"x{number}") for number in range(9)), says("ann", "one"))
+    for own_words, expected in ((False, []), (True, ["one"])):
+        policy = ConsentPolicy(purpose=COMPOSE, max_removed_share=0.1, own_words=own_words)
+        passed = list(gate(Listed(talk), AGREED, policy).conversations())
+        assert [turn.text for one in passed for turn in one.turns] == expected
+    # The share of what an author's own turns say of others still counts.
+    talk = thread(says("cy", "hm"), says("ann", "Cy said"), says("ann", "Cy left"), says("ann", "one"))
+    policy = ConsentPolicy(purpose=COMPOSE, max_removed_share=0.5, own_words=True)
+    corpus = gate(Listed(talk), AGREED, policy)
+    assert not [turn.text for one in corpus.conversations() for turn in one.turns if turn.text]
+    assert corpus.report.removed == {Reason.NO_RECORD: 1, Reason.OTHER_PERSON_DENIES: 2, Reason.TOO_MUCH_REMOVED: 1}

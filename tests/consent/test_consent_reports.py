@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,9 +14,9 @@ from records import AS_OF, CHAT, COMPANY, COMPOSE, SUMMARY, day, event
 from scipy.optimize import linprog
 
 from dp_train.consent.events import CollectionMethod, EntityRole, EventState
+from dp_train.consent.practice import Practice
 from dp_train.consent.reports import (
     HIDDEN,
-    Practice,
     ReportFacts,
     ReportKind,
     RunFigure,
@@ -26,6 +27,7 @@ from dp_train.consent.reports import (
 from dp_train.consent.store import ConsentStore
 from dp_train.consent.suppression import SMALL, Published, publish
 from dp_train.consent.tallies import UNKNOWN, Answer, tally
+from dp_train.store.chain import Broken, Verified
 from dp_train.store.database import Database
 
 TABLES = st.integers(1, 4).flatmap(
@@ -211,23 +213,78 @@ def test_one_person_is_in_no_transparency_report(store: ConsentStore) -> None:
     assert set(coverage.values()) == {HIDDEN}
 
 
+FROM_FACTS = (ReportKind.ART30, ReportKind.DPIA, ReportKind.TRANSPARENCY)
+PRACTICE = Practice(runs=5, tasks={"meeting_summary": 5})
+COUNTS = [each.name for each in dataclasses.fields(Practice) if each.name != "tasks"]
+
+
+@pytest.mark.parametrize("kind", FROM_FACTS)
+@pytest.mark.parametrize("name", COUNTS)
+def test_each_fact_of_the_runs_that_changes_changes_its_sentence(
+    store: ConsentStore, name: str, kind: ReportKind
+) -> None:
+    texts = [
+        report_markdown(report(kind, dataclasses.replace(facts(store), practice=practice)))
+        for practice in (
+            dataclasses.replace(PRACTICE, **{name: count}) for count in ((0, 5, 12) if name == "runs" else (0, 2, 12))
+        )
+    ]
+    assert len(set(texts)) == 3
+    assert "not kept" not in "".join(texts)
+
+
+@pytest.mark.parametrize("kind", FROM_FACTS)
+@pytest.mark.parametrize("tasks", [{}, {"chat_compose": 5}, {"meeting_summary": 4, "chat_compose": 1}, {"minutes": 5}])
+def test_what_was_learnt_from_follows_from_the_tasks_of_the_runs(
+    store: ConsentStore, tasks: dict[str, int], kind: ReportKind
+) -> None:
+    one, other = (
+        report(kind, dataclasses.replace(facts(store), practice=dataclasses.replace(PRACTICE, tasks=tasks)))
+        for tasks in (PRACTICE.tasks, tasks)
+    )
+    assert one != other
+
+
+@pytest.mark.parametrize("kind", FROM_FACTS)
 @pytest.mark.parametrize(
-    ("one", "other"),
+    "change",
     [
-        (Practice(), Practice(tables=2)),
-        (Practice(), Practice(runs=3)),
-        (Practice(runs=3), Practice(runs=3, names_off=1)),
-        (Practice(runs=3, names_off=1), Practice(runs=3, names_off=3)),
-        (Practice(runs=3), Practice(runs=3, patterns_off=2)),
-        (Practice(runs=3), Practice(runs=3, research=1)),
-        (Practice(), Practice(people_held=12)),
-        (Practice(), Practice(rows_unread=4)),
+        {"redaction_note": "recall 0.8"},
+        {"redaction_note": ""},
+        {"retired": 2},
+        {"ledger_chain": Verified(rows=7, head="ab", broken=None)},
+        {"ledger_chain": Verified(rows=7, head="ab", broken=Broken(seq=3, reason="row 3 was changed"))},
+        {"consent_chain": Verified(rows=7, head="ab", broken=Broken(seq=3, reason="row 3 was changed"))},
     ],
+    ids=["recall", "no recall", "retired", "ledger", "broken ledger", "broken consent"],
 )
-def test_a_fact_that_changes_changes_its_sentence(store: ConsentStore, one: Practice, other: Practice) -> None:
-    before, after = (report(ReportKind.ART30, dataclasses.replace(facts(store), practice=p)) for p in (one, other))
-    assert before != after
-    assert "not kept" not in report_markdown(after)
+def test_each_other_fact_that_changes_changes_its_sentence(
+    store: ConsentStore, change: dict[str, Any], kind: ReportKind
+) -> None:
+    known = dataclasses.replace(facts(store), practice=PRACTICE)
+    assert report(kind, known) != report(kind, dataclasses.replace(known, **change))
+
+
+@pytest.mark.parametrize("kind", [ReportKind.DPIA, ReportKind.TRANSPARENCY])
+def test_the_bounds_that_are_told_are_those_of_the_ledger(store: ConsentStore, kind: ReportKind) -> None:
+    known = facts(store)
+    free = [*known.runs, dataclasses.replace(known.runs[0], reservation="cd34", epsilon=None)]
+    told = [
+        report_markdown(report(kind, dataclasses.replace(known, runs=runs, redaction=recall)))
+        for runs, recall in ((known.runs, {"EMAIL": 1.0}), (free, {"EMAIL": 1.0}), ([], {"EMAIL": 1.0}), (free, {}))
+    ]
+    assert len(set(told)) == 4
+    assert "no bound per person" in told[1]
+
+
+def test_no_document_claims_what_no_run_did(store: ConsentStore) -> None:
+    """Runs without noise, names left, in no ledger: nothing says that people are protected."""
+    bare = dataclasses.replace(PRACTICE, names_off=5, patterns_off=5, without_privacy=5, no_ledger=5)
+    for kind in FROM_FACTS:
+        text = report_markdown(report(kind, dataclasses.replace(facts(store), practice=bare)))
+        assert "NO differential privacy per person, in any of 5 runs" in text
+        assert "NOT accounted in a ledger" in text
+        assert "names of a conversation's people were NOT replaced" in text
 
 
 def test_audit_report_names_the_row_that_does_not_hold(tmp_path: Path) -> None:

@@ -29,6 +29,11 @@ def test_a_directory_is_read_from_csv_and_json_lines(tmp_path: Path, name: str, 
         ("p.jsonl", '{"person_id": "u1", "name": "Ann Archer"}\n[]\n', "row 2"),
         ("p.jsonl", '{"person_id": 7, "name": "Ann Archer"}\n', "row 1"),
         ("p.jsonl", "Ann Archer\n", "cannot be read"),
+        ("p.jsonl", '{"person_id": "u1", "name": "Ann", "name": "Bob"}\n', "cannot be read"),
+        ("p.csv", "person_id,name,person_id\nu1,Ann Archer,u2\n", "a column twice"),
+        ("p.csv", "person_id,name\nu1,Archer, Ann\n", "row 1"),
+        ("p.csv", "person_id,name,team\nu1,Ann Archer\n", "row 1"),
+        ("p.csv", 'person_id,name\nu1,"Ann" Archer\n', "cannot be read"),
     ],
 )
 def test_a_row_that_cannot_be_read_stops_the_read_and_is_not_quoted(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import random
 import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 from records import AS_OF, CHAT, COMPANY, COMPOSE, KEY, ORG, RULES, SUMMARY, TRANSCRIPT, day, event, renewal
 
 from dp_train.consent.event_json import to_json
@@ -163,6 +167,67 @@ def test_no_corruption_of_a_file_enlarges_who_is_trained_on(
         assert done.stopped is None or not allowed(frozen)
         if not done.unread:
             assert allowed(frozen) == allowed(damaged)
+
+
+CELLS: dict[str, pa.Array] = {
+    "whole number": pa.array([17]),
+    "not a number": pa.array([float("nan")]),
+    "17.0": pa.array([17.0]),
+    "a bit": pa.array([True]),
+    "nothing": pa.array([None], pa.string()),
+    "bytes": pa.array([b"ann"]),
+    "a day": pa.array([date(2024, 2, 1)]),
+    "a time without a zone": pa.array([1706745600], pa.timestamp("s")),
+    "the year 148,000": pa.array([2**62], pa.timestamp("us", "UTC")),
+    "long ago": pa.array([-(2**62)], pa.timestamp("us", "UTC")),
+    "no place": pa.array([1706745600], pa.timestamp("s", "Mars/Phobos")),
+    "a decimal": pa.array([Decimal("17.00")]),
+    "a list": pa.array([[None]], pa.list_(pa.string())),
+    "an object": pa.array([{"a": 1}]),
+    "no UTF-8": pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\3\0\0\0"), pa.py_buffer(b"\xff\xfe\xfd")]
+    ),
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("name", ["person_id", "event_state", "event_time", "purpose", "notice_version", "seq"])
+def test_no_type_of_a_column_of_parquet_enlarges_who_is_trained_on(name: str, cell: str, tmp_path: Path) -> None:
+    said = {**to_json(event("ann", EventState.WITHDRAWN, 5, record_id="no")), "person_id": "ann"}
+    del said["pii_principal_id"]
+    columns = {column: pa.array([value]) for column, value in said.items()} | {name: CELLS[cell]}
+    store = ConsentStore(Database(f"sqlite:///{tmp_path / 'store.db'}"))
+    for one in (COMPANY, event("ann", record_id="yes"), event("bob")):
+        store.append(one)
+    parquet.write_table(pa.table(columns), tmp_path / "no.parquet")
+    done = import_events(store, tmp_path / "no.parquet", key=KEY)
+    frozen = store.snapshot(as_of=datetime.now(UTC) + timedelta(days=1), rules=RULES, key=KEY)
+    store.database.close()
+    # Whose the row is can be read, or the import stops and says so.
+    assert done.rows == 1
+    assert done.stopped or not any(person == "ann" for person, *_ in allowed(frozen))
+    assert any(person == "bob" for person, *_ in allowed(frozen))
+
+
+@pytest.mark.parametrize("name", ["seq", "notice_version"])
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30, -1])
+def test_a_number_that_no_store_holds_is_a_hold_of_its_person(name: str, number: int, tmp_path: Path) -> None:
+    row = {**to_json(event("ann", record_id="yes")), "person_id": "ann", name: number}
+    del row["pii_principal_id"]
+    (tmp_path / "e.jsonl").write_text(f"{json.dumps(to_json(event('bob')))}\n{json.dumps(row)}\n")
+    found = list(events_of_file(tmp_path / "e.jsonl", KEY))
+    assert [each.event_state for each in found] == [EventState.GIVEN, EventState.HELD]
+
+
+@pytest.mark.parametrize("spelt", ["17.0", "017", "000017", "1.7e+01", "1.7E1"])
+def test_a_no_of_an_id_that_a_table_took_for_a_number_is_told(spelt: str, tmp_path: Path) -> None:
+    store = ConsentStore(Database(f"sqlite:///{tmp_path / 'store.db'}"))
+    store.append(event("17"))
+    row = {**to_json(event("17", EventState.WITHDRAWN, 5)), "person_id": spelt}
+    del row["pii_principal_id"]
+    (tmp_path / "e.jsonl").write_text(json.dumps(row))
+    assert import_events(store, tmp_path / "e.jsonl", key=KEY).near == 1
+    store.database.close()
 
 
 @given(st.text(max_size=12), st.sampled_from(("\u200b", "\u00ad", "\u2060", "\ufeff", "\u202e")), st.integers(0, 12))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,11 @@ NOT_YET = [
     (Vendor.ONETRUST, onetrust(Name="Another")),
     (Vendor.ONETRUST, onetrust(ExpiryDate="soon")),
     (Vendor.ONETRUST, onetrust(LastTransactionDate=None)),
+    (Vendor.ONETRUST, onetrust(status="WITHDRAWN")),
+    (Vendor.ONETRUST, onetrust(STATUS="ACTIVE")),
+    (Vendor.ONETRUST, onetrust(name="Training")),
+    (Vendor.ONETRUST, onetrust(WithdrawalDate=WHEN)),
+    (Vendor.ONETRUST, onetrust() | {"purposes": onetrust("OPT_OUT")["Purposes"]}),
     (Vendor.ONETRUST, onetrust() | {"Purposes": []}),
     (Vendor.ONETRUST, onetrust() | {"Purposes": ["ACTIVE"]}),
     (Vendor.TRANSCEND, transcend(confirmed=False)),
@@ -125,6 +131,51 @@ def test_what_is_open_dismissed_unmapped_or_undated_denies(vendor: Vendor, recor
     found = events(vendor, tmp_path, record)
     assert found
     assert all(denies(event) for event in found)
+
+
+TABLES = {
+    Vendor.FIDES: fides(),
+    Vendor.TRANSCEND: transcend()
+    | {"email": "ann@x.org", "identifiers": "", "purposes": '{"Training": true}', "confirmed": "true"},
+}
+
+
+@pytest.mark.parametrize("vendor", TABLES)
+def test_a_table_with_a_column_twice_is_refused(vendor: Vendor, tmp_path: Path) -> None:
+    path, row = tmp_path / "export.csv", TABLES[vendor]
+    said = "preference" if vendor is Vendor.FIDES else "purposes"
+    with path.open("w", newline="") as out:
+        csv.writer(out).writerows([[said, *row], ["opt_out", *row.values()]])
+    with pytest.raises(DataError, match="a column twice"):
+        list(vendor_rows(vendor, path, MAPPING, KEY))
+
+
+@pytest.mark.parametrize("beside", ["withdrawn", "items", "optOuts"])
+def test_a_page_with_records_in_two_lists_is_refused(beside: str, tmp_path: Path) -> None:
+    path = tmp_path / "export.json"
+    page = {"content": [onetrust()], "sort": [{"direction": "ASC"}], "totalPages": 1}
+    path.write_text(json.dumps(page))
+    assert len(list(vendor_rows(Vendor.ONETRUST, path, MAPPING, KEY))) == 1
+    path.write_text(json.dumps({**page, beside: [onetrust("WITHDRAWN")]}))
+    with pytest.raises(DataError, match="no list of records"):
+        list(vendor_rows(Vendor.ONETRUST, path, MAPPING, KEY))
+
+
+SPELLINGS = st.sampled_from([str.upper, str.lower, str.title, str.swapcase])
+
+
+@given(field=st.sampled_from(["Id", "Name", "Status", "LastTransactionDate"]), how=SPELLINGS, said=STATES_OF_THEIRS)
+def test_a_field_that_is_said_twice_never_grants(
+    tmp_path_factory: pytest.TempPathFactory, field: str, how: Callable[[str], str], said: object
+) -> None:
+    record = onetrust()
+    (purpose,) = record["Purposes"]
+    if how(field) in purpose or field == "Id":
+        return
+    record["Purposes"] = [{how(field): said, **purpose}, {**purpose, how(field): said}]
+    found = events(Vendor.ONETRUST, tmp_path_factory.mktemp("x"), record)
+    assert len(found) == 2
+    assert all(map(denies, found))
 
 
 NOBODY = [

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from dp_train.anonymize import Anonymizer
 from dp_train.conversations import Conversation
 from dp_train.corpora.spec import CorpusConfig
 from dp_train.errors import ConfigError, DataError
@@ -17,12 +21,19 @@ USERS = [
     {"id": "U1", "team_id": "T1", "name": "ann", "profile": {"real_name": "Ann Archer", "display_name": "annie"}},
     {"id": "U2", "team_id": "T1", "name": "bo", "profile": {"real_name": "Bo Baker", "display_name": ""}},
     {"id": "U3", "team_id": "T2", "name": "cy", "profile": {"real_name": "Cy Cook"}},
+    {"id": "U4", "team_id": "T1", "name": "dee", "profile": {"real_name": "Dee Dunn"}},
     {"id": "U9", "team_id": "T1", "name": "helper", "is_bot": True},
 ]
 
 
 def says(user: str, minute: float, text: str, **more: Any) -> dict[str, Any]:
     return {"type": "message", "user": user, "ts": f"{1_700_000_000 + int(60 * minute)}.000100", "text": text, **more}
+
+
+def list_members(folder: Path, **rooms: list[str]) -> None:
+    rows = [{"id": f"C-{name}", "name": name, "members": members} for name, members in rooms.items()]
+    folder.mkdir(exist_ok=True)
+    (folder / "channels.json").write_text(json.dumps(rows))
 
 
 def read(folder: Path, days: dict[str, list[Any]], **numbers: Any) -> list[Conversation]:
@@ -64,6 +75,7 @@ def test_replies_stand_with_their_message_alone_and_across_days(tmp_path: Path) 
 
 
 def test_mentions_links_and_signs_read_as_in_slack_and_both_names_stand_on_the_roster(tmp_path: Path) -> None:
+    list_members(tmp_path, general=["U1", "U2", "U9"])
     text = "<@U1> and <@U2|bo>: R&amp;D &lt;b&gt; <https://x.example|here> <#C1|plans> <!here> <!subteam^S1|@team>"
     (only,) = read(tmp_path, {"general/2023-11-14.json": [says("U2", 0, text)]})
     assert only.turns[0].text == "@annie and @Bo Baker: R&D <b> https://x.example #plans @here @team"
@@ -87,7 +99,8 @@ def test_words_of_others_and_of_nobody_are_gone(tmp_path: Path) -> None:
 def test_who_is_of_another_workspace_or_not_listed_is_a_guest(tmp_path: Path) -> None:
     rows = [says("U1", 0, "hi <@U7>"), says("U3", 1, "hello"), says("U8", 2, "hey")]
     (only,) = read(tmp_path, {"shared/2023-11-14.json": rows})
-    assert only.guests == {"U3", "U7", "U8"}
+    assert only.guests == {"U3", "U8"}
+    assert (only.turns[0].text, only.turns[0].mentions) == ("hi @U7", ("U7",))
     assert only.people == {"U1", "U3", "U8"}
 
 
@@ -97,6 +110,49 @@ def test_ids_are_stable_tell_no_channel_and_are_of_the_channel(tmp_path: Path) -
     assert one.conversation_id != other.conversation_id
     assert "salaries" not in one.conversation_id + other.conversation_id
     assert read(tmp_path, {})[0].conversation_id == one.conversation_id
+
+
+WORDS = ["", "hm", "ask <@U1> and <@U3>", "<@U4|dee> knows", "Dee Dunn left", "> no", "I'm U4", "Ann and Bo", "<@U2>?"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    said=st.lists(st.tuples(st.sampled_from(["U1", "U2", "U3"]), st.sampled_from(WORDS)), min_size=1, max_size=8),
+    members=st.none() | st.lists(st.sampled_from(["U1", "U2", "U3", "U4", "U9"]), unique=True),
+    words=st.lists(st.sampled_from(WORDS), min_size=8, max_size=8),
+)
+@example(said=[("U1", "<@U4|dee> knows"), ("U2", "Dee Dunn left")], members=None, words=[""] * 8)
+@example(said=[("U1", "ask <@U1> and <@U3>"), ("U2", "<@U4|dee> knows")], members=None, words=["hm"] * 8)
+def test_what_one_person_says_changes_no_seat_and_no_byte_of_another(
+    said: list[tuple[str, str]], members: list[str] | None, words: list[str]
+) -> None:
+    def talks(lines: list[tuple[str, str]]) -> list[Conversation]:
+        with TemporaryDirectory() as folder:
+            if members is not None:
+                list_members(Path(folder), general=members)
+            rows = [says(user, 7 * number, text) for number, (user, text) in enumerate(lines)]
+            return read(Path(folder), {"general/2023-11-14.json": rows})
+
+    here = talks(said)
+    there = talks([(user, word if user == "U1" else text) for (user, text), word in zip(said, words, strict=False)])
+    for one, other in zip(here, there, strict=True):
+        assert list(one.roster.items()) == list(other.roster.items())
+        assert (one.guests, one.conversation_id) == (other.guests, other.conversation_id)
+        for before, after in zip(Anonymizer()(one).turns, Anonymizer()(other).turns, strict=True):
+            assert before.person_id == after.person_id
+            assert before.person_id == "U1" or before == after
+
+
+def test_who_has_no_seat_is_replaced_where_they_are_mentioned(tmp_path: Path) -> None:
+    rows = [says("U1", 0, "ask <@U02ABCDEF|dee>, or <@U2>")]
+    (only,) = read(tmp_path, {"general/2023-11-14.json": rows})
+    assert Anonymizer()(only).turns[0].text == "ask [P2], or [P3]"
+
+
+def test_a_large_channel_gives_seats_to_those_who_write_alone(tmp_path: Path) -> None:
+    list_members(tmp_path, general=[f"U{number}" for number in range(1, 18)])
+    (only,) = read(tmp_path, {"general/2023-11-14.json": [says("U2", 0, "hi")]})
+    assert list(only.roster) == ["U2"]
 
 
 @pytest.mark.parametrize("rows", [{"no": "array"}, ["no object"], [says("U1", 0, "x") | {"ts": "secret"}]])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import pytest
 import scipy.stats
@@ -15,13 +16,17 @@ import torch
 from engine_models import MODELS, PAD, batch, row_losses, rows, select, trimmed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from together import together
 from torch import Tensor, nn
 
 from dp_train.engines.base import Clipping, Engine, EngineName, MicroBatch, StepRecord
 from dp_train.engines.build import build_engine
+from dp_train.engines.correlated_noise import CorrelatedNoise
 from dp_train.engines.noise import NoiseSource, SeededNoise
+from dp_train.engines.ranks import ALONE, Ranks, joined
 from dp_train.engines.scaling import FactoredScaling, Scaling
 from dp_train.errors import PlanError
+from dp_train.privacy.noise_check import NoiseObservation, violations
 from dp_train.privacy.plan import PrivacyPlan
 
 UNITS = (0, 0, 1, 2, 3, 3, 3, 4)
@@ -89,6 +94,56 @@ def factors_of(model: nn.Module, scaling: Scaling) -> Tensor:
     )
 
 
+HANDS = {2: ((4, 0, 2), (1, 3)), 3: ((3, 1, 0), (2, 4), ())}
+"""Units as they are dealt to two processes and to three, the last of which has none."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """What the steps of one process released: no units, clipped sums without noise, and with it."""
+
+    noise: list[Tensor]
+    bare: Tensor
+    noisy: Tensor
+    records: tuple[float, ...]
+    seen: NoiseObservation
+
+
+def releases(
+    contract: type[EngineContract], kinds: Sequence[str], hands: Sequence[Sequence[int]]
+) -> dict[str, Released]:
+    """Release steps of each model, with the process' own hand of units; alone, with all of them one after the other."""
+    contract_, found = contract(), {}
+    with joined(wait_seconds=200) as ranks:
+        mine = hands if ranks.size == 1 else hands[ranks.rank : ranks.rank + 1]
+
+        def step(
+            model: nn.Module, plan: PrivacyPlan, hands: Sequence[Sequence[int]], number: int, noise: NoiseSource
+        ) -> tuple[Tensor, StepRecord]:
+            engine = contract_.build(model, plan, noise, ranks=ranks)
+            for hand in hands:
+                if hand:
+                    engine.accumulate(select(whole, hand))
+            record = engine.release(number)
+            engine.detach()
+            return released(model), record
+
+        for kind in kinds:
+            whole, noisy = batch(rows(len(contract.units)), contract.units), contract_.noisy
+            banded = CorrelatedNoise(SeededNoise(SEED), bands=3, steps=5)
+            sources: list[tuple[NoiseSource, int]] = [(SeededNoise(SEED), 2), (banded, 0), (banded, 3)]
+            gradient, record = step(MODELS[kind](), noisy, mine, 0, SeededNoise(SEED))
+            assert record.noise_seen is not None
+            found[kind] = Released(
+                noise=[step(MODELS[kind](), noisy, (), number, source)[0] for source, number in sources],
+                bare=step(MODELS[kind](), contract.plan, mine, 0, SeededNoise(SEED))[0],
+                noisy=gradient,
+                records=(record.units, record.clipped_units, record.nonfinite_units, record.loss_sum),
+                seen=record.noise_seen,
+            )
+    return found
+
+
 class EngineContract:
     """Inherit, set `engine`, and pytest runs all of it."""
 
@@ -113,6 +168,7 @@ class EngineContract:
         noise: NoiseSource | None = None,
         clipping: Clipping = Clipping.FLAT,
         scaling: Scaling | None = None,
+        ranks: Ranks = ALONE,
     ) -> Engine:
         optimizer = torch.optim.SGD(trainable(model), lr=0.1)
         return build_engine(
@@ -124,6 +180,7 @@ class EngineContract:
             optimizer=optimizer,
             clipping=clipping,
             scaling=scaling,
+            ranks=ranks,
         )
 
     def step(
@@ -187,6 +244,30 @@ class EngineContract:
         without, _ = self.step(model, [select(whole, [0, 1, 2, 4])], scaling=scaling)
         joined, _ = self.step(model, [whole], scaling=scaling)
         assert float(((joined - without) * factors).norm()) <= self.plan.clip_norm * (1 + 1e-5)
+
+    @pytest.mark.parametrize("size", [2, 3])
+    def test_several_processes_release_what_one_does(self, size: int) -> None:
+        """The same noise to the last bit, the same sum up to rounding, the same record: whatever their number."""
+        found = together(size, releases, type(self), self.kinds, HANDS[size])
+        for kind in self.kinds:
+            of_ranks = [one[kind] for one in found]
+            first = of_ranks[0]
+            # The last process' hand is empty: it makes noise, and releases what all do.
+            assert all(torch.equal(one.noisy, first.noisy) for one in of_ranks)
+            assert all(one.records == first.records for one in of_ranks)
+            alone = releases(type(self), [kind], HANDS[size])[kind]
+            for banded, expected in zip(first.noise, alone.noise, strict=True):
+                assert torch.equal(banded, expected)
+            assert difference(first.bare, alone.bare) < 1e-6
+            assert difference(first.noisy, alone.noisy) < 1e-6
+            (units, *counts, losses), (expected_units, *expected_counts, expected_losses) = first.records, alone.records
+            assert (units, counts) == (expected_units, expected_counts)
+            assert losses == pytest.approx(expected_losses, rel=1e-6)
+            # What was seen of the noise is of all of it, in every process, and follows the law that the plan has.
+            assert not violations(self.noisy, 0, units, first.seen, false_alarm=1e-9)
+            assert first.seen.counts == alone.seen.counts
+            assert first.seen.sum_norm == pytest.approx(alone.seen.sum_norm, rel=1e-5)
+            assert all(one.seen == first.seen for one in of_ranks)
 
     @pytest.mark.parametrize("size", [1, 2, 3])
     def test_microbatches_of_every_size_give_one_sum(self, kind: str, size: int) -> None:

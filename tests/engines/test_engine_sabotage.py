@@ -27,8 +27,9 @@ class AlteredNoise:
     step: Callable[[int], int] = lambda step: step
     index: Callable[[int], int] = lambda index: index
 
-    def add(self, tensor: Tensor, std: float, *, step: int, index: int) -> None:
-        SeededNoise(SEED).add(tensor, self.std(std, index), step=self.step(step), index=self.index(index))
+    def add(self, tensor: Tensor, std: float, *, step: int, index: int, block: int = 0) -> None:
+        altered = self.std(std, index)
+        SeededNoise(SEED).add(tensor, altered, step=self.step(step), index=self.index(index), block=block)
 
 
 @dataclass

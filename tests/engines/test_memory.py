@@ -99,8 +99,8 @@ def test_gradients_by_unit_would_be_seen() -> None:
 @pytest.mark.parametrize("name", [EngineName.BOOKKEEPING, EngineName.HOOKS, EngineName.NAIVE])
 def test_release_makes_no_tensor_of_the_models_size(name: EngineName, monkeypatch: pytest.MonkeyPatch) -> None:
     # Noise is drawn in threads, which have no dispatch mode: here by this one, so that all of it is seen.
-    monkeypatch.setattr("dp_train.engines.units.ThreadPoolExecutor", _ThisThread)
-    monkeypatch.setattr("dp_train.engines.noise._CHUNK", 1 << 10)
+    monkeypatch.setattr("dp_train.engines.noise.ThreadPoolExecutor", _ThisThread)
+    monkeypatch.setattr("dp_train.engines.noise.BLOCK", 1 << 10)
     model = Layers(tied=False)
     engine = built(name, model)
     engine.accumulate(batch({"ids": torch.arange(8).view(2, LENGTH)}, range(2)))

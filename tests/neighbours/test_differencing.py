@@ -38,8 +38,9 @@ from dp_train.conversations import ContentKind, Conversation, ConversationKind, 
 from dp_train.corpora.rows import to_row
 from dp_train.models.tokenizer import train_tokenizer
 from dp_train.runs import prepare as preparation
-from dp_train.runs.prepare import make_model, make_trainer, prepare
+from dp_train.runs.prepare import make_trainer, prepare
 from dp_train.runs.recipe import Recipe
+from dp_train.runs.starting import make_model
 
 EXAMPLES = int(os.environ.get("DP_TRAIN_NEIGHBOURS", "6"))
 pytestmark = pytest.mark.timeout(300 + 20 * EXAMPLES)  # a second a corpus on a machine that others use

@@ -13,6 +13,7 @@ from dp_train.errors import PlanError
 from dp_train.privacy.accounting import price
 from dp_train.privacy.mechanisms.banded import Banded
 from dp_train.privacy.mechanisms.base import Mechanism
+from dp_train.privacy.mechanisms.epochs import Epochs
 from dp_train.privacy.mechanisms.multi_owner import MultiOwner
 from dp_train.privacy.mechanisms.poisson import Poisson
 from dp_train.privacy.mechanisms.truncated import Truncated
@@ -25,6 +26,7 @@ PLANS = {
     Banded: PLAN.replace(bands=4),
     Truncated: PLAN.replace(max_batch_units=80, population=1000),
     MultiOwner: PLAN.replace(max_contributions=3),
+    Epochs: PLAN.replace(epoch_steps=20),
 }
 SEED = bytes(range(32))
 
@@ -42,6 +44,18 @@ def test_no_room_asks_a_plan_for_its_mechanism_by_its_fields(room: str) -> None:
     for path in sorted((PACKAGE / room).rglob("*.py")):
         assert not {"bands", "max_batch_units", "population"} & set(asked(path)), path
         assert "max_contributions" not in set(asked(path)), path
+
+
+def test_what_draws_again_and_what_attacks_goes_by_the_laws_of_draws_and_noise() -> None:
+    for room in ("audit", "runs", "privacy"):
+        for path in sorted((PACKAGE / room).glob("*.py")):
+            assert path.name == "plan.py" or not {"bands", "max_batch_units", "epoch_steps"} & set(asked(path)), path
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=lambda plan: type(plan.mechanism).__name__)
+def test_a_bound_above_one_leaves_out_what_has_no_event_with_it(plan: PrivacyPlan) -> None:
+    assert isinstance(plan.with_contributions(4).mechanism, MultiOwner)
+    assert plan.with_contributions(1) == plan.replace(max_contributions=1)
 
 
 @pytest.mark.parametrize("kind", PLANS, ids=lambda kind: kind.__name__)
@@ -74,10 +88,10 @@ def test_a_released_curve_goes_with_every_mechanism_and_costs_more(kind: type[Me
     assert isinstance(plan.replace(loss_noise_ratio=3.0).mechanism, kind)
 
 
-@pytest.mark.parametrize("one", [Banded, Truncated, MultiOwner])
-@pytest.mark.parametrize("other", [Banded, Truncated, MultiOwner])
+@pytest.mark.parametrize("one", [Banded, Truncated, MultiOwner, Epochs])
+@pytest.mark.parametrize("other", [Banded, Truncated, MultiOwner, Epochs])
 def test_two_mechanisms_at_once_are_refused_in_one_line(one: type[Mechanism], other: type[Mechanism]) -> None:
-    if one is other:
+    if one is other or {one, other} == {Banded, Epochs}:  # epochs go with any number of bands
         return
     first, second = (
         {name: value for name, value in PLANS[kind].describe().items() if PLAN.describe().get(name) != value}

@@ -12,7 +12,7 @@ from dp_train.models import weights
 from dp_train.models.build import Architecture, ModelSpec, build_model
 from dp_train.models.tokenizer import train_tokenizer
 from dp_train.models.weights import has_known_origin, mark_tensors
-from dp_train.runs.prepare import first_model
+from dp_train.runs.starting import first_model
 from dp_train.training.phases import write_phases
 
 TOKENIZER = train_tokenizer(["we ship the report on friday"] * 4, vocab_size=320)

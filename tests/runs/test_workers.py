@@ -27,6 +27,29 @@ def test_every_job_ends_once_whichever_worker_takes_it() -> None:
     assert multiprocessing.active_children() == []
 
 
+def _who(job: tuple[str, int]) -> tuple[str, int]:
+    time.sleep(0.2)  # both workers are at it
+    return job[0], os.getpid()
+
+
+def test_jobs_that_are_alike_go_to_one_worker() -> None:
+    jobs = [("a", 1), ("a", 2), ("a", 3), ("b", 1), ("b", 2), ("b", 3)]
+    met: list[int] = []
+    ended = list(side_by_side(jobs, _who, workers=2, alike=lambda job: job[0], meanwhile=lambda: met.append(len(met))))
+    assert len(ended) == 6
+    assert len({done for _, done in ended}) == 2  # a kind and its process
+    assert met == [0]
+
+
+def test_what_goes_wrong_meanwhile_leaves_no_worker() -> None:
+    def wrong() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(side_by_side([0, 600], time.sleep, workers=2, meanwhile=wrong))
+    assert multiprocessing.active_children() == []
+
+
 def test_a_process_that_is_lost_is_said_and_the_other_jobs_go_on() -> None:
     ended = list(side_by_side([3, 4], os._exit, workers=1))
     assert [job for job, _ in ended] == [3, 4]

@@ -78,3 +78,16 @@ def test_what_cannot_be_decided_is_not_counted() -> None:
 def test_one_source_an_output() -> None:
     with pytest.raises(DataError, match="expected one each"):
         faithfulness(["a", "b"], ["a"])
+
+
+def test_recall_is_of_the_people_and_numbers_of_the_reference() -> None:
+    reference = "[P1] sends 1,200 euros in three days, [P2] moves one server at 10:30."
+    whole = faithfulness([reference], [MEETING], [reference])
+    assert (whole["speaker_recall"], whole["number_recall"]) == (1.0, 1.0)
+    half = faithfulness(["[P1] sends 1200 euros in 3 days."], [MEETING], [reference])
+    assert half["speaker_recall"] == 0.5
+    assert half["number_recall"] == pytest.approx(2 / 3)  # "one" is no number here
+    silent = faithfulness(["They talked."], [MEETING], [reference])
+    assert (silent["speaker_recall"], silent["number_recall"]) == (0.0, 0.0)
+    assert "number_recall" not in faithfulness(["They talked."], [MEETING], ["They met."])
+    assert "speaker_recall" not in faithfulness([reference], [MEETING])

@@ -1,15 +1,19 @@
 """The privacy card says what holds, and beside it what does not."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from card_facts import FACTS, PLAN, claim
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dp_train.errors import TrackingError
 from dp_train.privacy.plan import Unit
 from dp_train.tracking.card import CardFacts, card_document, card_markdown, write_card
+from dp_train.tracking.plain_words import _factor
 
 
 def text(facts: CardFacts) -> str:
@@ -152,3 +156,33 @@ def test_people_who_never_consented_stand_at_the_top_of_the_card() -> None:
     assert document["consent"]["research only"] == said
     assert f"**{said}**" in card_markdown(document).split("## ")[0]
     assert "research only" not in card_document(FACTS)["consent"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        ({}, "change by at most a factor of 21 (e^ε), but for a chance of 1e-06 (δ)."),
+        (
+            {"claim": claim(None, withheld=("a step is missing",))},
+            "Nothing is promised about this model: the run departed",
+        ),
+        ({"claim": claim(None, private=False)}, "Nothing is promised about this model: it was trained without privacy"),
+    ],
+)
+def test_a_card_opens_with_three_plain_sentences(changes: dict[str, object], first: str) -> None:
+    facts = replace(FACTS, **changes)  # type: ignore[arg-type]
+    sentences = card_document(facts)["in plain words"]
+    assert len(sentences) == 3
+    assert first in sentences[0]
+    card = text(facts)
+    assert card.index(sentences[2]) < card.index("## ")
+    assert "had agreed, as of " in sentences[1]
+    asked = card_document(replace(facts, research_only="never asked"))["in plain words"][1]
+    assert "were never asked" in asked
+
+
+@given(st.floats(1e-6, 90))
+def test_the_factor_is_never_below_e_to_the_epsilon(epsilon: float) -> None:
+    shown = float(_factor(epsilon).replace(",", ""))
+    assert math.exp(epsilon) <= shown * (1 + 1e-9)
+    assert shown <= 1.11 * math.exp(epsilon)

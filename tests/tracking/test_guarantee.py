@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from scipy.stats import norm
 
 from dp_train.errors import TrackingError
@@ -30,3 +31,25 @@ def test_an_attacker_without_alarms_misses_all_but_delta() -> None:
 def test_the_picture_needs_a_finite_epsilon(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="no finite ε"):
         draw_guarantee([(math.inf, 1e-5)], tmp_path / "card", delta=1e-5, title="")
+
+
+LONG = (
+    "ε=8.00, δ=1e-05 per person (replace_special: k=2 examples, fixed meeting graph; sampler not hardened against "
+    "timing; 12 earlier runs on these people are composed in it); 2 of 9 trials unaccounted: claim withheld, see card"
+)
+
+
+def test_the_picture_shows_its_whole_title_and_a_curve_that_only_falls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    draw_guarantee([(0.0, 0.5), (2.0, 1e-5), (0.0, 0.3), (3.0, 1e-7)], tmp_path / "card", delta=1e-5, title=LONG)
+    (figure,) = drawn
+    figure.canvas.draw()
+    title = figure._suptitle
+    assert " ".join(title.get_text().split()) == LONG
+    assert title.get_window_extent().x1 <= figure.bbox.x1
+    epsilons, deltas = figure.axes[0].lines[0].get_data()
+    assert list(epsilons) == sorted(set(epsilons))
+    assert list(deltas) == sorted(set(deltas), reverse=True)

@@ -1,6 +1,7 @@
 """A run in the store: statuses are true, numbers are finite, parameters stay, secrets stay out."""
 
 import contextlib
+import json
 import math
 from pathlib import Path
 
@@ -27,6 +28,21 @@ def data(run: TrackedRun) -> tuple[dict[str, float], dict[str, str], dict[str, s
 
 def status(run: TrackedRun) -> str:
     return str(client(run.uri).get_run(run.run_id).info.status)
+
+
+def test_dataset_and_model_are_mlflows_own_and_hold_no_content_and_no_epsilon(run: TrackedRun) -> None:
+    root = "ab" * 32
+    run.log_dataset("embedded", consent_root=root, purpose="train_summary")
+    for _ in range(2):  # a run that was killed after it logs them again
+        run.log_model("meeting_summary", {"model.layers": 3, "start.name": None}, {"rougeL": 0.5, "bad": math.inf})
+    found = client(run.uri).get_run(run.run_id)
+    (dataset,) = found.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("embedded", root[:36])
+    assert json.loads(dataset.dataset.profile) == {"consent_root": root, "purpose": "train_summary"}
+    (output,) = found.outputs.model_outputs
+    model = client(run.uri).get_logged_model(output.model_id)
+    assert (model.name, model.status.value, model.params) == ("meeting_summary", "READY", {"model.layers": "3"})
+    assert {metric.key: metric.value for metric in model.metrics or ()} == {"utility/rougeL": 0.5}
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from dp_train.tasks.chat_compose import ChatCompose
 from dp_train.training.batches import PackedBatches, Packing, UnitBatches
 from dp_train.training.callbacks import PrivateStep, StepEnd
 from dp_train.training.checkpoint import CheckpointFolder
+from dp_train.training.method import Method, Setup
 from dp_train.training.optimizers import sgd
 from dp_train.training.seeds import Seeds
 
@@ -320,3 +321,30 @@ def test_packing_across_units_counts_units_and_is_refused_under_a_private_plan(
 def test_a_task_that_cannot_pack_is_refused_by_name(plan: PrivacyPlan) -> None:
     with pytest.raises(ModelError, match="task letters: its rows cannot share a sequence"):
         trainer_of(LetterModel(), LetterTask(), plan, optimizer=sgd(lr=0.1), packing=Packing.WITHIN_UNITS)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_by_token_the_step_is_the_gradient_of_the_mean_over_all_labels(
+    packed: bool, task: ChatCompose, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = neox(tokenizer)
+    rows = [task.encode(one) for unit in UNITS for one in unit]
+    inputs = task.collate(rows)
+    counts = torch.tensor([sum(label >= 0 for label in row.labels) for row in rows])
+    wanted = torch.autograd.grad(
+        (task.row_losses(model, inputs) * counts).sum() / counts.sum(), list(model.parameters()), allow_unused=False
+    )
+    batches = (
+        PackedBatches(UNITS, task, packing=Packing.ACROSS_UNITS, tokens=96, device=CPU, by_token=True)
+        if packed
+        else UnitBatches(UNITS, task, rows=6, device=CPU, by_token=True)
+    )
+    found, _ = step(EngineName.NON_PRIVATE, model, task, batches(ALL))
+    expected = torch.cat([gradient.flatten().double() for gradient in wanted])
+    torch.testing.assert_close(found * PLAN.expected_units / len(rows), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_with_privacy_each_unit_counts_alike(task: ChatCompose, tokenizer: PreTrainedTokenizerFast) -> None:
+    plan = PLAN.replace(noise_multiplier=1.0)
+    with pytest.raises(PlanError, match="by_token=True; expected False"):
+        Setup(model=neox(tokenizer), task=task, plan=plan, optimizer=sgd(lr=0.1), method=Method(by_token=True))

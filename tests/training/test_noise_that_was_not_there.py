@@ -29,9 +29,10 @@ class Altered:
     step: Callable[[int], int] = lambda step: step
     index: Callable[[int], int] = lambda index: index
 
-    def add(self, tensor: Tensor, std: float, *, step: int, index: int) -> None:
+    def add(self, tensor: Tensor, std: float, *, step: int, index: int, block: int = 0) -> None:
         altered = self.std(std, step, index)
-        SeededNoise(bytes(range(32))).add(tensor, altered, step=self.step(step), index=self.index(index))
+        honest = SeededNoise(bytes(range(32)))
+        honest.add(tensor, altered, step=self.step(step), index=self.index(index), block=block)
 
 
 def claim(units: Units, plan: PrivacyPlan, **how: Any) -> EpsilonClaim:
@@ -74,10 +75,11 @@ def test_noise_that_was_not_there_withholds_the_claim(
     assert any(reason in why for why in withheld), withheld
 
 
+@pytest.mark.parametrize("changes", [{"bands": 3}, {"sample_rate": 0.2, "epoch_steps": 5, "bands": 8}])
 def test_correlated_noise_of_half_the_size_withholds_the_claim(
-    units_of: UnitsOf, longer: PrivacyPlan, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, float], units_of: UnitsOf, longer: PrivacyPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    banded, add = longer.replace(bands=3), SeededNoise.add
-    assert not claim(units_of(40), banded).withheld
+    correlated, add = longer.replace(**changes), SeededNoise.add
+    assert claim(units_of(40), correlated).unwrap() == correlated.epsilon()
     monkeypatch.setattr(SeededNoise, "add", lambda self, tensor, std, **at: add(self, tensor, std / 2, **at))
-    assert SIZE in claim(units_of(40), banded).withheld[0]
+    assert SIZE in claim(units_of(40), correlated).withheld[0]

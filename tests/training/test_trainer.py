@@ -331,16 +331,18 @@ def test_the_plan_of_a_result_cannot_be_changed_afterwards(units_of: UnitsOf, pl
 
 
 BANDED = {"bands": 3, "sample_rate": 0.25, "steps": 11}
+EPOCHS = {"bands": 5, "sample_rate": 0.25, "epoch_steps": 4, "steps": 11}
 
 
 def stop_at(step: int) -> Notes:
     return Notes(at=step, action=lambda: os.kill(os.getpid(), signal.SIGINT))
 
 
+@pytest.mark.parametrize("changes", [BANDED, EPOCHS])
 def test_a_resumed_run_with_correlated_noise_equals_a_run_left_alone(
-    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path
+    changes: dict[str, float], units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path
 ) -> None:
-    units, banded = units_of(40), plan.replace(**BANDED)
+    units, banded = units_of(40), plan.replace(**changes)
     alone, whole = train(units, banded)
     _, stopped = train(units, banded, folder=tmp_path, notes=stop_at(7))
     assert stopped.epsilon.unwrap() == pytest.approx(banded.epsilon())
@@ -502,10 +504,10 @@ def test_a_claim_says_that_the_engine_was_not_tried_whichever_process_ends_the_r
     units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dp_train.engines import cross_check
-    from dp_train.training import run_state
+    from dp_train.training import opening
 
     monkeypatch.setattr(cross_check, "opinions", lambda plan: {"pld": 1.0, "rdp": 2.0})
-    monkeypatch.setattr(run_state, "try_engine", lambda setup: None)
+    monkeypatch.setattr(opening, "try_engine", lambda setup: None)
     units, short = units_of(20), plan.replace(steps=4)
     tried = []
     for checks in ((True, True), (True, False), (False, True), (False, False)):

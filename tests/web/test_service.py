@@ -126,11 +126,22 @@ def test_a_gpc_signal_is_recorded_as_a_denial(client: TestClient, service: Servi
         assert says(service, person) == "gpc_signal"
 
 
-@pytest.mark.parametrize("value", ["0", "", "true", "11", "1,1"])
-def test_another_value_of_the_signal_is_none(client: TestClient, service: Service, sign_in: SignIn, value: str) -> None:
+@pytest.mark.parametrize("value", ["0", "", "?0", "0;x", ","])
+def test_a_value_that_says_that_there_is_no_signal_is_none(
+    client: TestClient, service: Service, sign_in: SignIn, value: str
+) -> None:
     sign_in("ann")
     client.get("/me", headers={"Sec-GPC": value})
     assert says(service, "ann") == "granted"
+
+
+@pytest.mark.parametrize("value", ["1, 1", "0, 1", " 1", '"1"', "?1", "1;x=0", "true", "11", "\u00a01"])
+def test_a_signal_that_is_written_in_another_way_is_a_no(
+    client: TestClient, service: Service, sign_in: SignIn, value: str
+) -> None:
+    sign_in("ann")
+    client.get("/me", headers={"Sec-GPC": value.encode("latin-1")})
+    assert says(service, "ann") == "gpc_signal"
 
 
 def test_a_person_sees_what_they_agreed_to_and_opts_out(client: TestClient, service: Service, sign_in: SignIn) -> None:

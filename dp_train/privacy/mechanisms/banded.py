@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from dp_train.errors import PlanError
 from dp_train.privacy.correlation import NoiseLaw
-from dp_train.privacy.mechanisms.base import Draw, not_poisson, sampled_gaussian_step, self_composed
+from dp_train.privacy.mechanisms.base import Draw, by_turns, not_poisson, sampled_gaussian_step, self_composed
 from dp_train.privacy.relations import NeighboringRelation
-from dp_train.privacy.sampling import FALSE_ALARM, CyclicPoissonSampler, is_poisson
+from dp_train.privacy.sampling import CyclicPoissonSampler, DrawLaw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,11 @@ class Banded:
         return CyclicPoissonSampler(self.sample_rate, self.bands)
 
     @property
+    def draw_law(self) -> DrawLaw:
+        """Groups that take turns, each sampled at b·q."""
+        return DrawLaw(rate=min(1.0, self.bands * self.sample_rate), groups=self.bands)
+
+    @property
     def noise(self) -> NoiseLaw:
         """C⁻¹Z for the banded strategy C."""
         return NoiseLaw(bands=self.bands, steps=self.steps)
@@ -55,7 +60,7 @@ class Banded:
 
     def event(self, steps: int) -> Any:
         """As of `base.Mechanism`."""
-        return self_composed(sampled_gaussian_step(self._group_rate, self.noise_multiplier), self.rounds(steps))
+        return self_composed(sampled_gaussian_step(self.draw_law.rate, self.noise_multiplier), self.rounds(steps))
 
     def observe(self, step: int, num_units: int, seed: bytes) -> tuple[int, ...]:
         """How many units' turn it was."""
@@ -63,29 +68,7 @@ class Banded:
 
     def violations(self, draws: Sequence[Draw], num_units: int) -> list[str]:
         """As of `base.Mechanism`: groups keep their members and share all units, and draw as Poisson samplers."""
-        return [] if self._by_turns(draws, num_units) else [not_poisson(self.sample_rate)]
-
-    @property
-    def _group_rate(self) -> float:
-        return min(1.0, self.bands * self.sample_rate)
-
-    def _by_turns(self, draws: Sequence[Draw], num_units: int) -> bool:
-        if any(len(draw) != 2 for draw in draws):
-            return False
-        groups = [members for _, members in draws[: self.bands]]
-        if any(members != groups[step % self.bands] for step, (_, members) in enumerate(draws)):
-            return False
-        if sum(groups) > num_units or (len(groups) == self.bands and sum(groups) != num_units):
-            return False
-        return all(
-            is_poisson(
-                [units for units, _ in draws[group :: self.bands]],
-                num_units=members,
-                sample_rate=self._group_rate,
-                false_alarm=FALSE_ALARM / self.bands,
-            )
-            for group, members in enumerate(groups)
-        )
+        return [] if by_turns(draws, num_units, self.draw_law) else [not_poisson(self.sample_rate)]
 
 
 __all__ = ["Banded"]

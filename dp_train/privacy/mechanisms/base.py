@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from dp_train.privacy.correlation import NoiseLaw
 from dp_train.privacy.relations import NeighboringRelation
-from dp_train.privacy.sampling import Sampler, is_poisson
+from dp_train.privacy.sampling import FALSE_ALARM, DrawLaw, Sampler, is_poisson
 
 Draw = Sequence[int]
 """What a monitor keeps of one draw, private: how many units it gave, and what `Mechanism.observe` said beside it."""
@@ -29,6 +29,10 @@ class Mechanism(Protocol):
     @property
     def sampler(self) -> Sampler:
         """Draws the units of a step."""
+
+    @property
+    def draw_law(self) -> DrawLaw:
+        """What `sampler` draws, for checks that share no code with it."""
 
     @property
     def noise(self) -> NoiseLaw:
@@ -55,6 +59,30 @@ def poisson_violations(sizes: Sequence[int], num_units: int, sample_rate: float)
     return [not_poisson(sample_rate)]
 
 
+def by_turns(draws: Sequence[Draw], num_units: int, law: DrawLaw) -> bool:
+    """Return whether groups keep their members and share all units, and draw as Poisson samplers.
+
+    Args:
+      draws: units of each step, and whose turn it was. num_units: private, as they are.
+    """
+    if any(len(draw) != 2 for draw in draws):
+        return False
+    groups = [members for _, members in draws[: law.groups]]
+    if any(members != groups[step % law.groups] for step, (_, members) in enumerate(draws)):
+        return False
+    if sum(groups) > num_units or (len(groups) == law.groups and sum(groups) != num_units):
+        return False
+    return all(
+        is_poisson(
+            [units for units, _ in draws[group :: law.groups]],
+            num_units=members,
+            sample_rate=law.rate,
+            false_alarm=FALSE_ALARM / law.groups,
+        )
+        for group, members in enumerate(groups)
+    )
+
+
 def not_poisson(sample_rate: float) -> str:
     """The reason, with the rate that the user typed."""
     return f"batch sizes are not those of Poisson sampling at sample_rate={sample_rate:g}"
@@ -74,4 +102,12 @@ def sampled_gaussian_step(sample_rate: float, noise_multiplier: float) -> Any:
     return dp_event.PoissonSampledDpEvent(sample_rate, dp_event.GaussianDpEvent(noise_multiplier))
 
 
-__all__ = ["Draw", "Mechanism", "not_poisson", "poisson_violations", "sampled_gaussian_step", "self_composed"]
+__all__ = [
+    "Draw",
+    "Mechanism",
+    "by_turns",
+    "not_poisson",
+    "poisson_violations",
+    "sampled_gaussian_step",
+    "self_composed",
+]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from dp_train.privacy.correlation import INDEPENDENT, NoiseLaw
 from dp_train.privacy.mechanisms.base import Draw, poisson_violations, self_composed
 from dp_train.privacy.relations import NeighboringRelation
-from dp_train.privacy.sampling import PoissonSampler
+from dp_train.privacy.sampling import DrawLaw, PoissonSampler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,11 @@ class MultiOwner:
     def sampler(self) -> PoissonSampler:
         """One coin an example and step, whoever owns it."""
         return PoissonSampler(self.sample_rate)
+
+    @property
+    def draw_law(self) -> DrawLaw:
+        """A coin of q, and nothing else."""
+        return DrawLaw(rate=self.sample_rate)
 
     def event(self, steps: int) -> Any:
         """As of `base.Mechanism`. Probabilities that underflow to 0 are left out."""

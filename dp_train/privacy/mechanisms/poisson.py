@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from dp_train.privacy.correlation import INDEPENDENT, NoiseLaw
 from dp_train.privacy.mechanisms.base import Draw, poisson_violations, sampled_gaussian_step, self_composed
 from dp_train.privacy.relations import NeighboringRelation
-from dp_train.privacy.sampling import PoissonSampler
+from dp_train.privacy.sampling import DrawLaw, PoissonSampler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,11 @@ class Poisson:
     def sampler(self) -> PoissonSampler:
         """One coin a unit and step."""
         return PoissonSampler(self.sample_rate)
+
+    @property
+    def draw_law(self) -> DrawLaw:
+        """A coin of q, and nothing else."""
+        return DrawLaw(rate=self.sample_rate)
 
     def event(self, steps: int) -> Any:
         """As of `base.Mechanism`."""

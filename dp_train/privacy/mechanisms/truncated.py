@@ -10,7 +10,7 @@ from dp_train.errors import PlanError
 from dp_train.privacy.correlation import INDEPENDENT, NoiseLaw
 from dp_train.privacy.mechanisms.base import Draw, poisson_violations, self_composed
 from dp_train.privacy.relations import NeighboringRelation
-from dp_train.privacy.sampling import TruncatedPoissonSampler
+from dp_train.privacy.sampling import DrawLaw, TruncatedPoissonSampler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,11 @@ class Truncated:
     def sampler(self) -> TruncatedPoissonSampler:
         """One coin a unit and step, and a choice among too many."""
         return TruncatedPoissonSampler(self.sample_rate, self.max_batch_units)
+
+    @property
+    def draw_law(self) -> DrawLaw:
+        """A coin of q, up to the cap."""
+        return DrawLaw(rate=self.sample_rate, cap=self.max_batch_units)
 
     def event(self, steps: int) -> Any:
         """As of `base.Mechanism`."""
