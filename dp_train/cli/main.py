@@ -104,7 +104,7 @@ def _run(words: list[str]) -> int:
     )
     verb.options(parser)
     options = parse(parser, rest)
-    options.verb, options.words = name, tuple(words)
+    options.verb, options.typed = name, tuple(words)
     # Set before any library reads them: forked workers of a tokenizer warn, and this tool calls nobody.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -59,7 +59,7 @@ def _begin(config: Recipe, tree: DictConfig, options: Namespace, out: Console, r
 
 def _with_others(count: int, options: Namespace) -> int:
     """Start the other processes on this machine, and be the first of them."""
-    with others_started(count, options.words):
+    with others_started(count, options.typed):
         return _as_one_of_several(options)
 
 
