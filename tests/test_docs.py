@@ -117,15 +117,16 @@ def test_every_verb_stands_in_the_docs() -> None:
     assert not set(VERBS) - shown
 
 
-def test_the_page_of_keys_is_what_the_script_writes() -> None:
-    path = ROOT / "scripts" / "write_configuration.py"
-    spec = importlib.util.spec_from_file_location("write_configuration", path)
+@pytest.mark.parametrize("page", ["configuration", "api"])
+def test_a_written_page_is_what_its_script_writes(page: str) -> None:
+    path = ROOT / "scripts" / f"write_{page}.py"
+    spec = importlib.util.spec_from_file_location(f"write_{page}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    again = "python scripts/write_configuration.py"
-    assert (ROOT / "docs" / "configuration.md").read_text() == module.configuration(), f"run {again}"
+    again = f"python scripts/write_{page}.py"
+    assert (ROOT / "docs" / f"{page}.md").read_text() == getattr(module, page)(), f"run {again}"
 
 
 def test_every_page_of_the_docs_is_in_their_index() -> None:

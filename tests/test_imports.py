@@ -106,14 +106,27 @@ def imported_files(path: Path) -> Iterator[Path]:
                         break
 
 
+def test_a_circle_between_files_is_found() -> None:
+    one, other = FILES[:2]
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter({one: {other}, other: {one}}).prepare()
+    assert PACKAGE / "errors.py" in set(imported_files(PACKAGE / "expect.py"))
+
+
 def test_no_circle_between_files() -> None:
     imported = {path: set(imported_files(path)) - {path} for path in FILES}
     graphlib.TopologicalSorter(imported).prepare()  # raises CycleError, which names it
 
 
 def test_no_file_is_longer_than_a_sitting() -> None:
-    limits = {"cli": 250}
-    lengths = {relative(path): (len(path.read_text().splitlines()), limits.get(room(path), 400)) for path in FILES}
+    limits = {"cli": 250, "training/trainer.py": 250}
+    lengths = {
+        relative(path): (
+            len(path.read_text().splitlines()),
+            limits.get(relative(path), limits.get(room(path), 400)),
+        )
+        for path in FILES
+    }
     assert {name: lines for name, (lines, limit) in lengths.items() if lines > limit} == {}
 
 

@@ -126,7 +126,7 @@ class Anonymizer:
             for span in finder(text):
                 if span.start < span.end and is_free(_taken(covered, edits), span.start, span.end):
                     edits.append((span.start, span.end, span.token))
-        return sorted(edits)
+        return sorted(edits) if len(edits) > 1 else edits
 
 
 def _with_text(turn: Turn, text: str) -> Turn:

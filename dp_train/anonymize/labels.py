@@ -108,6 +108,11 @@ def _bits(labels: Iterable[_Label]) -> int:
 _flags = Flags(lambda word: _bits(labels_of(word)))
 
 
+def one_may_stand(text: str, bits: int) -> bool:
+    """Whether `places` of one of the tables that have these bits is worth asking."""
+    return _tables(text) & bits != 0
+
+
 @lru_cache(maxsize=4)
 def _tables(text: str) -> int:
     """Bits of the tables of which a label may stand in the text."""

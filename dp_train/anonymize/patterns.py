@@ -10,14 +10,15 @@ import re
 from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import or_
 from typing import NamedTuple
 
 from dp_train.anonymize import codes, keywords, links, secrets
 from dp_train.anonymize.addresses import street_addresses
 from dp_train.anonymize.birth_dates import AFTER, BEFORE, birth_dates
 from dp_train.anonymize.labelled import accounts, documents, labelled_plates, plates
-from dp_train.anonymize.labels import BANK, DOCUMENTS, PLATES, WEAK_BANK, Labels, Place
+from dp_train.anonymize.labels import BANK, DOCUMENTS, PLATES, WEAK_BANK, Labels, Place, one_may_stand
 from dp_train.anonymize.national_ids import national_ids
 from dp_train.anonymize.numbers import cards, ibans, phones, social_security
 from dp_train.anonymize.shapes import count_digits, has_code, has_hexadecimal, has_pairs, has_run, looks, signs
@@ -236,7 +237,8 @@ class _Kind:
 
 
 def _labelled(*tables: Labels) -> Callable[[_Seen, Sequence[Place]], bool]:
-    return lambda seen, taken: any(table.may_stand(seen.text) for table in tables)
+    bits = reduce(or_, (table.bit for table in tables))
+    return lambda seen, taken: one_may_stand(seen.text, bits)
 
 
 def _of_meeting(seen: _Seen, taken: Sequence[Place]) -> bool:

@@ -87,7 +87,9 @@ def go(study: Study, out: Console, begun: tuple[SharedData, Phases] | None = Non
     if begun is None:
         check([trial for trial in study.trials if study.finished(trial) is None], shared)
     store = open_store(study.trials[0].recipe)
-    by_task = {trial.recipe.task.name: trial.recipe for trial in study.trials}
+    by_task: dict[str, Recipe] = {}
+    for trial in study.trials:  # the first, which is private: the baseline `best` bounds no person
+        by_task.setdefault(trial.recipe.task.name, trial.recipe)
     starts: dict[object, _Start] = {}
     reports: list[StudyReport] = []
     path, figure, opened = study.folder.path, None, None

@@ -333,7 +333,7 @@ class BookkeepingHooks(AbstractGradSampleHooks):  # type: ignore[misc]
         if layout is Layout.ROWS_SECOND and values.dim() > 2:
             return values.transpose(0, 1)
         if layout is Layout.JOINED and values.dim() == 2 and rows and values.shape[0] % rows == 0:
-            return values.unflatten(0, (rows, -1))
+            return values.reshape(rows, values.shape[0] // rows, values.shape[1])
         return self._rows_first(values)
 
     def _rows_first(self, values: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ class PrivacyPlan:
         ratio = self.loss_noise_ratio
         check(ratio is None or 0 < ratio < math.inf, "loss_noise_ratio", "a number > 0, or None for no curve")
         check(0 < self.loss_bound < math.inf, "loss_bound", "a number > 0")
-        check(not self.shuffled or not self.private, "shuffled", "False: what has an ε is sampled by coins")
+        check(not self.shuffled or not self.private, "shuffled", "False: shuffled passes have no ε")
         _ = self.mechanism  # refuses what it cannot do
 
     @property

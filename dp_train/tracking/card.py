@@ -132,7 +132,7 @@ def card_document(facts: CardFacts) -> Document:
             "what is released": "the last model; the models of the steps before it are covered too",
             "who may stop it": _stopped(plan, claim),
             "noise": "from the system's CSPRNG" if facts.secure_noise else "from a seeded generator (Philox)",
-            "seeds": "fixed by somebody: the ε holds only while that seed is secret"
+            "seeds": "fixed by a user: the ε holds only while that seed is secret"
             if facts.seed_is_fixed
             else "secret, drawn from the system, kept in the private checkpoint alone",
         },

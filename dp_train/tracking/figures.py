@@ -148,7 +148,7 @@ def draw_frontier(panels: Sequence[FrontierPanel], path: Path) -> tuple[Path, Pa
         every_axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, panel in zip(every_axes, panels, strict=True):
             _draw_panel(axes, panel)
-        caption = textwrap.fill(_caption(panels), width=int(19 * figure.get_figwidth()))
+        caption = textwrap.fill(_caption(panels), width=int(17 * figure.get_figwidth()))
         figure.supxlabel(caption, fontsize=7.5, color="#444444", x=0.01, ha="left")
         written = (path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.svg"))
         try:

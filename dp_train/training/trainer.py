@@ -95,10 +95,9 @@ class Trainer:
         declared before, so the ε is that of the whole plan. Calling `fit` again with the same checkpoint folder goes
         on from there, at no extra cost; on CPU the parameters are those of a run left alone, bit for bit.
 
-        In a process that torchrun started as one of several, or that is in a group of torch.distributed, all of them
-        together are one run, and each calls `fit`: they share every step, take the first one's start, seeds and
-        checkpoint, end with the same weights and result, and draw the same coins and noise whatever their number. The
-        first one's callbacks are called, and no other's (docs/devices.md).
+        Processes that torchrun started together, or that are a group of torch.distributed, are one run, and each
+        calls `fit`: they share every step, take the first one's start, seeds and checkpoint, and end with the same
+        weights and result, whatever their number. The first one's callbacks alone are called (docs/devices.md).
 
         Args:
           units: from `build_units`.
@@ -114,8 +113,7 @@ class Trainer:
           PrivacyError: the seeds were used before.
           CheckpointError: the folder holds another run, which is said part by part, or cannot be written.
           ProcessesError: another process of the run is gone, does not answer, or has another run to train.
-          ModelError: nothing to train, a layer that the engine cannot clip or gets wrong, or rows that cannot share a
-            sequence.
+          ModelError: nothing to train, a layer that the engine cannot clip or gets wrong, rows that share no sequence.
         """
         self._check_kinds(units, reservation, seeds)
         if reservation is not None:

@@ -5,11 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from small_runs import SMALL, Ended, Run
 
 from dp_train.cli.main import main
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pictures_in_one_pass() -> Iterator[None]:
+    """Draw each picture once and with few dots; what pictures show is held by tests/tracking."""
+    whole = Figure.savefig
+
+    def savefig(self: Figure, *words: Any, **options: Any) -> None:
+        self.set_layout_engine("none")
+        whole(self, *words, **options | {"dpi": 40})
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Figure, "savefig", savefig)
+        yield
 
 
 @pytest.fixture

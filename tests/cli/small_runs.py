@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dp_train.training.checkpoint import CheckpointFolder, TrainState
 
 SMALL = (
     "experiments=compose/quickstart",
@@ -43,3 +49,18 @@ class Ended:
 
 
 Run = Callable[..., Ended]
+
+
+def signal_at_checkpoint(monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    """Send this process a signal once, when it has written the first checkpoint of a step."""
+    save = CheckpointFolder.save
+    sent: list[int] = []
+
+    def save_and_send(self: CheckpointFolder, state: TrainState) -> Path:
+        path = save(self, state)
+        if state.step and not sent:
+            sent.append(state.step)
+            signal.raise_signal(number)
+        return path
+
+    monkeypatch.setattr(CheckpointFolder, "save", save_and_send)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from small_runs import SMALL, Run
+from small_runs import SMALL, Run, signal_at_checkpoint
 
 from dp_train.cli.load_config import compose
 from dp_train.consent.events import ConsentEvent, EventState, Purpose
@@ -107,24 +103,20 @@ def test_a_file_beside_the_store_is_refused(folder: Path, cli: Run) -> None:
     assert (ended.code, ended.err.count("\n")) == (2, 1)
 
 
-def stopped(folder: Path) -> Path:
+@pytest.fixture
+def stopped(imported: Path, cli: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of the store that was ended by a signal after its first checkpoint."""
-    command = [sys.executable, "-m", "dp_train", "train", *WORDS, "trainer.steps=200"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not list(folder.glob("runs/*/*/checkpoint/step-*")) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 143, err
-    return next(folder.glob("runs/*/*/result.json")).parent
+    with monkeypatch.context() as patched:
+        signal_at_checkpoint(patched, signal.SIGTERM)
+        ended = cli("train", *WORDS, "trainer.steps=6", "trainer.checkpoint_every=2")
+    assert ended.code == 143, ended.err
+    return next(imported.glob("runs/*/*/result.json")).parent
 
 
-def test_a_withdrawal_stops_the_resume_with_the_reason_and_an_erasure_too(imported: Path, cli: Run) -> None:
-    run = stopped(imported)
+def test_a_withdrawal_stops_the_resume_with_the_reason_and_an_erasure_too(
+    imported: Path, stopped: Path, cli: Run
+) -> None:
+    run = stopped
     manifest = read_manifest(run)
     assert manifest is not None
     database = Database(f"sqlite:///{imported / 'dp_train.db'}")
@@ -149,8 +141,10 @@ def test_a_withdrawal_stops_the_resume_with_the_reason_and_an_erasure_too(import
     assert cli("train", "--resume", str(run)).code == 4
 
 
-def test_a_resume_goes_on_with_the_units_it_began_with_whatever_was_granted_since(imported: Path, cli: Run) -> None:
-    run = stopped(imported)
+def test_a_resume_goes_on_with_the_units_it_began_with_whatever_was_granted_since(
+    imported: Path, stopped: Path, cli: Run
+) -> None:
+    run = stopped
     manifest = read_manifest(run)
     assert manifest is not None
     database = Database(f"sqlite:///{imported / 'dp_train.db'}")
@@ -174,7 +168,7 @@ def test_a_resume_goes_on_with_the_units_it_began_with_whatever_was_granted_sinc
             )
     ended = cli("train", "--resume", str(run))
     assert ended.code == 0, ended.err
-    assert json.loads((run / "result.json").read_text())["steps"] == 200
+    assert json.loads((run / "result.json").read_text())["steps"] == 6
 
 
 def test_from_ten_people_on_they_are_counted(imported: Path) -> None:

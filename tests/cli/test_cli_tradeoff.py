@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ from dp_train.cli.load_config import compose
 from dp_train.cli.show import console
 from dp_train.cli.tradeoff import run_tasks
 from dp_train.privacy.ledger.ledger import Ledger
+from dp_train.privacy.plan import Unit
 from dp_train.runs import trials
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.grid import tradeoff_trials
 from dp_train.runs.recipe import recipe_values
 from dp_train.runs.study import Kind, Study
+from dp_train.tracking.figures import FrontierPanel, draw_frontier
 
 POINTS = ("epsilon-2-trial-0", "epsilon-8-trial-0", "no-privacy-trial-0", "best-rate-0.001-trial-0")
 
@@ -43,8 +46,16 @@ def test_a_tradeoff_that_was_interrupted_goes_on_with_what_is_left(
     before = (first.read_bytes(), first.stat().st_mtime_ns)
 
     monkeypatch.setattr(trials, "run_trial", whole)
+    drawn: list[FrontierPanel] = []
+
+    def draws(panels: Sequence[FrontierPanel], where: Path) -> tuple[Path, Path]:
+        drawn.extend(panels)
+        return draw_frontier(panels, where)
+
+    monkeypatch.setattr("dp_train.cli.frontier.draw_frontier", draws)
     ended = cli("tradeoff", "--resume", str(path))
     assert ended.code == 0, ended.err
+    assert [panel.unit for panel in drawn] == [Unit.USER]  # of the private runs, whatever the baselines bound
     assert ended.out.count("finished before") == 1
     assert (first.read_bytes(), first.stat().st_mtime_ns) == before
     assert all((path / "chat_compose" / name / "card.md").exists() for name in POINTS)

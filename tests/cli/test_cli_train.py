@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import SMALL, Run
+from small_runs import SMALL, Ended, Run, signal_at_checkpoint
 
 from dp_train.corpora.sample import CONSENT, CONVERSATIONS, KEY, write_sample
 from dp_train.errors import CheckpointError
 from dp_train.runs import trials
 from dp_train.runs.config_paths import options
 from dp_train.runs.folder import RunFolder
+from dp_train.tasks.chat_compose import ChatCompose
 from dp_train.training.checkpoint import CheckpointFolder
 
 QUIET = (*SMALL, "tracking=off")
@@ -42,7 +43,7 @@ def test_a_run_leaves_config_versions_result_card_and_model(finished: Path) -> N
     assert result["status"] == "FINISHED"
     assert result["epsilon"] <= 8
     assert "perplexity" in result["scores"]
-    assert "somebody: the ε holds only while that seed is secret" in (finished / "card.md").read_text()
+    assert "fixed by a user: the ε holds only while that seed is secret" in (finished / "card.md").read_text()
 
 
 def test_a_fixed_seed_is_in_the_private_checkpoint_alone(finished: Path) -> None:
@@ -245,14 +246,15 @@ def test_a_tradeoff_shows_every_point_and_the_baselines(folder: Path, cli: Run) 
 
 def test_the_demo_trains_both_tasks_and_prints_one_address(folder: Path, cli: Run) -> None:
     words = [word for word in SMALL if not word.startswith(("experiments=", "task."))]
-    ended = cli("demo", *words, "task.max_length=64", "task.max_new_tokens=8", "trainer.seed=987654321")
+    words += ["task.max_length=64", "task.max_new_tokens=8", "tradeoff.epsilons=[8]"]
+    ended = cli("demo", *words, "trainer.seed=987654321")
     assert ended.code == 0, ended.err
     for word in ("rougeL", "perplexity", "lead 3", "trigram", "denied: withdrawn", "sample 1", "dp-train ui"):
         assert word in ended.out
     assert "#/experiments/1/runs?viewStateShareKey=" in ended.out
     with sqlite3.connect(folder / "mlflow.db") as database:
         kinds = "select value, count(*) from tags where key = 'dp_train.kind' group by value order by value"
-        assert database.execute(kinds).fetchall() == [("demo", 1), ("train", 6)]
+        assert database.execute(kinds).fetchall() == [("demo", 1), ("train", 4)]
         assert "987654321" not in "".join(database.iterdump())
     artifacts = {path.name for path in (folder / "mlartifacts").rglob("*") if path.is_file()}
     assert {"frontier.png", "config.yaml", "overrides.yaml", "card.md", "samples.json"} <= artifacts
@@ -261,36 +263,29 @@ def test_the_demo_trains_both_tasks_and_prints_one_address(folder: Path, cli: Ru
             assert b"987654321" not in path.read_bytes(), path
 
 
-def test_sigterm_ends_a_run_cleanly_and_resume_finishes_it(folder: Path, cli: Run) -> None:
-    command = [sys.executable, "-m", "dp_train", "train", *QUIET, "trainer.steps=200"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not list(folder.glob("runs/*/*/checkpoint/step-*")) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 143, err
-    assert "ended by SIGTERM" in out
-    assert "spent: ε=" in out
+def test_sigterm_ends_a_run_cleanly_and_resume_finishes_it(
+    folder: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        signal_at_checkpoint(patched, signal.SIGTERM)
+        ended = cli("train", *QUIET, "trainer.steps=8", "trainer.checkpoint_every=2")
+    assert (ended.code, ended.err) == (143, "")
+    assert "ended by SIGTERM" in ended.out
+    assert "spent: ε=" in ended.out
     run = next(folder.glob("runs/*/*/result.json")).parent
     assert json.loads((run / "result.json").read_text())["status"] == "KILLED"
     assert cli("evaluate", str(run)).code == 6
     assert cli("train", "--resume", str(run)).code == 0
     result = json.loads((run / "result.json").read_text())
-    assert (result["status"], result["steps"]) == ("FINISHED", 200)
+    assert (result["status"], result["steps"]) == ("FINISHED", 8)
     state = CheckpointFolder(run / "checkpoint").load()
     assert state is not None
     assert state.seeds is None
     assert all(torch.isfinite(tensor).all() for tensor in state.model.values())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_during_the_last_scoring_is_at_most_one_line_and_resume_scores(
-    number: signal.Signals, folder: Path, cli: Run
-) -> None:
+def _from_outside(number: signal.Signals, folder: Path) -> Ended:
+    """Train in a process of its own, and send it a signal when its model lies there: it is being scored then."""
     words = (*SMALL, "corpus.evaluation_people=150", "evaluation.examples=400")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
@@ -305,9 +300,24 @@ def test_a_signal_during_the_last_scoring_is_at_most_one_line_and_resume_scores(
             time.sleep(0.02)
         process.send_signal(number)
         out, err = process.communicate(timeout=120)
-    assert process.returncode == 128 + number, err
-    assert err in ("", "interrupted\n")
-    assert "go on with: dp-train train --resume" in out
+    return Ended(code=process.returncode, out=out, err=err)
+
+
+@pytest.mark.parametrize(("number", "outside"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
+def test_a_signal_during_the_last_scoring_is_at_most_one_line_and_resume_scores(
+    number: signal.Signals, outside: bool, folder: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if outside:
+        ended = _from_outside(number, folder)
+    else:
+        before = signal.signal(number, signal.default_int_handler)  # tests in the background ignore Ctrl-C
+        with monkeypatch.context() as patched:
+            patched.setattr(ChatCompose, "scores_and_curve", lambda *_: signal.raise_signal(number))
+            ended = cli("train", *SMALL)
+        signal.signal(number, before)
+    assert ended.code == 128 + number, ended.err
+    assert ended.err in ("", "interrupted\n")
+    assert "go on with: dp-train train --resume" in ended.out
     run = next(folder.glob("runs/*/*/config.yaml")).parent
     assert not (run / "result.json").exists()
     (row,) = [line for line in cli("ls", "runs").out.splitlines() if run.name in line]

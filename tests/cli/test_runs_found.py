@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
-from small_runs import SMALL, Run
+from small_runs import SMALL, Run, signal_at_checkpoint
 
 from dp_train.cli.load_config import compose
 from dp_train.consent.manifest import read_manifest
@@ -18,6 +20,7 @@ from dp_train.consent.principals import PrincipalKey
 from dp_train.corpora.synthetic import Population, SyntheticCorpus
 from dp_train.errors import ConfigError, ConsentError, StoreError
 from dp_train.privacy.ledger.ledger import Ledger
+from dp_train.privacy.rounding import rounded_up
 from dp_train.runs.inventory import inventory
 from dp_train.runs.prepare import prepare
 from dp_train.runs.processes import refuse_several_processes
@@ -208,4 +211,39 @@ def test_ls_says_what_the_ledger_says_of_a_run_that_was_killed_after_its_last_st
     (RUN / "result.json").write_text(json.dumps({**result, "status": "KILLED", "steps": 2, "epsilon": 7.38}))
     (row,) = [line for line in cli("ls", "runs").out.splitlines() if "r1" in line]
     assert "7.38" not in row
+    assert rounded_up(result["epsilon"]) in row
     assert "trained, not scored" in row
+
+
+KILLED_AFTER_ITS_LAST_STEP = """
+import os, signal, sys
+from dp_train.cli.main import main
+from dp_train.runs import run
+run.score = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+main(["train", "--resume", sys.argv[1]])
+"""
+
+
+def test_a_run_in_a_folder_of_any_place_is_seen_by_its_people_and_counts_in_full_when_it_is_killed(
+    folder: Path, cli: Run, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "project").mkdir()
+    monkeypatch.chdir(folder / "project")
+    with monkeypatch.context() as patched:
+        signal_at_checkpoint(patched, signal.SIGTERM)
+        stopped = cli("train", *SMALL, "tracking=off", "trainer.checkpoint_every=1", f"hydra.run.dir={RUN}")
+    assert stopped.code == 143, stopped.err
+    resumed = ("-c", KILLED_AFTER_ITS_LAST_STEP, str(RUN))
+    program = processes.start(resumed, folder=folder / "project", output=tmp_path_factory.mktemp("output"))
+    code, _, err = program.ended(timeout=240)
+    assert code == -signal.SIGKILL, err
+    assert json.loads((RUN / "result.json").read_text())["status"] == "KILLED"  # what the first one left
+    (row,) = [line for line in cli("ls", "runs").out.splitlines() if "r1" in line]
+    (line,) = Ledger.open(absolute_url(None, Path.cwd())).book().lines.values()
+    assert line.state.value == "committed"
+    assert "trained, not scored" in row
+    assert rounded_up(line.promised) in row
+    for words in (("impact",), ("withdraw",)):
+        found = asked(cli, "consent", *words, members()[0])
+        assert [Path(each["run"]).resolve() for each in found["runs"]] == [RUN.resolve()]
+        assert found["runs_not_found"] == []

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 from small_runs import SMALL, Run
 
@@ -19,7 +20,7 @@ from dp_train.consent.manifest import read_manifest
 from dp_train.consent.principals import PrincipalKey
 from dp_train.corpora.synthetic import Population, SyntheticCorpus
 from dp_train.errors import ConfigError
-from dp_train.runs import trials
+from dp_train.runs import trials, workers
 from dp_train.training.checkpoint import CheckpointFolder
 
 QUIET = (*SMALL, "tracking=off")
@@ -151,10 +152,14 @@ def test_a_sweep_that_was_interrupted_goes_on_and_all_that_failed_is_said(
     assert [run["state"] for run in shown].count("committed") == 2
 
 
-def test_trials_side_by_side_give_bit_for_bit_what_they_give_one_after_the_other(folder: Path, cli: Run) -> None:
+def test_trials_side_by_side_give_bit_for_bit_what_they_give_one_after_the_other(
+    folder: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Workers forked from a process that has made the imports; those that get a signal below are spawned, as always.
+    monkeypatch.setattr(workers.multiprocessing, "get_context", lambda method: processes.context())
     words = (*QUIET, "privacy.epsilon=2,8", "trainer.seed=7")
-    for workers in (1, 2):
-        ended = cli("train", "-m", *words, f"study.workers={workers}", f"hydra.sweep.dir=multirun/day/{workers}")
+    for count in (1, 2):
+        ended = cli("train", "-m", *words, f"study.workers={count}", f"hydra.sweep.dir=multirun/day/{count}")
         assert ended.code == 0, ended.err
         assert "these 2 runs together: ε=" in ended.out  # which trial it is separates their coins
         assert "chosen by the tuning people (evaluation.tune_on=split): trial " in ended.out

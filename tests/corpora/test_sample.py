@@ -24,13 +24,15 @@ from dp_train.errors import DataError
 
 
 def test_the_command_writes_what_ships(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "dp_train.corpora.sample", str(tmp_path)]
+    new = tmp_path / "not" / "there"
+    command = [sys.executable, "-m", "dp_train.corpora.sample", str(new)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert sorted(path.name for path in new.iterdir()) == sorted(one.name for one in (CONVERSATIONS, CONSENT, KEY))
     for shipped in (CONVERSATIONS, CONSENT, KEY):
-        assert (tmp_path / shipped.name).read_bytes() == shipped.read_bytes()
-    assert stat.S_IMODE((tmp_path / KEY.name).stat().st_mode) == 0o600
-    assert PrincipalKey.load(tmp_path / KEY.name).secret == sample_key().secret
+        assert (new / shipped.name).read_bytes() == shipped.read_bytes()
+    assert stat.S_IMODE((new / KEY.name).stat().st_mode) == 0o600
+    assert PrincipalKey.load(new / KEY.name).secret == sample_key().secret
 
 
 def test_the_sample_is_small_and_of_both_kinds() -> None:

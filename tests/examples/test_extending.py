@@ -40,3 +40,4 @@ def test_the_callback_of_the_text_follows_a_run(python: Python) -> None:
     done = python("-c", code, path=(EXAMPLES,))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("chat_compose: 5 steps\nε=8.00")
+    assert done.stdout.endswith(" numbers\n")

@@ -111,15 +111,20 @@ FAMILIES: dict[str, tuple[Callable[[int], PreTrainedModel], Callable[[], PreTrai
 }
 
 
-@pytest.fixture(params=FAMILIES)
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    build, tokenizer = FAMILIES[request.param]
+def stored(family: str, folder: Path) -> Path:
+    """A folder as people download one."""
+    build, tokenizer = FAMILIES[family]
     spelled = tokenizer()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        build(len(spelled)).save_pretrained(tmp_path / "base")
-    spelled.save_pretrained(tmp_path / "base")
-    return tmp_path / "base"
+        build(len(spelled)).save_pretrained(folder)
+    spelled.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=FAMILIES)
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return stored(request.param, tmp_path / "base")
 
 
 def loaded(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, Architecture]:
@@ -152,8 +157,11 @@ def test_no_dropout_is_left_and_weights_are_float32(folder: Path) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("export", list(Export))
-def test_an_exported_folder_loads_without_us(folder: Path, export: Export) -> None:
+def exported(folder: Path, export: Export) -> tuple[str, torch.Tensor]:
+    """Export an adapted model beside `folder`: code that saves the logits of what is loaded from there, and the logits.
+
+    The code needs torch and transformers, and peft where an adapter is exported.
+    """
     model, tokenizer, architecture = loaded(folder)
     select_trainable(model, Trainable.LORA, lora=Lora(rank=2))
     with torch.no_grad():
@@ -172,20 +180,29 @@ def test_an_exported_folder_loads_without_us(folder: Path, export: Export) -> No
     load = f"{kind}.from_pretrained({str(folder if export is Export.ADAPTER else out)!r})"
     if export is Export.ADAPTER:
         load = f"PeftModel.from_pretrained({load}, {str(out)!r})"
+    assert list(out.glob("*.safetensors"))
     code = f"""
-import sys; sys.modules["dp_train"] = None
-import torch
 from transformers import AutoTokenizer, {kind}
-{"from peft import PeftModel" if export is Export.ADAPTER else "sys.modules['peft'] = None"}
 AutoTokenizer.from_pretrained({str(out)!r})
 model = {load}.eval()
 ids = torch.tensor([[3, 4, 5]])
 torch.save(model(**{{name: ids for name in {list(inputs)}}}).logits, {str(out / "logits.pt")!r})
 """
+    return code, expected
+
+
+@pytest.mark.parametrize("export", list(Export))
+def test_exported_folders_load_without_us(tmp_path: Path, export: Export) -> None:
+    peft = "from peft import PeftModel" if export is Export.ADAPTER else "sys.modules['peft'] = None"
+    found = {family: exported(stored(family, tmp_path / family / "base"), export) for family in FAMILIES}
+    code = "\n".join(
+        ["import sys; sys.modules['dp_train'] = None", "import torch, transformers", peft]
+        + [code for code, _ in found.values()]
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert torch.allclose(torch.load(out / "logits.pt"), expected, atol=1e-4)
-    assert list(out.glob("*.safetensors"))
+    for family, (_, expected) in found.items():
+        assert torch.allclose(torch.load(tmp_path / family / "out" / "logits.pt"), expected, atol=1e-4), family
 
 
 def test_a_chat_template_frames_summaries_and_messages() -> None:

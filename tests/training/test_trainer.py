@@ -6,12 +6,11 @@ import dataclasses
 import errno
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import torch
 from letters import LetterModel, LetterTask, trainer_of
@@ -190,12 +189,13 @@ train(units, plan, folder=Path({folder!r}), notes=notes)
 
 @pytest.mark.parametrize("step", [1, 8])
 def test_killed_at_any_step_and_resumed_equals_a_run_left_alone(
-    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path, step: int
+    units_of: UnitsOf, plan: PrivacyPlan, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, step: int
 ) -> None:
     here = Path(__file__).parent
     script = _KILLED.format(path=[str(here), str(here.parent)], step=step, folder=str(tmp_path / "run"))
-    code = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True).returncode
-    assert code == -signal.SIGKILL
+    killed = processes.start(("-c", script), folder=tmp_path, output=tmp_path_factory.mktemp("output"))
+    code, _, err = killed.ended(timeout=240)
+    assert code == -signal.SIGKILL, err
     alone, whole = train(units_of(40), plan)
     resumed, result = train(units_of(40), plan, folder=tmp_path / "run", seeds=None)
     assert equal(resumed, alone)

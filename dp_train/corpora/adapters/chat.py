@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from dp_train.consent.removal import Echoes
+from dp_train.consent.echoes import Echoes
 from dp_train.conversations import ContentKind, Conversation, ConversationKind, Turn
 from dp_train.corpora.synthetic import Population
 from dp_train.errors import ConfigError
