@@ -72,6 +72,7 @@ def test_the_digest_follows_every_field() -> None:
         {"max_batch_units": 10, "population": 101},
         {"loss_noise_ratio": 5.0},
         {"loss_noise_ratio": 5.0, "loss_bound": 3.0},
+        {"epoch_steps": 50},  # of a sample rate of 0.02
         {"shuffled": True, "clip_norm": math.inf, "noise_multiplier": 0.0},
     ]
     assert len(changes) == len(dataclasses.fields(PrivacyPlan))

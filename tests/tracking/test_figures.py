@@ -92,7 +92,7 @@ def test_both_baselines_their_doubts_and_how_sure_scores_are_stand_in_the_pictur
     for words in (
         "without privacy † 0.340",
         "best without bounds † 0.360",
-        "95 % over the people",
+        "Thin bars: 95 %",
         "21 people",
         "weaker",
     ):
