@@ -21,9 +21,10 @@ from dp_train.models.export import load_export
 from dp_train.runs import prepare as preparing
 from dp_train.runs.folder import RunFolder
 from dp_train.runs.populations import Populations, populations
-from dp_train.runs.prepare import make_model, make_trainer, prepare
+from dp_train.runs.prepare import make_trainer, prepare
 from dp_train.runs.recipe import Recipe, recipe_values
 from dp_train.runs.scoring import export
+from dp_train.runs.starting import make_model
 from dp_train.training.batches import Packing
 from dp_train.training.callbacks import RunStatus
 
