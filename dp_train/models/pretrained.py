@@ -186,7 +186,7 @@ def _freeze_what_reads_no_text(model: PreTrainedModel) -> None:
     if model.config.get_text_config() is model.config or model.config.is_encoder_decoder:
         return
     reads: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
-    writes: nn.Module = model.get_output_embeddings()
+    writes: nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     kept = {id(parameter) for part in (reads, writes) for parameter in part.parameters()}
     for parameter in model.parameters():
         if id(parameter) not in kept:
