@@ -254,7 +254,7 @@ def test_the_demo_trains_both_tasks_and_prints_one_address(folder: Path, cli: Ru
     assert "#/experiments/1/runs?viewStateShareKey=" in ended.out
     with sqlite3.connect(folder / "mlflow.db") as database:
         kinds = "select value, count(*) from tags where key = 'dp_train.kind' group by value order by value"
-        assert database.execute(kinds).fetchall() == [("demo", 1), ("train", 4)]
+        assert database.execute(kinds).fetchall() == [("demo", 1), ("train", 6)]
         assert "987654321" not in "".join(database.iterdump())
     artifacts = {path.name for path in (folder / "mlartifacts").rglob("*") if path.is_file()}
     assert {"frontier.png", "config.yaml", "overrides.yaml", "card.md", "samples.json"} <= artifacts
