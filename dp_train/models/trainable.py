@@ -196,11 +196,12 @@ def _add_lora(model: PreTrainedModel, lora: Lora) -> None:
 
 def _frozen_layers(model: PreTrainedModel, targets: Sequence[str]) -> list[str] | None:
     """Names of linear layers that the model came with frozen, such as those that see pictures: they get no adapter."""
+    output: object = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     found = [
         name
         for name, layer in model.named_modules()
         if isinstance(layer, (nn.Linear, Conv1D))
-        and layer is not model.get_output_embeddings()
+        and layer is not output
         and not layer.weight.requires_grad
         and (not targets or f".{name}".endswith(tuple(f".{target}" for target in targets)))
     ]

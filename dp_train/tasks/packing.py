@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -191,7 +191,7 @@ def _attention_mask(model: nn.Module, segments: Tensor) -> Tensor | dict[str, Te
     transformers takes a mask over pairs as it is, so a layer's window has to be in it: where a model has layers of
     both kinds, each kind gets a mask by its name.
     """
-    config = model.config
+    config: Any = model.config
     if hasattr(config, "get_text_config"):
         config = config.get_text_config(decoder=True)
     implementation = getattr(config, "_attn_implementation", None)
