@@ -157,6 +157,9 @@ def load_pretrained(found: Pretrained, tokenizer: PreTrainedTokenizerFast, *, dr
     model, info = loaded
     assert isinstance(model, PreTrainedModel)
     _freeze_what_reads_no_text(model)
+    for module in model.modules():
+        if "SinusoidalPositionalEmbedding" in type(module).__name__:  # a formula, which reading a file makes trainable
+            module.requires_grad_(False)
     if info["missing_keys"]:
         raise ModelError(
             f"model {found.source}: {len(info['missing_keys'])} weights of {type(model).__name__} are not in it and "
@@ -169,14 +172,14 @@ def load_pretrained(found: Pretrained, tokenizer: PreTrainedTokenizerFast, *, dr
             f"model {found.source}: its tokenizer has {len(tokenizer)} tokens and its embedding {rows} rows; give the "
             "folder of one model with its own tokenizer"
         )
-    if found.architecture is Architecture.ENCODER_DECODER and config.decoder_start_token_id is None:
+    if found.architecture is Architecture.ENCODER_DECODER and model.config.decoder_start_token_id is None:
         # Some say it beside the configuration alone; where nothing is said (mBART), a text begins after an end token.
         said = getattr(model.generation_config, "decoder_start_token_id", None)
-        config.decoder_start_token_id = tokenizer.eos_token_id if said is None else said
+        model.config.decoder_start_token_id = tokenizer.eos_token_id if said is None else said
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=getattr(config, "decoder_start_token_id", None),
+        decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None),
     )
     return model
 

@@ -196,7 +196,7 @@ def _add_lora(model: PreTrainedModel, lora: Lora) -> None:
 
 def _frozen_layers(model: PreTrainedModel, targets: Sequence[str]) -> list[str] | None:
     """Names of linear layers that the model came with frozen, such as those that see pictures: they get no adapter."""
-    output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    output: object = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     found = [
         name
         for name, layer in model.named_modules()
