@@ -25,6 +25,21 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where a test asks for another machine: it would wait for one, and say something else where there is one."""
+    true = socket.getaddrinfo
+
+    def local(host: object, *rest: Any, **named: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        here = name in (None, "", "localhost", "::1", "0.0.0.0", socket.gethostname())
+        if not here and not str(name).startswith("127."):
+            raise AssertionError(f"a test asks for {name}; expected this machine alone")
+        return true(host, *rest, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", local)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _tracking_tables_made_once() -> Iterator[None]:
     """Run MLflow's 63 migrations once a process; every other new SQLite store gets a copy of what they made."""

@@ -108,8 +108,12 @@ def test_an_id_of_a_hub_is_asked_for_where_there_is_a_network(monkeypatch: pytes
         asked.append((source, named.get("local_files_only")))
         return gpt2(300).config
 
+    def absent(source: str, **named: object) -> None:
+        asked.append((source, named.get("local_files_only")))
+        raise OSError("no tokenizer there")
+
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", fetch)
-    assert "model someone/some-model" in refusal(
-        "someone/some-model"
-    )  # the tokenizer is not there, for there is no net
-    assert asked[0] == ("someone/some-model", False)
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", absent)
+    assert "model someone/some-model" in refusal("someone/some-model")
+    assert set(asked) == {("someone/some-model", False)}
+    assert len(asked) > 1
