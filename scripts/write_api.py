@@ -37,8 +37,9 @@ def api() -> str:
 
 def _row(name: str) -> str:
     value = getattr(dp_train, name)
-    home = dp_train._HOMES[name].replace(".", "/")
-    file = next(one for one in (f"dp_train/{home}.py", f"dp_train/{home}/__init__.py") if (ROOT / one).is_file())
+    # Where it is defined; a plain value does not know, and is where its home says.
+    home = getattr(value, "__module__", f"dp_train.{dp_train._HOMES[name]}").replace(".", "/")
+    file = next(one for one in (f"{home}.py", f"{home}/__init__.py") if (ROOT / one).is_file())
     methods = ""
     if isinstance(value, type) and not issubclass(value, (Enum, Exception)):
         own = [each for each, found in vars(value).items() if not each.startswith("_") and _is_method(found)]

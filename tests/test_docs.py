@@ -148,5 +148,9 @@ def test_pages_name_functions() -> None:
 
 @pytest.mark.parametrize(("page", "name", "file"), NAMED, ids=named)
 def test_a_link_that_names_a_function_leads_to_the_file_that_defines_it(page: Path, name: str, file: Path) -> None:
-    defined = [getattr(node, "name", None) for node in ast.parse(file.read_text()).body]
+    body = ast.parse(file.read_text()).body
+    defined = {getattr(node, "name", None) for node in body}
+    defined |= {
+        to.id for node in body if isinstance(node, ast.Assign) for to in node.targets if isinstance(to, ast.Name)
+    }
     assert name in defined, f"{page.name}: {file} does not define {name}"

@@ -314,8 +314,8 @@ def _others(run: Run) -> None:
 def _rows_as_units(run: Run) -> None:
     honest = batches._microbatch
 
-    def split(inputs: Any, counts: Any, device: torch.device, names: Any) -> MicroBatch:
-        batch = honest(inputs, counts, device, names)
+    def split(*arguments: Any) -> MicroBatch:
+        batch = honest(*arguments)
         return replace(batch, units=torch.arange(len(batch.units)), num_units=len(batch.units))
 
     run.patch.setattr(batches, "_microbatch", split)

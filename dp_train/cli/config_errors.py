@@ -114,7 +114,8 @@ def _options(group: str, key: str, overrides: Sequence[str]) -> str:
 
 def _meant(word: str, choice: Sequence[str]) -> str:
     """Keys that end with the word, where it stands alone, else the one that looks most like it."""
-    inside = [name for name in choice if name.endswith(f".{word}")][:3]
+    inside = sorted((name for name in choice if name.endswith(f".{word}")), key=lambda name: name.count("."))
+    inside = [name for name in inside if name.count(".") == inside[0].count(".")][:3]
     close = inside or get_close_matches(word, choice, n=1)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 

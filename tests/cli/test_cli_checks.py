@@ -125,7 +125,7 @@ def gpt2(folder: Path, *, tokenizer: bool = True, broken: bool = False) -> tuple
 
 
 def test_a_model_without_a_tokenizer_is_told(folder: Path, cli: Run) -> None:
-    refused(cli, 6, "makes no token of a text", words=gpt2(folder, tokenizer=False))
+    refused(cli, 6, "the folder holds no tokenizer; expected tokenizer.json", words=gpt2(folder, tokenizer=False))
 
 
 def test_a_model_that_gives_no_number_is_told(folder: Path, cli: Run) -> None:

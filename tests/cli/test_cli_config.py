@@ -32,7 +32,7 @@ BAD = {
     "experiments=summary/quick": "did you mean summary/quickstart?",
     "privacy.epsilon=1,2": "add -m to run one trial a value",
     "trainer.steps=${nowhere}": "expected the name of a key",
-    "~model": "model is missing; choose model=pretrained|smollm2|tiny",
+    "~model": "model is missing; choose model=pretrained|small|smollm2|tiny",
     "privacy.epsilon=-1": "privacy.epsilon=-1.0; expected a number > 0",
     "privacy.epsilon=inf": "privacy=none for no privacy",
     "privacy.epsilon=null": "give one, or privacy=none",

@@ -233,7 +233,7 @@ def test_a_tradeoff_shows_every_point_and_the_baselines(folder: Path, cli: Run) 
         "without privacy",
         "trigram",
         "frontier.png",
-        "these 3 runs together: no ε (1 of them had no privacy)",
+        "these 4 runs together: no ε (2 of them had no privacy)",
     ):
         assert word in ended.out
     run = next(folder.glob("runs/*/*/frontier.png")).parent

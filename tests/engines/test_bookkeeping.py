@@ -493,6 +493,6 @@ def plant(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     elif mistake == "bias":
         monkeypatch.setitem(rules, "transformers.pytorch_utils.Conv1D", _without_bias)
     elif mistake == "padding":
-        monkeypatch.setitem(rules, "torch.nn.modules.sparse.Embedding", _padding_counted)
+        monkeypatch.setattr(bookkeeping_rules, "_embedding", _padding_counted)
     else:
         monkeypatch.setattr(UnitRows, "per_unit", _each_row_alone)

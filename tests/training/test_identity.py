@@ -116,7 +116,7 @@ CHANGED: Mapping[str, tuple[object, str]] = {
 
 
 def test_every_field_that_moves_a_gradient_is_tried() -> None:
-    assert set(CHANGED) == {field.name for field in dataclasses.fields(Method)}
+    assert {*CHANGED, "by_token"} == {field.name for field in dataclasses.fields(Method)}  # that one without privacy
 
 
 @pytest.mark.parametrize("name", CHANGED)
@@ -131,6 +131,15 @@ def test_resume_with_one_field_of_the_method_changed_is_refused_by_name(
         begun = interrupted(units, short, tmp_path / "other", **{name: value})
         with pytest.raises(CheckpointError, match=f"of a run with another {part};"):
             fit(units, short, checkpoint=begun)
+
+
+def test_resume_of_a_baseline_that_counts_by_another_thing_is_refused(
+    units_of: UnitsOf, short: PrivacyPlan, tmp_path: Path
+) -> None:
+    units, plan = units_of(20), short.without_privacy()
+    checkpoint = interrupted(units, plan, tmp_path)
+    with pytest.raises(CheckpointError, match="of a run with another by token;"):
+        fit(units, plan, checkpoint=checkpoint, by_token=True)
 
 
 @pytest.mark.parametrize("other", [sgd(lr=0.2), sgd(lr=0.1, momentum=0.9), adamw(lr=0.1)])
@@ -186,7 +195,14 @@ def test_a_schedule_that_differs_at_one_step_alone_is_another(
 
 
 def test_what_only_moves_speed_may_change_on_resume(units_of: UnitsOf, short: PrivacyPlan, tmp_path: Path) -> None:
-    changed = {"microbatch_rows": 3, "microbatch_tokens": 100, "checkpoint_every": 1, "self_check": True}
+    changed = {
+        "microbatch_rows": 3,
+        "microbatch_tokens": 100,
+        "checkpoint_every": 1,
+        "self_check": True,
+        "together": False,
+        "wait_seconds": 1.0,
+    }
     assert set(changed) | {"checkpoint", "callbacks"} == {field.name for field in dataclasses.fields(Execution)}
     checkpoint = interrupted(units_of(20), short, tmp_path)
     assert fit(units_of(20), short, checkpoint=checkpoint, **changed).steps == short.steps
