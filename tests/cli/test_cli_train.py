@@ -239,7 +239,7 @@ def test_a_tradeoff_shows_every_point_and_the_baselines(folder: Path, cli: Run) 
     run = next(folder.glob("runs/*/*/frontier.png")).parent
     found = results(run)
     assert {name for name in found if name != "."} == {
-        f"chat_compose/{name}-trial-0" for name in ("epsilon-2", "epsilon-8", "no-privacy")
+        f"chat_compose/{name}-trial-0" for name in ("epsilon-2", "epsilon-8", "no-privacy", "best-rate-0.001")
     }
     assert len({str(one["starting_point"]) for name, one in found.items() if name != "."}) == 1
 
