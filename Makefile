@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(VENV)/bin/pip install --quiet -c constraints.txt -e . --group dev
 	@touch $@
 
-demo: $(STAMP) ## train both tasks at each ε and without privacy, draw utility against ε (4 min on 2 cores)
+demo: $(STAMP) ## train both tasks at each ε and without privacy, draw utility against ε (7 min on 2 cores)
 	$(VENV)/bin/dp-train demo
 
 test: $(STAMP) ## run the whole test suite, on all cores

@@ -40,7 +40,7 @@ Launch = Callable[[Sequence[Trial]], None]
 
 @dataclass(slots=True)
 class SharedData:
-    """What trials are trained on, prepared once for all that need the same; the two newest are kept."""
+    """What trials are trained on, prepared once for all that need the same; the four newest are kept: two tasks, each with its baseline that bounds no person."""
 
     _kept: list[Parts] = field(default_factory=list)
 
@@ -65,7 +65,7 @@ class SharedData:
         known = self._known(recipe)
         if known is None:
             known = prepare(recipe)
-            self._kept = [*self._kept[-1:], known]
+            self._kept = [*self._kept[-3:], known]
         return known
 
     def _known(self, recipe: Recipe) -> Parts | None:
