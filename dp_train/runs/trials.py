@@ -40,7 +40,10 @@ Launch = Callable[[Sequence[Trial]], None]
 
 @dataclass(slots=True)
 class SharedData:
-    """What trials are trained on, prepared once for all that need the same; the four newest are kept: two tasks, each with its baseline that bounds no person."""
+    """What trials are trained on, prepared once for all that need the same.
+
+    The four newest are kept: two tasks, each with its baseline that bounds no person.
+    """
 
     _kept: list[Parts] = field(default_factory=list)
 
