@@ -1,4 +1,4 @@
-"""What runs did, told in sentences for a privacy officer: each follows from a fact, and says no more than it does.
+"""What runs did, in sentences for a privacy officer: each follows from a fact, and says no more than it does.
 
 A run that does not say how it was made is counted as one that did without: nothing is claimed for it.
 """
@@ -88,7 +88,7 @@ def rows_kept(practice: Practice) -> str:
 
 
 def people_listed(practice: Practice) -> str:
-    """Whether a person's runs can be told."""
+    """Whether a person's runs can be found."""
     if not practice.listed:
         return "no run here lists its people"
     return (

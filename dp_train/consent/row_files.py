@@ -69,7 +69,7 @@ def parsed_line(line: bytes) -> object:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object that says each thing once: of two values nobody knows which is meant."""
+    """A JSON object that says each thing once: of two values it is not known which is meant."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError

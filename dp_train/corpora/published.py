@@ -16,7 +16,7 @@ from dp_train.corpora.synthetic import Population
 from dp_train.errors import DataError
 
 _KEY = PrincipalKey(b"published: there is nobody to hide")
-"""Pseudonyms of people whose words are public hide nobody; one key lets a run resume in another process."""
+"""Pseudonyms of people whose words are public need no secret; one key lets a run resume in another process."""
 
 _WHEN = datetime(2020, 1, 1, tzinfo=UTC)
 

@@ -24,6 +24,7 @@ from dp_train.runs.processes import refuse_several_processes
 from dp_train.runs.recipe import Recipe
 from dp_train.runs.starting import first_model, train_start
 from dp_train.tasks.base import HasBaselines, Sample
+from dp_train.tracking.provenance import public_overrides
 from dp_train.training.callbacks import Callback
 
 
@@ -43,7 +44,7 @@ def pretrain(
     A call that was ended goes on where its last checkpoint left it, if the recipe is the same.
 
     Args:
-      words: what was typed, for the facts.
+      words: what was typed, for the facts, which hold no seed.
 
     Raises:
       ConfigError: the recipe starts otherwise than by training on published text, or from a pretrained model.
@@ -78,7 +79,7 @@ def pretrain(
         model,
         tokenizer,
         {
-            "command": " ".join(["dp-train pretrain", *words]),
+            "command": " ".join(["dp-train pretrain", *public_overrides(words)]),
             "task": task.name,
             "model": {**spec.describe(), "vocab_size": recipe.model.vocab_size},
             "parameters": sum(parameter.numel() for parameter in model.parameters()),

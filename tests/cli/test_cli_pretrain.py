@@ -15,9 +15,10 @@ WORDS = (*SMALL, "start=public", "start.steps=3", "start.expected_units=4")
 
 
 def test_a_starting_point_that_was_made_is_what_a_run_starts_from(folder: Path, cli: Run) -> None:
-    made = cli("pretrain", *WORDS, "--to", "mine")
+    made = cli("pretrain", *WORDS, "trainer.seed=987654321", "--to", "mine")
     assert made.code == 0, made.err
     assert "start.name=mine" in made.out
+    assert "987654321" not in (folder / "mine" / "facts.json").read_text()
     facts = json.loads((folder / "mine" / "facts.json").read_text())
     assert facts["command"] == " ".join(["dp-train pretrain", *WORDS])
     assert facts["steps"] == 3
